@@ -1,0 +1,216 @@
+"""What passes between the stages: pickles of builtins, JSON beside them, every file written whole or not at all."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+from hardneg.errors import InputError, clear_os_errors
+
+SPLITS = ("train", "val", "test")
+SHARED = "shared"  # a chunk that answers questions of several splits (boilerplate)
+
+
+class Chunk(TypedDict):
+    """One passage of the corpus; `chunk_id` is its position in the list."""
+
+    chunk_id: int
+    text: str
+    title: str
+    qa_ids: list[str]
+    qtype: str
+    source: str
+    url: str
+    split: str  # one of SPLITS, or SHARED: whose questions this chunk answers
+
+
+class QAPair(TypedDict):
+    """One answered question of the source data and the chunks its answer was cut into."""
+
+    qa_id: str
+    question: str
+    topic: str
+    qtype: str
+    split: str
+    chunk_ids: list[int]
+
+
+class Query(TypedDict):
+    """One question, asked once, with every chunk known to answer it."""
+
+    query_id: str
+    query: str
+    ground_truth_chunk_ids: list[int]
+    qtype: str
+    topic: str
+
+
+class _BuiltinsUnpickler(pickle.Unpickler):
+    """Refuses every global: lists, dicts, strings and numbers need none, and a global is what runs code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
+
+
+def read_pickle(path: Path, made_by: str) -> Any:
+    """Read a pickle of builtin objects without ever running code from it.
+
+    Args:
+        path: the pickle.
+        made_by: the command that writes it, for the error's remedy.
+
+    Raises:
+        InputError: the file is missing, empty, truncated, no pickle, or holds anything but builtins.
+    """
+    if not path.exists():
+        raise InputError(f"{path} is missing; run `{made_by}` first")
+    with clear_os_errors(path, "read"):
+        payload = path.read_bytes()
+    if not payload:
+        raise InputError(f"{path} is empty; run `{made_by}` again")
+    try:
+        return _BuiltinsUnpickler(io.BytesIO(payload)).load()
+    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(
+            f"{path} is not a whole pickle of plain lists and dicts ({reason}); run `{made_by}` again"
+        ) from error
+
+
+def _read_records(path: Path, made_by: str, fields: type) -> list[Any]:
+    records = read_pickle(path, made_by)
+    if not isinstance(records, list) or not records:
+        raise InputError(f"{path} holds no list of records; run `{made_by}` again")
+    wanted = set(fields.__annotations__)
+    for position, record in enumerate(records):
+        if not isinstance(record, dict) or not wanted <= record.keys():
+            found = sorted(record) if isinstance(record, dict) else type(record).__name__
+            raise InputError(
+                f"{path}: record {position} has {found}, not the fields {sorted(wanted)}; run `{made_by}` again"
+            )
+    return records
+
+
+def load_chunks(data_dir: Path) -> list[Chunk]:
+    """Read the corpus. Raises InputError where it is missing, damaged or not numbered by position."""
+    path = data_dir / "corpus_chunks.pkl"
+    chunks: list[Chunk] = _read_records(path, "python prepare_corpus.py", Chunk)
+    for position, chunk in enumerate(chunks):
+        if chunk["chunk_id"] != position:
+            raise InputError(
+                f"{path}: chunk {position} is numbered {chunk['chunk_id']}; run `python prepare_corpus.py` again"
+            )
+    return chunks
+
+
+def load_qa_pairs(data_dir: Path) -> list[QAPair]:
+    """Read the question/answer pairs behind the corpus. Raises InputError where missing or damaged."""
+    return _read_records(data_dir / "qa_pairs.pkl", "python prepare_corpus.py", QAPair)
+
+
+def load_queries(data_dir: Path, split: str, n_chunks: int) -> list[Query]:
+    """Read one split's queries. Raises InputError where missing, damaged, or made for another corpus.
+
+    Args:
+        data_dir: the folder prepare_queries.py wrote to.
+        split: one of SPLITS.
+        n_chunks: size of the corpus the queries must point into.
+    """
+    path = data_dir / f"{split}_queries.pkl"
+    queries: list[Query] = _read_records(path, "python prepare_queries.py", Query)
+    manifest = read_json(data_dir / "manifest.json", "python prepare_corpus.py")
+    made_for = manifest.get("queries", {}).get("corpus_sha256")
+    if made_for != manifest.get("corpus", {}).get("sha256"):
+        raise InputError(f"{path} was made for another corpus; run `python prepare_queries.py` again")
+    highest = max((max(query["ground_truth_chunk_ids"], default=0) for query in queries), default=0)
+    if highest >= n_chunks:
+        raise InputError(
+            f"{path} points to chunk {highest} of a corpus of {n_chunks}; run `python prepare_queries.py` again"
+        )
+    return queries
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, renamed onto it when the block ends well and removed when it does not.
+
+    Raises:
+        InputError: the place cannot be written (disk full, no permission, a folder in the way).
+    """
+    with clear_os_errors(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_dir(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path` that takes its place when the block ends well.
+
+    An older folder at `path` is replaced; a crash leaves either the old or the new one, at worst beside a
+    hidden `.tmp` folder.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    with clear_os_errors(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        retired = temporary.with_suffix(".old")
+        try:
+            temporary.chmod(0o755)
+            yield temporary
+            if path.exists():
+                path.rename(retired)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(retired, ignore_errors=True)
+
+
+def write_pickle(path: Path, records: list[Any]) -> None:
+    """Write builtin records atomically. Raises InputError where the place cannot be written."""
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        pickle.dump(records, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically. Raises InputError where the place cannot be written."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Read JSON. Raises InputError where the file is missing or no JSON."""
+    if not path.exists():
+        raise InputError(f"{path} is missing; run `{made_by}` first")
+    try:
+        with clear_os_errors(path, "read"):
+            return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); run `{made_by}` again") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

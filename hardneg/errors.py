@@ -1,0 +1,58 @@
+"""Bad input ends a script with one clear line and exit status 2; programming errors keep their traceback."""
+
+import errno
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class InputError(Exception):
+    """The caller's input, configuration or environment is wrong; the message names value, cause and remedy."""
+
+
+@contextmanager
+def clear_os_errors(path: Path | str, doing: str) -> Iterator[None]:
+    """Turn an `OSError` met while reading or writing `path` into an `InputError` that names cause and remedy.
+
+    Args:
+        path: the file or folder, for the message.
+        doing: what was attempted, e.g. "write" or "read".
+
+    Raises:
+        InputError: for every `OSError` raised inside the block.
+    """
+    remedies = {
+        errno.ENOSPC: "free some disk space and run again; nothing half-written was left behind",
+        errno.EDQUOT: "free some of your disk quota and run again; nothing half-written was left behind",
+        errno.EACCES: "check the permissions, or choose another place",
+        errno.EPERM: "check the permissions, or choose another place",
+        errno.EROFS: "the file system is read-only; choose another place",
+        errno.ENOTDIR: "a file stands where a folder is needed; move it or choose another place",
+        errno.EISDIR: "a folder stands where a file is needed; move it or choose another place",
+        errno.EEXIST: "a file stands where a folder is needed; move it or choose another place",
+        errno.ENOENT: "check the path",
+    }
+    try:
+        yield
+    except OSError as error:
+        remedy = remedies.get(error.errno or 0, "check the path and the disk")
+        raise InputError(f"cannot {doing} {path}: {error.strerror or error}; {remedy}") from error
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's `main`, ending with status 2 and one line on bad input, 130 on Ctrl-C, 0 otherwise.
+
+    Raises:
+        SystemExit: with status 2 (bad input) or 130 (interrupted).
+    """
+    try:
+        main()
+    except InputError as error:
+        sys.stdout.flush()
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        sys.stderr.write("\nstopped; what is done is saved, run the same command again to go on\n")
+        raise SystemExit(130) from None

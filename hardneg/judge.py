@@ -1,0 +1,48 @@
+"""Judges: who grades a (query, chunk) pair 1-4."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from hardneg.artifacts import Chunk, Query
+
+GRADES = (1, 2, 3, 4)
+
+
+class Pair(NamedTuple):
+    """One thing to grade: does `chunk` answer `query`?"""
+
+    query: Query
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """What a judge said of one pair; `grade` is None where it said nothing usable (unjudged)."""
+
+    query_id: str
+    chunk_id: int
+    grade: float | None  # expected grade, 1.0 to 4.0
+    probabilities: tuple[float, float, float, float] | None = None  # of grades 1-4, where the judge gives them
+    unjudged_reason: str | None = None
+
+
+class Judge(Protocol):
+    """Anything that grades pairs."""
+
+    def judge(self, pairs: Iterable[Pair]) -> Iterator[Judgment]:
+        """Yield exactly one judgment per pair, in any order, reading `pairs` lazily."""
+        ...
+
+
+class AnswerKeyJudge:
+    """Grades from the data's own annotation: a known answer 4, another passage on the query's topic 2, else 1."""
+
+    def judge(self, pairs: Iterable[Pair]) -> Iterator[Judgment]:
+        """See `Judge`. Passages whose title is the query's topic (case-folded) count as on its topic."""
+        for query, chunk in pairs:
+            if chunk["chunk_id"] in query["ground_truth_chunk_ids"]:
+                grade = 4.0
+            else:
+                grade = 2.0 if chunk["title"].casefold() == query["topic"].casefold() else 1.0
+            yield Judgment(query["query_id"], chunk["chunk_id"], grade)

@@ -1,0 +1,187 @@
+"""Fine-tuning: in-batch contrast in which no chunk known to be relevant to a query counts as its negative."""
+
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.losses.gradcache import CachedLossMixin
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+SCALE = 20.0  # 1 / temperature, the value all-MiniLM was trained with
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example: a query, a chunk that answers it, and chunks that do not, hardest first."""
+
+    query_id: str
+    query: str
+    positive_id: int
+    negative_ids: tuple[int, ...]
+
+
+class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
+    """InfoNCE over the batch's positives and hard negatives, with false negatives masked by grade.
+
+    For query i, every chunk of the batch competes with its positive except those in `relevant[i]`: what the data
+    or the judge says answers query i must not be pushed away from it. Without masks this is
+    MultipleNegativesRankingLoss (arXiv 1705.00652); gradients are cached (arXiv 2101.06983), so that the batch
+    size is a choice of the recipe and `mini_batch_size` one of the memory.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        relevant: Sequence[AbstractSet[int]],
+        mini_batch_size: int,
+        scale: float = SCALE,
+    ) -> None:
+        """
+        Args:
+            model: the model being trained.
+            relevant: per query row, the ids of all chunks that must not serve as its negatives.
+            mini_batch_size: passages embedded at once.
+            scale: 1 / temperature of the softmax over cosines.
+        """
+        super().__init__()
+        self.model = model
+        self.mini_batch_size = mini_batch_size
+        self.scale = scale
+        self._relevant = [torch.tensor(sorted(chunk_ids), dtype=torch.long) for chunk_ids in relevant]
+
+    def forward(self, sentence_features: Sequence[dict[str, Tensor]], labels: Tensor) -> Tensor:
+        """Loss of one batch.
+
+        Args:
+            sentence_features: tokenised columns (query, positive, negative_1, ...), each of B rows.
+            labels: int64 (B, 2 + n): query row, positive's chunk id, negatives' chunk ids.
+        """
+        features = list(sentence_features)
+        if self.mini_batch_size >= len(labels):  # everything fits: no need for the second forward pass
+            embeddings = [[self.model(column)["sentence_embedding"]] for column in features]
+            return self.calculate_loss(embeddings, labels)
+        return self.forward_cached(features, labels)
+
+    def calculate_loss(
+        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
+    ) -> Tensor:
+        """See `CachedLossMixin`; `labels` as in `forward`."""
+        assert labels is not None
+        queries, *chunk_columns = (nn.functional.normalize(torch.cat(column), dim=1) for column in reps)
+        logits = self.scale * queries @ torch.cat(chunk_columns).T
+        logits = logits.masked_fill(self._false_negatives(labels).to(logits.device), -torch.inf)
+        targets = torch.arange(len(queries), device=logits.device)
+        loss = nn.functional.cross_entropy(logits, targets)
+        if with_backward:
+            loss.backward()
+            loss = loss.detach()
+        return loss
+
+    def _false_negatives(self, labels: Tensor) -> Tensor:
+        """Bool (B, B * (1 + n)): True where a chunk of the batch is relevant to the row's query."""
+        labels = labels.cpu()
+        chunk_ids = labels[:, 1:].T.flatten()  # in the order of the concatenated columns
+        mask = torch.stack([torch.isin(chunk_ids, self._relevant[row]) for row in labels[:, 0].tolist()])
+        mask.fill_diagonal_(False)  # the row's own positive
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Settings of one fine-tuning run."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup_fraction: float
+    mini_batch_size: int
+    seed: int
+
+
+class _EpochLoss(TrainerCallback):
+    """Collects the mean training loss of each epoch."""
+
+    def __init__(self, report: Callable[[int, float], None]) -> None:
+        self.losses: list[float] = []
+        self._report = report
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        if logs and "loss" in logs:
+            self.losses.append(float(logs["loss"]))
+            self._report(len(self.losses), self.losses[-1])
+
+
+def train(
+    model: SentenceTransformer,
+    examples: Sequence[Example],
+    chunk_texts: Sequence[str],
+    relevant: Mapping[str, AbstractSet[int]],
+    recipe: Recipe,
+    report: Callable[[int, float], None],
+) -> list[float]:
+    """Fine-tune `model` in place with `MaskedContrastiveLoss`.
+
+    Args:
+        model: changed in place.
+        examples: all with the same number of negatives.
+        chunk_texts: text of every chunk, by chunk id.
+        relevant: query id -> chunk ids that must not be its negatives.
+        recipe: the settings.
+        report: called after each epoch with its number (from 1) and mean loss.
+
+    Returns:
+        the mean loss of each epoch.
+    """
+    rows = {query_id: row for row, query_id in enumerate(dict.fromkeys(example.query_id for example in examples))}
+    loss = MaskedContrastiveLoss(model, [relevant[query_id] for query_id in rows], recipe.mini_batch_size)
+    epochs = _EpochLoss(report)
+    with TemporaryDirectory() as scratch:
+        trainer = SentenceTransformerTrainer(
+            model=model,
+            args=_arguments(recipe, Path(scratch), model.device.type),
+            train_dataset=_dataset(examples, chunk_texts, rows),
+            loss=loss,
+            callbacks=[epochs],
+        )
+        trainer.train()
+    return epochs.losses
+
+
+def _dataset(examples: Sequence[Example], chunk_texts: Sequence[str], rows: Mapping[str, int]) -> Dataset:
+    columns: dict[str, list[object]] = {
+        "anchor": [example.query for example in examples],
+        "positive": [chunk_texts[example.positive_id] for example in examples],
+    }
+    for place in range(len(examples[0].negative_ids)):
+        columns[f"negative_{place + 1}"] = [chunk_texts[example.negative_ids[place]] for example in examples]
+    columns["label"] = [[rows[example.query_id], example.positive_id, *example.negative_ids] for example in examples]
+    return Dataset.from_dict(columns)
+
+
+def _arguments(recipe: Recipe, scratch: Path, device_type: str) -> SentenceTransformerTrainingArguments:
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(scratch),
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=recipe.warmup_fraction,
+        seed=recipe.seed,
+        bf16=device_type == "cuda" and torch.cuda.is_bf16_supported(),
+        use_cpu=device_type == "cpu",
+        logging_strategy="epoch",
+        save_strategy="no",
+        report_to="none",
+    )
