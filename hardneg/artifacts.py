@@ -7,8 +7,8 @@ import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -16,6 +16,17 @@ from hardneg.errors import InputError, clear_os_errors
 
 SPLITS = ("train", "val", "test")
 SHARED = "shared"  # a chunk that answers questions of several splits (boilerplate)
+# what the unpickler raises on bytes that are no whole pickle
+UNPICKLING_ERRORS = (
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    TypeError,
+    ValueError,
+)
 
 
 class Chunk(TypedDict):
@@ -77,7 +88,7 @@ def read_pickle(path: Path, made_by: str) -> Any:
         raise InputError(f"{path} is empty; run `{made_by}` again")
     try:
         return _BuiltinsUnpickler(io.BytesIO(payload)).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+    except UNPICKLING_ERRORS as error:
         reason = str(error) or type(error).__name__
         raise InputError(
             f"{path} is not a whole pickle of plain lists and dicts ({reason}); run `{made_by}` again"
@@ -184,16 +195,48 @@ def atomic_dir(path: Path) -> Iterator[Path]:
             shutil.rmtree(retired, ignore_errors=True)
 
 
+def pickle_bytes(records: list[Any]) -> bytes:
+    """Builtin records as a pickle."""
+    return pickle.dumps(records, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def json_bytes(value: Any) -> bytes:
+    """Indented JSON in UTF-8."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def write_pickle(path: Path, records: list[Any]) -> None:
     """Write builtin records atomically. Raises InputError where the place cannot be written."""
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        pickle.dump(records, file, protocol=pickle.HIGHEST_PROTOCOL)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(pickle_bytes(records))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically. Raises InputError where the place cannot be written."""
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_bytes(json_bytes(value))
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write several files so that all of them appear, in the order given, or none.
+
+    The last one marks that all are there: its older version goes before the first of the others is replaced.
+
+    Args:
+        folder: where to.
+        contents: bytes by file name.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    marker = folder / list(contents)[-1]
+    with ExitStack() as stack:
+        for name in reversed(contents):  # a stack: what is entered last is renamed first
+            temporary = stack.enter_context(atomic_file(folder / name))
+            with clear_os_errors(folder / name, "write"):
+                temporary.write_bytes(contents[name])
+        with clear_os_errors(marker, "replace"):
+            marker.unlink(missing_ok=True)
 
 
 def read_json(path: Path, made_by: str) -> Any:

@@ -210,14 +210,18 @@ def top_k(query_vectors: np.ndarray, chunk_vectors: np.ndarray, k: int) -> tuple
     positions = np.empty((len(query_vectors), k), np.int64)
     cosines = np.empty((len(query_vectors), k), np.float32)
     for start in range(0, len(query_vectors), BLOCK):
-        scores = query_vectors[start : start + BLOCK] @ chunk_vectors.T
-        # partition alone would break ties at the k-th place at random: everything not below that value is sorted.
-        threshold = np.partition(scores, -k, axis=1)[:, -k]
-        for row, (row_scores, lowest) in enumerate(zip(scores, threshold, strict=True), start=start):
-            contenders = np.flatnonzero(row_scores >= lowest)
-            best = contenders[np.argsort(-row_scores[contenders], kind="stable")[:k]]
-            positions[row], cosines[row] = best, row_scores[best]
+        block = query_vectors[start : start + BLOCK] @ chunk_vectors.T
+        for row, scores in enumerate(block, start=start):
+            positions[row] = best_places(scores, k)
+            cosines[row] = scores[positions[row]]
     return positions, cosines
+
+
+def best_places(scores: np.ndarray, k: int) -> np.ndarray:
+    """Positions of the k <= C highest of C scores, best first; equal scores by position, also at the k-th place."""
+    threshold = np.partition(scores, -k)[-k]
+    contenders = np.flatnonzero(scores >= threshold)
+    return contenders[np.argsort(-scores[contenders], kind="stable")[:k]]
 
 
 def average_weights(base: SentenceTransformer, tuned: SentenceTransformer, alpha: float) -> None:

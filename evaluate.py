@@ -1,0 +1,455 @@
+"""Compare the specialized model with its baseline on questions about topics that training has not seen.
+
+    python evaluate.py --baseline-model sentence-transformers/all-MiniLM-L12-v2 \\
+        --specialized-model models/medical-specialized/final --k 5
+    python evaluate.py --graded bundled --require-target    # also consumer questions graded by people; exit 1 on a miss
+
+Prints MRR, DCG (binary gain, not normalised), precision and recall at k of both models, the relative improvement with
+95 % intervals over questions, and whether MRR and DCG improve by the target. evaluation_results.json has all of it as
+fractions (0.15 is +15 %), with intervals over topics, figures by question type, and the questions that changed most.
+"""
+
+import argparse
+import math
+import platform
+import random
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+from tqdm import tqdm
+
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_json, write_json
+from hardneg.device import claim_device
+from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k
+from hardneg.errors import InputError, clear_os_errors, run
+from hardneg.graded import BUNDLED_GRADED, GradedSet, load_graded, score_graded
+from hardneg.metrics import relative_gain, retrieval_metrics
+
+RULE = "=" * 50
+METRICS = ("MRR", "DCG", "Precision", "Recall")  # as printed
+TARGETED = ("MRR", "DCG")  # the success criteria
+DEEP = 50  # Recall@50: what a candidate list of that depth can reach
+TRUNCATION_SAMPLE = 2000  # chunks whose tokens are counted
+TRUNCATION_WORTH_A_NOTE = 0.05  # share of chunks
+TYPES_PRINTED = 12
+QUESTIONS_LISTED = 10  # that gained most, and that lost most
+VERSIONS_OF = ("torch", "transformers", "sentence-transformers", "numpy", "scipy")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Check everything, embed and search with both models, compare, write the report, print it."""
+    args = parse_arguments(argv)
+    seconds: dict[str, float] = {}
+    inputs = load_inputs(args)
+    with timed(seconds, "load_models"):
+        device = claim_device(args.device)
+        baseline_model, specialized_model = (load_model(name, device) for name in named_models(args))
+    notes = leakage_notes(args.specialized_model, inputs.manifest)
+    notes += truncation_notes(args.baseline_model, baseline_model, inputs.chunks, args.seed)
+    notes += truncation_notes(args.specialized_model, specialized_model, inputs.chunks, args.seed)
+
+    with timed(seconds, "baseline"):
+        baseline = score_model("Baseline", args.baseline_model, baseline_model, inputs, args)
+    with timed(seconds, "specialized"):
+        specialized = score_model("Specialized", args.specialized_model, specialized_model, inputs, args)
+    with timed(seconds, "compare"):
+        result = compare(inputs, baseline, specialized, args)
+
+    result |= provenance(inputs, args) | {"notes": notes, "seconds": seconds}
+    write_json(args.output, result)
+    print_result(result, args.output)
+    if args.require_target and not result["verdict"]["met"]:
+        raise SystemExit(1)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    hub_name = "sentence-transformers/all-MiniLM-L12-v2"
+    add("--baseline-model", default=hub_name, help="folder or hub name of the model to beat (default: %(default)s)")
+    add(
+        "--specialized-model",
+        default="models/medical-specialized/final",
+        help="folder or hub name of the adapted model (default: %(default)s)",
+    )
+    add("--k", type=positive, default=5, help="cut-off rank of the metrics (default: %(default)s)")
+    add("--data-dir", type=Path, default=Path("data"), help="folder of the prepared data (default: %(default)s)")
+    add("--split", choices=("val", "test"), default="test", help="whose questions to ask (default: %(default)s)")
+    add("--graded", metavar="FILE", help="also rank this human-graded JSONL set; 'bundled' is the one in the package")
+    add("--output", type=Path, default=Path("evaluation_results.json"), help="JSON to write (default: %(default)s)")
+    add(
+        "--target",
+        type=finite,
+        default=15.0,
+        help="improvement to reach in MRR and DCG, percent (default: %(default)g)",
+    )
+    add("--require-target", action="store_true", help="exit with status 1 when the target is missed")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of the bootstrap and of samples (default: %(default)s)")
+    return parser.parse_args(argv)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is too small; at least 1")
+    return value
+
+
+def finite(text: str) -> float:
+    """A number that is neither infinite nor NaN."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is no finite number")
+    return value
+
+
+def named_models(args: argparse.Namespace) -> tuple[str, str]:
+    """Baseline and specialized."""
+    return args.baseline_model, args.specialized_model
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Note how long the block took."""
+    started = time.perf_counter()
+    yield
+    seconds[stage] = round(time.perf_counter() - started, 2)
+
+
+# ---------------------------------------------------------------- what is evaluated
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything read before the first model is loaded."""
+
+    chunks: list[Chunk]
+    queries: list[Query]
+    graded: GradedSet | None
+    manifest: dict[str, Any]
+
+
+def load_inputs(args: argparse.Namespace) -> Inputs:
+    """Read all files and check model names and the output's place, so that nothing fails after an hour of encoding."""
+    for name in named_models(args):
+        resolve_model(name)
+    chunks = load_chunks(args.data_dir)
+    queries = load_queries(args.data_dir, args.split, len(chunks))
+    graded = load_graded(BUNDLED_GRADED if args.graded == "bundled" else Path(args.graded)) if args.graded else None
+    if args.output.is_dir():
+        raise InputError(f"--output {args.output} is a folder; name a file")
+    with clear_os_errors(args.output, "write"):
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=args.output.parent).close()
+    return Inputs(chunks, queries, graded, read_json(args.data_dir / "manifest.json", "python prepare_corpus.py"))
+
+
+def leakage_notes(model_name: str, manifest: dict[str, Any]) -> list[str]:
+    """A warning where the model's training.json tells of another corpus: its training questions may be asked here."""
+    folder = Path(model_name)
+    file = next(
+        (place / "training.json" for place in (folder, folder.parent) if (place / "training.json").exists()), None
+    )
+    if not folder.is_dir() or file is None:
+        return []
+    try:
+        trained_on = find_key(read_json(file, "python iterative_miner.py"), "corpus_sha256")
+    except InputError as error:
+        return [f"Warning: {error}"]
+    here = manifest.get("corpus", {}).get("sha256")
+    if trained_on is None or here is None or trained_on == here:
+        return []
+    return [
+        f"Warning: {model_name} was trained on another corpus ({trained_on[:12]}, here {here[:12]}): "
+        "its training questions may be among these test questions"
+    ]
+
+
+def find_key(value: Any, key: str) -> str | None:
+    """The first text under `key` anywhere in nested JSON objects."""
+    if not isinstance(value, dict):
+        return None
+    if isinstance(value.get(key), str):
+        return value[key]
+    return next((found for inner in value.values() if (found := find_key(inner, key)) is not None), None)
+
+
+def truncation_notes(name: str, model: SentenceTransformer, chunks: Sequence[Chunk], seed: int) -> list[str]:
+    """A line where many chunks are longer than the model reads."""
+    limit = model.max_seq_length
+    sample = random.Random(seed).sample(chunks, min(TRUNCATION_SAMPLE, len(chunks)))
+    tokens = model.tokenizer([chunk["text"] for chunk in sample], truncation=False, verbose=False)["input_ids"]
+    share = sum(len(ids) > limit for ids in tokens) / len(sample) if limit else 0.0
+    if share <= TRUNCATION_WORTH_A_NOTE:
+        return []
+    return [
+        f"Note: {name} reads only the first {limit} tokens of a text; about {share:.0%} of the chunks are longer "
+        f"(estimated from {len(sample):,} of {len(chunks):,})"
+    ]
+
+
+# ---------------------------------------------------------------- how good the models are
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """One model's figures, per question."""
+
+    name: str
+    weights: str  # SHA-256
+    metrics: dict[str, np.ndarray]  # "MRR@5" ... and "Recall@50": (Q,) float64
+    graded: dict[str, np.ndarray]  # of the graded questions; empty without a set
+
+
+def score_model(
+    role: str, name: str, model: SentenceTransformer, inputs: Inputs, args: argparse.Namespace
+) -> ModelScores:
+    """Embed corpus and questions (from the cache where they are there), search exactly, score."""
+    encoder = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
+    with tqdm(total=len(inputs.chunks) + len(inputs.queries), desc=role, unit="text") as bar:
+        chunk_vectors = encoder.encode([chunk["text"] for chunk in inputs.chunks], bar.update)
+        query_vectors = encoder.encode([query["query"] for query in inputs.queries], bar.update)
+    ranked, _ = top_k(query_vectors, chunk_vectors, max(args.k, DEEP))
+    relevant = [set(query["ground_truth_chunk_ids"]) for query in inputs.queries]
+    metrics = {f"{key}@{args.k}": values for key, values in retrieval_metrics(ranked, relevant, args.k).items()}
+    metrics[f"Recall@{DEEP}"] = retrieval_metrics(ranked, relevant, DEEP)["Recall"]
+    return ModelScores(name, encoder.weights, metrics, score_graded(encoder, inputs.graded) if inputs.graded else {})
+
+
+# ---------------------------------------------------------------- evaluation_results.json
+
+
+def compare(
+    inputs: Inputs, baseline: ModelScores, specialized: ModelScores, args: argparse.Namespace
+) -> dict[str, Any]:
+    """The figures of evaluation_results.json; gains and intervals are fractions, null where there is none."""
+    topics = [query["topic"] for query in inputs.queries]
+    improvement = {}
+    for key, before in baseline.metrics.items():
+        gain = gain_of(before, specialized.metrics[key], args.seed)
+        by_topic = relative_gain(before, specialized.metrics[key], topics, args.seed)
+        improvement[key] = gain | {"ci95_topics": [number(by_topic.low), number(by_topic.high)]}
+    gained, lost = most_changed(inputs.queries, baseline, specialized, args.k)
+    return {
+        "baseline": summary(baseline),
+        "specialized": summary(specialized),
+        "improvement": improvement,
+        "verdict": verdict(improvement, args),
+        "graded": compare_graded(inputs.graded, baseline, specialized, args.seed) if inputs.graded else None,
+        "by_question_type": by_question_type(inputs.queries, baseline, specialized, args.k),
+        "gained_most": gained,
+        "lost_most": lost,
+    }
+
+
+def gain_of(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
+    """Both means, the relative gain and its interval over questions."""
+    gain = relative_gain(before, after, seed=seed)
+    return {
+        "baseline": gain.base_mean,
+        "specialized": gain.other_mean,
+        "gain": number(gain.gain),
+        "ci95_questions": [number(gain.low), number(gain.high)],
+    }
+
+
+def verdict(improvement: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """Whether each targeted metric's point estimate reaches the target; a baseline of 0 is no measure of anything."""
+    target = args.target / 100
+    gains = {key: improvement[key]["gain"] for key in (f"{name}@{args.k}" for name in TARGETED)}
+    # a gain of exactly the target must not fail by the last bit of a division
+    reached = {key: gain is not None and gain >= target - 1e-9 for key, gain in gains.items()}
+    return {"target": target, "met": all(reached.values()), "reached": reached}
+
+
+def compare_graded(graded: GradedSet, baseline: ModelScores, specialized: ModelScores, seed: int) -> dict[str, Any]:
+    """The graded set's part of the report."""
+    return {
+        "file": graded.name,
+        "questions": len(graded.questions),
+        "answers": graded.n_answers,
+        "left_out_of_ndcg": graded.n_without_ideal,
+        "improvement": {key: gain_of(before, specialized.graded[key], seed) for key, before in baseline.graded.items()},
+    }
+
+
+def by_question_type(
+    queries: Sequence[Query], baseline: ModelScores, specialized: ModelScores, k: int
+) -> list[dict[str, Any]]:
+    """MRR of both models per question type, the most frequent type first."""
+    rows = defaultdict(list)
+    for row, query in enumerate(queries):
+        rows[query["qtype"]].append(row)
+    table = []
+    for qtype, members in sorted(rows.items(), key=lambda item: (-len(item[1]), item[0])):
+        before, after = (float(scores.metrics[f"MRR@{k}"][members].mean()) for scores in (baseline, specialized))
+        gain = after / before - 1 if before else None
+        table.append({"qtype": qtype, "n": len(members), "baseline": before, "specialized": after, "gain": gain})
+    return table
+
+
+def most_changed(
+    queries: Sequence[Query], baseline: ModelScores, specialized: ModelScores, k: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The questions that gained and lost most, by reciprocal rank, then by DCG; fewer where fewer changed."""
+    names = [f"{key}@{k}" for key in TARGETED]
+    changes = np.stack([specialized.metrics[name] - baseline.metrics[name] for name in names], axis=1).tolist()
+
+    def describe(row: int) -> dict[str, Any]:
+        query = {key: queries[row][key] for key in ("query_id", "query", "qtype", "topic")}
+        roles = (("baseline", baseline), ("specialized", specialized))
+        return query | {role: {name: float(scores.metrics[name][row]) for name in names} for role, scores in roles}
+
+    order = sorted(range(len(queries)), key=lambda row: changes[row])
+    lost = [describe(row) for row in order[:QUESTIONS_LISTED] if changes[row] < [0, 0]]
+    gained = [describe(row) for row in order[::-1][:QUESTIONS_LISTED] if changes[row] > [0, 0]]
+    return gained, lost
+
+
+def summary(scores: ModelScores) -> dict[str, Any]:
+    """One model's means."""
+    means = {key: float(values.mean()) for key, values in scores.metrics.items()}
+    return {"model": scores.name, "weights_sha256": scores.weights, "metrics": means}
+
+
+def provenance(inputs: Inputs, args: argparse.Namespace) -> dict[str, Any]:
+    """What the figures were measured on and with."""
+    return {
+        "k": args.k,
+        "split": args.split,
+        "seed": args.seed,
+        "counts": {
+            "chunks": len(inputs.chunks),
+            "queries": len(inputs.queries),
+            "topics": len({query["topic"] for query in inputs.queries}),
+        },
+        "data": {
+            "corpus_sha256": inputs.manifest.get("corpus", {}).get("sha256"),
+            "queries_sha256": inputs.manifest.get("queries", {}).get("sha256"),
+        },
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF},
+    }
+
+
+def number(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
+
+
+# ---------------------------------------------------------------- the terminal
+
+
+def print_result(result: dict[str, Any], output: Path) -> None:
+    """RESULTS, the tables, and SUCCESS CRITERIA CHECK last."""
+    print(f"{result['counts']['queries']:,} {result['split']} questions, {result['counts']['chunks']:,} chunks")
+    for note in result["notes"]:
+        print(note)
+    heading("RESULTS")
+    for role in ("baseline", "specialized"):
+        print(f"\n{role.capitalize()} ({result[role]['model']}):")
+        for key in printed_metrics(result):
+            print(f"  {key}: {result[role]['metrics'][key]:.4f}")
+    print_improvement(result)
+    if result["graded"]:
+        print_graded(result["graded"])
+    print_types(result, output)
+    print_verdict(result)
+
+
+def print_improvement(result: dict[str, Any]) -> None:
+    """Relative gains with intervals; a tick or cross where there is a target."""
+    print("\nImprovement:")
+    target, reached = result["verdict"]["target"], result["verdict"]["reached"]
+    rows = {key: result["improvement"][key] for key in printed_metrics(result)}
+    for key, row in rows.items():
+        mark = f"  {tick(reached[key])}" if key in reached else ""
+        print(f"  {key}: {percent(row['gain'])}{mark}{interval(row['ci95_questions'])}")
+    for key in (key for key in reached if reached[key]):
+        questions, topics = rows[key]["ci95_questions"][0], rows[key]["ci95_topics"][0]
+        if any(low is not None and low < target for low in (questions, topics)):
+            print(
+                f"Note: {key} reaches the target, but its 95% interval begins below it "
+                f"({percent(questions)} over questions, {percent(topics)} over topics)"
+            )
+
+
+def print_graded(graded: dict[str, Any]) -> None:
+    """Both models on the graded set."""
+    heading("GRADED QUESTIONS")
+    print(f"\n{graded['file']}: {graded['questions']} questions, {graded['answers']:,} answers graded by people")
+    if graded["left_out_of_ndcg"]:
+        print(f"  left out of nDCG for want of any useful answer: {graded['left_out_of_ndcg']}")
+    print(f"  {'':8} {'Baseline':>9} {'Specialized':>12}   Change")
+    for key, row in graded["improvement"].items():
+        figures = f"{row['baseline']:>9.4f} {row['specialized']:>12.4f}"
+        print(f"  {key:8} {figures}   {percent(row['gain'])}{interval(row['ci95_questions'])}")
+
+
+def print_types(result: dict[str, Any], output: Path) -> None:
+    """MRR per question type, the frequent ones."""
+    table, metric = result["by_question_type"], f"MRR@{result['k']}"
+    heading("BY QUESTION TYPE")
+    print(f"\n  {metric:24} {'n':>6} {'Baseline':>9} {'Specialized':>12}   Change")
+    for row in table[:TYPES_PRINTED]:
+        figures = f"{row['n']:>6,} {row['baseline']:>9.4f} {row['specialized']:>12.4f}"
+        print(f"  {row['qtype'][:24]:24} {figures}   {percent(row['gain'])}")
+    if len(table) > TYPES_PRINTED:
+        print(f"  ... and {len(table) - TYPES_PRINTED} rarer types in {output}")
+
+
+def print_verdict(result: dict[str, Any]) -> None:
+    """The end of the output."""
+    target, reached = f"{100 * result['verdict']['target']:+g}%", result["verdict"]["reached"]
+    heading("SUCCESS CRITERIA CHECK")
+    print(f"Target: {target} improvement in {' and '.join(reached)}\nAchieved:")
+    for key in reached:
+        print(f"  {key}: {percent(result['improvement'][key]['gain'])} {tick(reached[key])}")
+    if result["verdict"]["met"]:
+        print("\n🎉 SUCCESS! Specialized model meets success criteria!")
+    else:
+        missed = " and ".join(key for key in reached if not reached[key])
+        print(f"\nSpecialized model does not meet the success criteria: {missed} short of {target}.")
+
+
+def printed_metrics(result: dict[str, Any]) -> list[str]:
+    """The metrics at k, without Recall@50."""
+    return [f"{name}@{result['k']}" for name in METRICS]
+
+
+def heading(title: str) -> None:
+    """A blank line, and a title between rules."""
+    print(f"\n{RULE}\n{title}\n{RULE}")
+
+
+def tick(reached: bool) -> str:
+    """The mark behind a targeted figure."""
+    return "✓" if reached else "✗"
+
+
+def percent(gain: float | None) -> str:
+    """A signed percentage with one decimal, without a negative zero; n/a where there is none."""
+    return "n/a" if gain is None else f"{round(gain, 3) + 0.0:+.1%}"
+
+
+def interval(bounds: Sequence[float | None]) -> str:
+    """The interval as an appendix of a line; empty where there is none."""
+    low, high = bounds
+    if low is None:
+        return ""
+    return f"   (95% CI {percent(low)} to {percent(high) if high is not None else 'no upper bound'})"
+
+
+if __name__ == "__main__":
+    run(main)

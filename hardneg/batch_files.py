@@ -1,0 +1,129 @@
+"""Judging by batch file: the outstanding requests in OpenAI's batch format, and their results into the same store.
+
+For `vllm run-batch`, a cluster's offline job or a hosted batch service. Each line of the request file is
+`{"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": {...}}`; of the results file
+`{"custom_id": key, "response": {"status_code": 200, "body": {...}}, "error": null}`, in any order. The keys are those
+of the store, so that a batch and a live server answer for each other.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from hardneg.answers import MalformedAnswer, read_answer
+from hardneg.artifacts import atomic_file
+from hardneg.errors import InputError, clear_os_errors
+from hardneg.judge import Pair
+from hardneg.judgment_store import Record
+from hardneg.llm_judge import LLMJudge, Request
+
+RECORDS_AT_ONCE = 500  # per transaction
+
+
+@dataclass(slots=True)
+class BatchImport:
+    """What a results file held."""
+
+    judged: int = 0
+    unjudged: Counter[str] = field(default_factory=Counter)  # answers without a grade, by reason
+    failed: int = 0  # requests that the batch could not answer; they stay outstanding
+    unknown: int = 0  # results of no outstanding pair: other pairs, prompt or model, or stored already
+
+
+def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint: str = "choice") -> int:
+    """Write the requests for all pairs that are not stored, once each, and return their number.
+
+    Args:
+        judge: gives model, prompt and store; no server is needed.
+        pairs: read once, lazily.
+        path: the request file, written whole or not at all.
+        constraint: one of hardneg.answers.CONSTRAINTS: "choice" for vLLM, "object" for hosted services.
+
+    Raises:
+        InputError: the file cannot be written or the store not be used.
+    """
+    written: set[str] = set()
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for request in _outstanding(judge, pairs):
+            if request.key not in written:
+                written.add(request.key)
+                body = judge.body(request, request.passage, constraint)
+                line = {"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return len(written)
+
+
+def import_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path) -> BatchImport:
+    """Store the results of a batch file for those of `pairs` that are outstanding.
+
+    The file is indexed first and then read in the order of the pairs, so that memory holds positions, not answers.
+
+    Raises:
+        InputError: the file is missing or no results file, or the store cannot be used.
+    """
+    found = BatchImport()
+    with clear_os_errors(path, "read"), path.open("rb") as file:
+        positions = _index(file, path)
+        records = _records(judge, pairs, file, positions, found)
+        while batch := list(islice(records, RECORDS_AT_ONCE)):
+            judge.store.add(batch)
+            found.judged += sum(record.grade is not None for record in batch)
+            found.unjudged.update(record.reason for record in batch if record.reason is not None)
+        found.unknown = len(positions)
+    return found
+
+
+def _outstanding(judge: LLMJudge, pairs: Iterable[Pair]) -> Iterator[Request]:
+    for pair in pairs:
+        request = judge.request(pair)
+        if judge.store.get(request.key) is None:
+            yield request
+
+
+def _index(file: IO[bytes], path: Path) -> dict[str, int]:
+    """Where each key's line starts; of a repeated key the last."""
+    positions = {}
+    start = 0
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            positions[_decode(line, path, number)["custom_id"]] = start
+        start += len(line)
+    if not positions:
+        raise InputError(f"{path} holds no results; give the output file of the batch run")
+    return positions
+
+
+def _decode(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        result = json.loads(line)
+        if isinstance(result["custom_id"], str) and "response" in result:
+            return result
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise InputError(f"{path}, line {number}, is no batch result; give the output file of the batch run, whole")
+
+
+def _records(
+    judge: LLMJudge, pairs: Iterable[Pair], file: IO[bytes], positions: dict[str, int], found: BatchImport
+) -> Iterator[Record]:
+    """Answers for the outstanding pairs, taken off `positions`."""
+    for request in _outstanding(judge, pairs):
+        start = positions.pop(request.key, None)
+        if start is None:
+            continue
+        file.seek(start)
+        response = json.loads(file.readline())["response"]
+        try:
+            if response["status_code"] != 200:
+                raise MalformedAnswer(f"HTTP {response['status_code']}")
+            answer = read_answer(response["body"])
+        except (TypeError, KeyError, MalformedAnswer):
+            found.failed += 1
+            continue
+        if not answer.model.startswith(judge.model):  # hosted services append a date
+            raise InputError(f"these are results of model {answer.model or 'unnamed'}, not of {judge.model}; name that")
+        yield judge.record(request, request.passage, "batch", answer)

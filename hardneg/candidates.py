@@ -1,0 +1,97 @@
+"""Candidates of a query: what a model retrieved, where it ranked it, and how it was graded."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hardneg.artifacts import Query, atomic_file
+from hardneg.encoder import BLOCK, best_places
+from hardneg.judge import Judgment
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One retrieved chunk; `rank` counts from 1 over all chunks searched, `grade` is None while unjudged."""
+
+    chunk_id: int
+    rank: int
+    cosine: float
+    known: bool  # one of the query's known answers
+    grade: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateList:
+    """A query's candidates, best ranked first."""
+
+    query: Query
+    candidates: tuple[Candidate, ...]
+
+
+def search(
+    queries: Sequence[Query], query_vectors: np.ndarray, chunk_ids: np.ndarray, chunk_vectors: np.ndarray, k: int
+) -> list[CandidateList]:
+    """Each query's top-k chunks by cosine, and its known answers wherever they rank; exact, ties to the lower id.
+
+    Args:
+        queries: Q queries.
+        query_vectors: float32 (Q, d), unit rows.
+        chunk_ids: int64 (C,), ascending: the chunks searched.
+        chunk_vectors: float32 (C, d), unit rows.
+        k: how many to retrieve.
+    """
+    lists = []
+    position = {int(chunk_id): place for place, chunk_id in enumerate(chunk_ids)}
+    for start in range(0, len(queries), BLOCK):
+        block = query_vectors[start : start + BLOCK] @ chunk_vectors.T
+        for query, scores in zip(queries[start : start + BLOCK], block, strict=True):
+            known = [position[chunk_id] for chunk_id in query["ground_truth_chunk_ids"] if chunk_id in position]
+            places = best_places(scores, min(k, len(scores)))
+            wanted = np.concatenate([places, np.setdiff1d(np.array(known, np.int64), places)])
+            found = [
+                Candidate(int(chunk_ids[place]), _rank(scores, place), float(scores[place]), place in known)
+                for place in wanted.tolist()
+            ]
+            lists.append(CandidateList(query, tuple(sorted(found, key=lambda candidate: candidate.rank))))
+    return lists
+
+
+def _rank(scores: np.ndarray, place: int) -> int:
+    """Rank from 1 of one position under the same tie rule."""
+    return 1 + int((scores > scores[place]).sum()) + int((scores[:place] == scores[place]).sum())
+
+
+def with_grades(lists: Iterable[CandidateList], judgments: Iterable[Judgment]) -> list[CandidateList]:
+    """The same candidates with the grades they were given."""
+    grades = {(judgment.query_id, judgment.chunk_id): judgment.grade for judgment in judgments}
+    return [
+        CandidateList(
+            item.query,
+            tuple(
+                replace(candidate, grade=grades.get((item.query["query_id"], candidate.chunk_id)))
+                for candidate in item.candidates
+            ),
+        )
+        for item in lists
+    ]
+
+
+def write_candidates(path: Path, lists: Iterable[CandidateList]) -> None:
+    """One JSON line per query, for jq and for later iterations. Raises InputError where it cannot be written."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for item in lists:
+            record = {"query": item.query, "candidates": [asdict(candidate) for candidate in item.candidates]}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def read_candidates(path: Path) -> list[CandidateList]:
+    """Read back what `write_candidates` wrote."""
+    with path.open(encoding="utf-8") as file:
+        records = [json.loads(line) for line in file]
+    return [
+        CandidateList(record["query"], tuple(Candidate(**candidate) for candidate in record["candidates"]))
+        for record in records
+    ]

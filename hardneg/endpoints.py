@@ -1,0 +1,357 @@
+"""OpenAI-compatible servers behind one door: least-outstanding dispatch, bounded retries, pauses, and coming back.
+
+Three kinds of trouble are told apart. A request's own (a reset, a timeout, a 500, broken JSON) is tried again a bounded
+number of times. An endpoint's load (429, 503) pauses that endpoint as a whole and halves how many requests it gets at
+once. A dead endpoint is set aside, probed after growing pauses, and comes back when it passes the same probe as at the
+start, while the others go on.
+"""
+
+import asyncio
+import email.utils
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import httpx2
+import openai
+
+from hardneg.answers import Answer, MalformedAnswer, read_answer
+from hardneg.errors import InputError
+
+LONGEST_WORDS = 200  # characters of a server's own message that are worth showing
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long to keep trying; times in seconds."""
+
+    timeout: float = 120.0  # for one whole request, however slowly its bytes trickle in
+    attempts: int = 6  # of one request, when the trouble is its own
+    first_pause: float = 0.5  # after a failure; doubled each time, with jitter
+    throttle_pause: float = 0.05  # the same after a 429 or 503 that names no time; short, as the window shrinks too
+    longest_pause: float = 60.0  # also the most that a Retry-After header can ask for at once
+    patience: float = 600.0  # without a single answer from any endpoint; vLLM loads a 7B model in 1 to 3 minutes
+    aside_after: int = 16  # failures in a row before an endpoint counts as dead
+
+    def pause(self, times: int, first: float | None = None) -> float:
+        """The pause after so many failures in a row (from 1), with jitter so that clients do not come back as one."""
+        first = self.first_pause if first is None else first
+        return min(first * 2 ** min(times - 1, 30), self.longest_pause) * random.uniform(0.5, 1.0)
+
+
+class Fault(Exception):
+    """A request that brought no answer. Its text holds no secrets; `kind` is one of few, for counting.
+
+    Args:
+        kind: what went wrong, without the particulars.
+        detail: the particulars, such as the server's own words.
+        status: the HTTP status, where there was one.
+        retry_after: seconds the server asks to wait, where it does.
+    """
+
+    def __init__(
+        self, kind: str, detail: str = "", *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind = kind
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Transient(Fault):
+    """Trouble with this request that another attempt may not have."""
+
+
+class Unreachable(Fault):
+    """No connection could be made: nothing was asked."""
+
+
+class Throttled(Fault):
+    """The server has too much to do."""
+
+
+class Rejected(Fault):
+    """The server understood the request and will not answer it; asking again is no use."""
+
+
+class GaveUp(Fault):
+    """The last attempt of a request failed."""
+
+
+class Endpoint:
+    """One server: its client, and what is known of its state. Belongs to one event loop."""
+
+    def __init__(self, url: str, api_key: str, concurrency: int, policy: RetryPolicy) -> None:
+        self.url = url
+        self.answers_as: str | None = None  # the model's name in its answers, once probed
+        self.in_flight = 0
+        self.window = float(concurrency)  # how many requests at once; shrinks when the server throttles
+        self.resume_at = 0.0  # no request before this time (monotonic)
+        self.aside: str | None = None  # why no requests go there
+        self.hopeless = False  # set aside for a reason that waiting does not cure
+        self.probing = False
+        self._limit = concurrency
+        self._policy = policy
+        self._api_key = api_key
+        self._throttled_at = 0.0
+        self._pauses = self._failures = self._probes = 0
+        self._client = openai.AsyncOpenAI(
+            base_url=url,
+            api_key=api_key,
+            max_retries=0,
+            timeout=httpx2.Timeout(policy.timeout, connect=min(10.0, policy.timeout)),
+            http_client=openai.DefaultAioHttpClient(),
+        )
+
+    async def models(self) -> object:
+        """The decoded answer of `/models`. Raises Fault."""
+        return await self._request(self._client.get("/models", cast_to=httpx2.Response))
+
+    async def ask(self, body: Mapping[str, Any]) -> Answer:
+        """Send one chat-completions request and read its answer. Raises Fault."""
+        completion = await self._request(self._client.post("/chat/completions", body=body, cast_to=httpx2.Response))
+        try:
+            return read_answer(completion)
+        except MalformedAnswer as error:
+            raise Transient(str(error)) from None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    def succeeded(self) -> None:
+        """Note an answer: the window grows by about one per round trip, as in TCP's congestion avoidance."""
+        self._pauses = self._failures = 0
+        self.window = min(self.window + 1 / self.window, self._limit)
+
+    def failed(self, reason: str) -> None:
+        """Note a failed request; too many in a row mean a dead endpoint."""
+        self._failures += 1
+        if self._failures >= self._policy.aside_after:
+            self.set_aside(reason)
+
+    def throttle(self, sent_at: float, retry_after: float | None) -> None:
+        """Pause the whole endpoint, for as long as it asks; one storm of refusals halves the window once."""
+        now = time.monotonic()
+        pause = retry_after
+        if sent_at >= self._throttled_at:
+            self._throttled_at = now
+            self._pauses += 1
+            self.window = max(min(self.window, self.in_flight) / 2, 1.0)
+            if pause is None:
+                pause = self._policy.pause(self._pauses, self._policy.throttle_pause)
+        if pause is not None:
+            self.resume_at = max(self.resume_at, now + min(pause, self._policy.longest_pause))
+
+    def set_aside(self, reason: str, hopeless: bool = False) -> None:
+        """Send no more requests until a probe passes."""
+        if self.aside is None or self.probing:
+            self._probes += 1
+            self.resume_at = time.monotonic() + self._policy.pause(self._probes)
+        self.aside, self.hopeless = reason, hopeless
+
+    def rejoin(self, answers_as: str) -> None:
+        """Take requests again, after a probe."""
+        self.answers_as, self.aside, self.hopeless = answers_as, None, False
+        self._failures = self._probes = 0
+
+    async def _request(self, request: Awaitable[httpx2.Response]) -> object:
+        """Await a request and decode its JSON; every way to fail becomes one kind of Fault."""
+        try:
+            # The client's own timeout is per read: a server that trickles bytes would never meet it.
+            response = await asyncio.wait_for(request, self._policy.timeout)
+            return response.json()
+        except (asyncio.TimeoutError, openai.APITimeoutError) as error:
+            if _never_connected(error):
+                raise Unreachable("no connection") from None
+            raise Transient("connection lost" if _lost(error) else "timeout") from None
+        except openai.APIStatusError as error:
+            raise self._status_fault(error) from None
+        except (openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
+            raise (Unreachable("no connection") if _never_connected(error) else Transient("connection lost")) from None
+        except ValueError:
+            raise Transient("the answer is not JSON") from None
+
+    def _status_fault(self, error: openai.APIStatusError) -> Fault:
+        status = error.status_code
+        kind, detail = f"HTTP {status}", self._words(error)
+        if status in (429, 503):
+            return Throttled(kind, detail, status=status, retry_after=_retry_after(error.response.headers))
+        if status in (408, 409) or status >= 500:
+            return Transient(kind, detail, status=status)
+        return Rejected(kind, detail, status=status)
+
+    def _words(self, error: openai.APIStatusError) -> str:
+        """The server's own explanation on one line, without the key should the server repeat it."""
+        body = error.body
+        detail = body.get("message") if isinstance(body, dict) else body
+        words = " ".join(str(detail or error.response.reason_phrase).replace(self._api_key, "[key]").split())
+        return words[:LONGEST_WORDS]
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__
+    return chain
+
+
+def _never_connected(error: BaseException) -> bool:
+    return any(isinstance(e, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) for e in _causes(error))
+
+
+def _lost(error: BaseException) -> bool:
+    """Whether the connection broke; the transport reports that as a time-out too."""
+    return any(isinstance(e, aiohttp.ClientConnectionError) for e in _causes(error)) and not any(
+        isinstance(e, aiohttp.ServerTimeoutError) for e in _causes(error)
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3)."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+class EndpointPool:
+    """The endpoints of one run. Each `ask` has at most one request in flight, so its callers bound the concurrency.
+
+    Args:
+        endpoints: at least one.
+        probe: checks an endpoint and returns the model name it answers with; raises Fault or InputError.
+        policy: see RetryPolicy.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[Endpoint], probe: Callable[[Endpoint], Awaitable[str]], policy: RetryPolicy
+    ) -> None:
+        self.endpoints = endpoints
+        self.requests = 0  # sent, with retries, without probes
+        self._probe = probe
+        self._policy = policy
+        self._failing_since: float | None = None
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    async def ask(self, body: Mapping[str, Any]) -> Answer:
+        """One answer from whichever endpoint has the least to do.
+
+        Raises:
+            GaveUp: every attempt failed for reasons of this request's own.
+            Rejected: no endpoint will answer this request.
+            InputError: no endpoint answers any more, or none serves the model as it did.
+        """
+        failures = 0
+        while True:
+            endpoint = await self._acquire()
+            sent_at = time.monotonic()
+            self.requests += 1
+            try:
+                answer = await endpoint.ask(body)
+                if answer.model == endpoint.answers_as:
+                    endpoint.succeeded()
+                    self._failing_since = None
+                    return answer
+                endpoint.set_aside(f'it now answers as "{answer.model}", before as "{endpoint.answers_as}"', True)
+            except Throttled as fault:
+                self._note_failure()
+                endpoint.throttle(sent_at, fault.retry_after)
+            except Unreachable as fault:
+                self._note_failure()
+                endpoint.set_aside(str(fault))
+            except Rejected as fault:
+                if fault.status not in (401, 403, 404):
+                    raise
+                endpoint.set_aside(str(fault), hopeless=True)
+            except Transient as fault:
+                self._note_failure()
+                endpoint.failed(str(fault))
+                failures += 1
+                if failures >= self._policy.attempts:
+                    raise GaveUp(f"no answer: {fault.kind}", f"{failures} attempts, at last: {fault}") from None
+            finally:
+                endpoint.in_flight -= 1
+                self._wake_one()
+            if failures:
+                await asyncio.sleep(self._policy.pause(failures))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for endpoint in self.endpoints:
+            await endpoint.close()
+
+    def _note_failure(self) -> None:
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+
+    async def _acquire(self) -> Endpoint:
+        """The free endpoint with the fewest requests in flight, one more counted; waits until there is one."""
+        while True:
+            now = time.monotonic()
+            for endpoint in self.endpoints:
+                if endpoint.aside is not None and endpoint.resume_at <= now and not endpoint.probing:
+                    await self._try_again(endpoint)
+                    now = time.monotonic()
+            up = [endpoint for endpoint in self.endpoints if endpoint.aside is None]
+            free = [e for e in up if e.resume_at <= now and e.in_flight < e.window]
+            if free:
+                endpoint = min(free, key=lambda e: e.in_flight)
+                endpoint.in_flight += 1
+                self._wake_one()  # there may be room for another
+                return endpoint
+            self._check_hope(now)
+            await self._wait(min((e.resume_at for e in self.endpoints if e.resume_at > now), default=now + 1.0))
+
+    async def _wait(self, due: float) -> None:
+        """Wait for a change, at most until `due` (monotonic) or for a second."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.append(waiter)
+        timer = loop.call_later(min(due - time.monotonic(), 1.0) + 0.001, self._wake_one)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+
+    def _wake_one(self) -> None:
+        """Let the longest-waiting caller look for room; waking all of them for one place would cost more than asking."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    async def _try_again(self, endpoint: Endpoint) -> None:
+        """Probe an endpoint that was set aside, in place of a request of this caller's."""
+        endpoint.probing = True
+        try:
+            endpoint.rejoin(await self._probe(endpoint))
+        except Fault as fault:
+            endpoint.set_aside(str(fault), hopeless=isinstance(fault, Rejected))
+        except InputError as error:
+            endpoint.set_aside(str(error), hopeless=True)
+        finally:
+            endpoint.probing = False
+
+    def _check_hope(self, now: float) -> None:
+        """Raise InputError when no endpoint can be expected to answer."""
+        reasons = "; ".join(f"{e.url}: {e.aside or 'throttles every request'}" for e in self.endpoints)
+        if all(endpoint.hopeless for endpoint in self.endpoints):
+            raise InputError(f"no endpoint judges any more ({reasons})")
+        if self._failing_since is not None and now - self._failing_since > self._policy.patience:
+            raise InputError(
+                f"no endpoint has answered for {now - self._failing_since:.0f} s ({reasons}); see to the server"
+            )

@@ -1,0 +1,131 @@
+"""Questions with answers that people graded 1-4: reading them, and ranking them with a model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hardneg.encoder import CachedEncoder
+from hardneg.errors import InputError, clear_os_errors
+from hardneg.judge import GRADES
+from hardneg.metrics import graded_metrics
+
+BUNDLED_GRADED = Path(__file__).parent / "sample" / "consumer_questions.jsonl"
+FIELDS = ("question_id", "question", "answer_id", "answer_title", "answer", "grade")
+
+
+class GradedAnswer(NamedTuple):
+    """One answer and what people said of it; more than one grade where it was judged more than once."""
+
+    answer_id: str
+    title: str
+    text: str
+    grades: tuple[int, ...]
+
+    @property
+    def grade(self) -> float:
+        """Mean grade, 1.0 to 4.0."""
+        return sum(self.grades) / len(self.grades)
+
+
+@dataclass(frozen=True, slots=True)
+class GradedQuestion:
+    """A question and all its judged answers, each text once."""
+
+    question_id: str
+    question: str
+    answers: tuple[GradedAnswer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GradedSet:
+    """A file of graded questions."""
+
+    name: str
+    questions: tuple[GradedQuestion, ...]
+
+    @property
+    def n_answers(self) -> int:
+        """Different (question, answer) pairs."""
+        return sum(len(question.answers) for question in self.questions)
+
+    @property
+    def n_without_ideal(self) -> int:
+        """Questions whose answers all have grade 1: nDCG leaves them out."""
+        return sum(all(answer.grade == 1 for answer in question.answers) for question in self.questions)
+
+
+def load_graded(path: Path) -> GradedSet:
+    """Read JSON lines with the fields FIELDS, one judged answer per line.
+
+    The same answer text given several times for one question (judged more than once) becomes one answer with all its
+    grades, so that it does not take two ranks.
+
+    Raises:
+        InputError: the file is missing, unreadable or empty, or a line is malformed; the message names the line.
+    """
+    with clear_os_errors(path, "read"):
+        content = path.read_bytes()
+    try:
+        lines = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
+    questions: dict[str, str] = {}
+    answers: dict[str, dict[str, GradedAnswer]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        row = _parse_line(line, f"{path} line {number}")
+        question_id, text = str(row["question_id"]), row["answer"]
+        if questions.setdefault(question_id, row["question"]) != row["question"]:
+            raise InputError(
+                f"{path} line {number}: question_id {question_id} has another question above; give each its own id"
+            )
+        of_question = answers.setdefault(question_id, {})
+        seen = of_question[text].grades if text in of_question else ()
+        of_question[text] = GradedAnswer(str(row["answer_id"]), row["answer_title"], text, (*seen, row["grade"]))
+    if not questions:
+        raise InputError(f"{path} holds no graded answers; it needs JSON lines with the fields {', '.join(FIELDS)}")
+    return GradedSet(
+        path.name,
+        tuple(GradedQuestion(key, text, tuple(answers[key].values())) for key, text in questions.items()),
+    )
+
+
+def _parse_line(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{place} is not JSON ({error}); each line must be one object") from error
+    missing = [field for field in FIELDS if field not in row] if isinstance(row, dict) else list(FIELDS)
+    if missing:
+        raise InputError(f"{place} lacks {', '.join(missing)}; each line needs {', '.join(FIELDS)}")
+    for field in ("question", "answer", "answer_title"):
+        if not isinstance(row[field], str) or (field != "answer_title" and not row[field].strip()):
+            raise InputError(f"{place}: {field} is {row[field]!r}; it must be text")
+    for field in ("question_id", "answer_id"):
+        if isinstance(row[field], bool) or not isinstance(row[field], str | int):
+            raise InputError(f"{place}: {field} is {row[field]!r}; it must be text or a whole number")
+    if isinstance(row["grade"], bool) or row["grade"] not in GRADES:
+        raise InputError(f"{place}: grade is {row['grade']!r}; it must be 1, 2, 3 or 4")
+    return {**row, "grade": int(row["grade"])}
+
+
+def score_graded(encoder: CachedEncoder, graded: GradedSet) -> dict[str, np.ndarray]:
+    """Rank each question's own judged answers by cosine, ties in the file's order, and score the rankings.
+
+    Returns:
+        per question "MRR@5", "DCG@5" and "nDCG@10"; see `metrics.graded_metrics`.
+    """
+    queries = encoder.encode([question.question for question in graded.questions])
+    answers = encoder.encode([answer.text for question in graded.questions for answer in question.answers])
+    bounds = np.cumsum([len(question.answers) for question in graded.questions])[:-1]
+    ranked_grades = []
+    for question, query, vectors in zip(graded.questions, queries, np.split(answers, bounds), strict=True):
+        order = np.argsort(-(vectors @ query), kind="stable")
+        ranked_grades.append([question.answers[position].grade for position in order])
+    return graded_metrics(ranked_grades)

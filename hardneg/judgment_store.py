@@ -1,0 +1,250 @@
+"""Every judgment ever paid for, in one sqlite file: asked once, kept through crashes, shared by processes and runs.
+
+A judgment is found by the key of everything that determines it (see `judgment_key`). Each `add` is one transaction in
+write-ahead mode: when it returns, the judgments survive a kill of the process (`synchronous=NORMAL` leaves only the
+last moments before a power failure open). Answers without a grade are kept in a table of their own for diagnosis and
+never come back as judgments, so that a later run asks those pairs again.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hardneg.artifacts import atomic_file
+from hardneg.errors import InputError, clear_os_errors
+
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 60.0  # how long to wait for another process's transaction, which takes milliseconds
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS judgments (
+    key TEXT PRIMARY KEY,           -- sha256 of model, whole prompt and decoding settings
+    model TEXT NOT NULL,            -- as asked for
+    answered_as TEXT NOT NULL,      -- as the server named itself
+    prompt_sha256 TEXT NOT NULL,    -- of the prompt template, in texts
+    query TEXT NOT NULL,
+    passage_sha256 TEXT NOT NULL,   -- in texts
+    grade REAL NOT NULL CHECK (grade BETWEEN 1 AND 4),
+    p1 REAL, p2 REAL, p3 REAL, p4 REAL,
+    content TEXT NOT NULL,          -- the model's words
+    constrained_by TEXT NOT NULL,
+    prompt_tokens INTEGER, cached_tokens INTEGER,
+    created_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS unjudged (
+    key TEXT NOT NULL, model TEXT NOT NULL, query TEXT NOT NULL, passage_sha256 TEXT NOT NULL,
+    reason TEXT NOT NULL, content TEXT NOT NULL, created_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS texts (sha256 TEXT PRIMARY KEY, text TEXT NOT NULL);
+"""
+_EXPORT = """
+SELECT j.*, prompt.text AS prompt, passage.text AS passage FROM judgments j
+LEFT JOIN texts prompt ON prompt.sha256 = j.prompt_sha256
+LEFT JOIN texts passage ON passage.sha256 = j.passage_sha256
+ORDER BY j.created_at, j.key
+"""
+
+
+def sha256_text(text: str) -> str:
+    """Hex SHA-256 of a text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def judgment_key(model: str, prompt: str, decoding: Mapping[str, Any]) -> str:
+    """The key of one judgment: hex SHA-256 of the model, the whole prompt (question and passage in it) and decoding."""
+    return sha256_text(json.dumps([model, prompt, decoding], sort_keys=True))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredGrade:
+    """What the store gives back: the expected grade, and the probabilities of grades 1-4 where there were any."""
+
+    grade: float
+    probabilities: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One answer with all that is kept of it. With a `grade` it is a judgment; without one, `reason` says why not."""
+
+    key: str
+    model: str
+    answered_as: str
+    prompt_template: str
+    query: str
+    passage: str  # as sent
+    grade: float | None
+    probabilities: tuple[float, float, float, float] | None
+    reason: str | None
+    content: str
+    constrained_by: str
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class JudgmentStore:
+    """An open store; also a context manager. Use it from the thread that opened it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the store.
+
+        Raises:
+            InputError: the place cannot be written, or the file is damaged, no store, or of a newer version.
+        """
+        self.path = path
+        with clear_os_errors(path, "write"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with self._clear_errors():
+            self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _prepare(self) -> None:
+        self._db.row_factory = sqlite3.Row
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise InputError(f"{self.path} was written by a newer version of this program; update, or move it away")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        if version < SCHEMA_VERSION:
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] and not self._is_empty_store():
+                raise InputError(f"{self.path} is some other program's database; name another file")
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+    def _is_empty_store(self) -> bool:
+        """Whether another process created the tables a moment ago."""
+        return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'judgments'").fetchone())
+
+    def get(self, key: str) -> StoredGrade | None:
+        """The judgment stored under `key`, if there is one. Raises InputError where the file cannot be read."""
+        with self._clear_errors():
+            row = self._db.execute("SELECT grade, p1, p2, p3, p4 FROM judgments WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        grade, *probabilities = row
+        return StoredGrade(grade, None if probabilities[0] is None else tuple(probabilities))
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Store records in one transaction; durable against a kill when this returns. The first of a key stays.
+
+        Raises:
+            InputError: the disk is full, the place cannot be written, or another process blocks the file; then none
+                of these records is stored.
+        """
+        records = list(records)
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        judged = [record for record in records if record.grade is not None]
+        with self._clear_errors(), self._transaction():
+            self._db.executemany("INSERT OR IGNORE INTO texts VALUES (?, ?)", _texts(judged))
+            self._db.executemany(
+                f"INSERT OR IGNORE INTO judgments VALUES ({','.join('?' * 16)})",
+                (_row(record, now) for record in judged),
+            )
+            self._db.executemany(
+                "INSERT INTO unjudged VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (r.key, r.model, r.query, sha256_text(r.passage), r.reason or "", r.content, now)
+                    for r in records
+                    if r.grade is None
+                ),
+            )
+
+    def __len__(self) -> int:
+        """How many judgments are stored."""
+        with self._clear_errors():
+            return self._db.execute("SELECT count(*) FROM judgments").fetchone()[0]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """All judgments as dicts of builtins, oldest first, with `probabilities`, `prompt` and `passage` texts."""
+        with self._clear_errors():
+            for row in self._db.execute(_EXPORT):
+                record = dict(row)
+                probabilities = [record.pop(name) for name in ("p1", "p2", "p3", "p4")]
+                record["probabilities"] = None if probabilities[0] is None else probabilities
+                yield record
+
+    def export_jsonl(self, path: Path) -> int:
+        """Write all judgments as JSON lines, whole or not at all, and return their number.
+
+        Raises:
+            InputError: the place cannot be written.
+        """
+        count = 0
+        with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            for record in self:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                count += 1
+        return count
+
+    def close(self) -> None:
+        """Close the file. What was added is already safe."""
+        self._db.close()
+
+    def __enter__(self) -> "JudgmentStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # a full disk may have ended it already
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"cannot use the judgment store {self.path}: {error}; {self._remedy(error)}") from error
+
+    def _remedy(self, error: sqlite3.DatabaseError) -> str:
+        code = getattr(error, "sqlite_errorname", "") or str(error)  # the name came with Python 3.11
+        if "FULL" in code or "full" in code or "IOERR" in code or "disk I/O" in code:
+            return "free some disk space (or raise the quota) and run again; what was stored is kept"
+        if "BUSY" in code or "LOCKED" in code or "locked" in code:
+            return f"another process has held it for {BUSY_SECONDS:.0f} s; stop that one and run again"
+        if "READONLY" in code or "CANTOPEN" in code or "readonly" in code or "unable to open" in code:
+            return "check the permissions of the file and its folder, or choose another place"
+        return "it is damaged or no judgment store; move it away (with its -wal file) and run again"
+
+
+def _texts(records: list[Record]) -> Iterator[tuple[str, str]]:
+    distinct = {text for record in records for text in (record.prompt_template, record.passage)}
+    return ((sha256_text(text), text) for text in distinct)
+
+
+def _row(record: Record, now: str) -> tuple[Any, ...]:
+    return (
+        record.key,
+        record.model,
+        record.answered_as,
+        sha256_text(record.prompt_template),
+        record.query,
+        sha256_text(record.passage),
+        record.grade,
+        *(record.probabilities or (None,) * 4),
+        record.content,
+        record.constrained_by,
+        record.prompt_tokens,
+        record.cached_tokens,
+        now,
+    )

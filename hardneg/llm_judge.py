@@ -1,0 +1,393 @@
+"""The LLM judge: an asynchronous client of OpenAI-compatible servers behind the synchronous `Judge` protocol.
+
+`LLMJudge.judge` reads pairs only as fast as they are judged, keeps at most `concurrency` requests in flight, and hands
+out a judgment when it is in the store. The event loop runs only while the caller waits for the next judgment, in the
+caller's thread: no threads, no queues, and Ctrl-C behaves.
+"""
+
+import asyncio
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from hardneg.answers import DECODING, Answer, request_body, unanswered
+from hardneg.endpoints import Endpoint, EndpointPool, GaveUp, Rejected, RetryPolicy
+from hardneg.errors import InputError
+from hardneg.judge import Judgment, Pair
+from hardneg.judgment_store import JudgmentStore, Record, judgment_key
+from hardneg.probing import JudgeFindings, reprobe, survey
+from hardneg.prompting import TYPICAL_BYTES_PER_TOKEN, PromptTemplate, cut_to_tokens, estimate_tokens
+
+DEFAULT_CONCURRENCY = 64
+DEFAULT_PASSAGE_TOKENS = 1024
+MAX_CONCURRENCY = 1000  # connections that the HTTP client keeps
+NO_KEY = "EMPTY"  # what vLLM's documentation sends where no key is needed
+RESERVED_TOKENS = 80  # for the chat template around one user message, and the answer; generous
+SHRINK = 0.7  # what is kept of a passage each time a server finds the prompt too long
+GRACE = 1.0  # seconds that answers on their way get when a run is stopped
+LONGEST_STALL = 0.05  # seconds that requests under way may wait while stored judgments are handed out
+_TOO_LONG = re.compile(r"context|too long|too large|max_model_len|maximum.*tokens", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class JudgeStats:
+    """Running totals of a judge, for progress bars and reports."""
+
+    reused: int = 0  # judgments that came from the store
+    asked: int = 0  # pairs answered in this run, judged or not
+    requests: int = 0  # HTTP requests behind them, retries included
+    unjudged: Counter[str] = field(default_factory=Counter)  # by reason
+    cut: int = 0  # passages cut to the token budget
+    prompt_tokens: int = 0  # as the server reports them
+    cached_tokens: int = 0  # of these, found in its prefix cache
+    seconds: float = 0.0  # spent with requests under way
+
+    @property
+    def judged(self) -> int:
+        """Pairs judged in this run, stored ones not counted."""
+        return self.asked - self.unjudged.total()
+
+
+@dataclass(frozen=True, slots=True)
+class JudgePlan:
+    """What judging some pairs would take."""
+
+    pairs: int
+    stored: int  # pairs already judged
+    to_ask: int  # requests: pairs with the same question and passage are asked once
+    prompt_tokens: int  # estimated, of the requests to ask
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to the judge, before it is asked."""
+
+    key: str
+    query: str
+    passage: str  # cut to the budget
+    is_cut: bool
+
+
+class LLMJudge:
+    """Grades pairs with a language model, each once: what is stored is not asked again."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        model: str,
+        prompt_template: str,
+        store: JudgmentStore,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        passage_tokens: int = DEFAULT_PASSAGE_TOKENS,
+        policy: RetryPolicy | None = None,
+        api_key: str | None = None,
+    ) -> None:
+        """Set up; nothing is sent yet.
+
+        Args:
+            endpoints: base URLs, such as http://localhost:8000/v1; each serves `model`.
+            model: the served model's name.
+            prompt_template: with `{query}` and then `{passage}`, once each.
+            store: where judgments are looked up and kept.
+            concurrency: most requests in flight, over all endpoints.
+            passage_tokens: budget that longer passages are cut to, in (estimated) tokens.
+            policy: timeouts and retries.
+            api_key: default: the environment's OPENAI_API_KEY, or NO_KEY.
+
+        Raises:
+            InputError: an endpoint is no URL or holds a password, the template or a number is wrong.
+        """
+        self.endpoints = tuple(dict.fromkeys(_checked_url(url) for url in endpoints))
+        if not self.endpoints:
+            raise InputError("no LLM endpoint is given; name at least one, e.g. http://localhost:8000/v1")
+        if not 1 <= concurrency <= MAX_CONCURRENCY:
+            raise InputError(f"concurrency {concurrency} is outside 1 to {MAX_CONCURRENCY}")
+        if passage_tokens < 1:
+            raise InputError(f"a budget of {passage_tokens} tokens leaves nothing of a passage; give at least 1")
+        self.model = model
+        self.template = PromptTemplate(prompt_template)
+        self.store = store
+        self.stats = JudgeStats()
+        self.findings: JudgeFindings | None = None
+        self.concurrency = concurrency
+        self.passage_tokens = passage_tokens
+        self._policy = policy or RetryPolicy()
+        self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or NO_KEY
+
+    def check(self) -> JudgeFindings:
+        """Ask every endpoint what it serves, which constraint binds and what log-probabilities come back.
+
+        Raises:
+            InputError: no endpoint answers, one is of no use (wrong key, path, model; no grades), or they differ.
+        """
+        _Run(self).close()
+        assert self.findings is not None
+        return self.findings
+
+    def judge(self, pairs: Iterable[Pair]) -> Iterator[Judgment]:
+        """See `Judge`. Judgments are in the store before they are yielded; unjudged pairs carry the reason.
+
+        Raises:
+            InputError: the servers or the store are of no use (any more). What was answered is stored.
+        """
+        run: _Run | None = None
+        try:
+            for pair in pairs:
+                request = self.request(pair)
+                stored = self.store.get(request.key)
+                if stored is not None:
+                    self.stats.reused += 1
+                    yield _judgment(pair, stored.grade, stored.probabilities)
+                else:
+                    if run is None:
+                        run = _Run(self)
+                        request = self.request(pair)  # the probe may have found less room for the passage
+                    run.submit(request, pair)
+                if run is not None:
+                    yield from run.collect()
+            while run is not None and run.busy:
+                yield from run.collect(to_the_end=True)
+        finally:
+            if run is not None:
+                run.close()
+
+    def plan(self, pairs: Iterable[Pair]) -> JudgePlan:
+        """Count what `judge(pairs)` would ask, without asking. Keys are held to 8 bytes each.
+
+        Raises:
+            InputError: the store cannot be read.
+        """
+        count = stored = prompt_tokens = 0
+        to_ask: set[int] = set()
+        for pair in pairs:
+            count += 1
+            request = self.request(pair)
+            short_key = int(request.key[:16], 16)
+            if short_key in to_ask:
+                continue
+            if self.store.get(request.key) is not None:
+                stored += 1
+            else:
+                to_ask.add(short_key)
+                prompt = self.template.render(request.query, request.passage)
+                prompt_tokens += estimate_tokens(prompt, TYPICAL_BYTES_PER_TOKEN)
+        return JudgePlan(count, stored, len(to_ask), prompt_tokens)
+
+    def request(self, pair: Pair) -> Request:
+        """What would be asked about a pair, its passage cut to the budget, and the key of the answer."""
+        query, text = pair.query["query"], pair.chunk["text"]
+        passage = cut_to_tokens(text, self._budget(query))
+        prompt = self.template.render(query, passage)
+        return Request(judgment_key(self.model, prompt, DECODING), query, passage, passage != text)
+
+    def body(self, request: Request, passage: str, constraint: str, logprobs: bool = True) -> dict[str, Any]:
+        """The chat-completions request for `request`, with `passage` in place of its own where that was too long."""
+        return request_body(self.model, self.template.render(request.query, passage), constraint, logprobs)
+
+    def record(self, request: Request, passage: str, constraint: str, answer: Answer) -> Record:
+        """What the store keeps of an answer."""
+        return Record(
+            key=request.key,
+            model=self.model,
+            answered_as=answer.model,
+            prompt_template=self.template.text,
+            query=request.query,
+            passage=passage,
+            grade=answer.grade,
+            probabilities=answer.probabilities,
+            reason=answer.reason,
+            content=answer.content,
+            constrained_by=constraint,
+            prompt_tokens=answer.prompt_tokens,
+            cached_tokens=answer.cached_tokens,
+        )
+
+    def _budget(self, query: str) -> int:
+        """Tokens for the passage: the stated budget, or what the server's context leaves beside the question."""
+        longest = self.findings.max_model_len if self.findings else None
+        if longest is None:
+            return self.passage_tokens
+        taken = self.template.tokens + estimate_tokens(query) + RESERVED_TOKENS
+        return max(0, min(self.passage_tokens, longest - taken))
+
+    async def _open_pool(self) -> EndpointPool:
+        """Connect to the endpoints, surveying them if that was not done. Raises InputError as `check` does."""
+        endpoints = [Endpoint(url, self._api_key, self.concurrency, self._policy) for url in self.endpoints]
+        pool = EndpointPool(endpoints, self._reprobe, self._policy)
+        try:
+            if self.findings is None:
+                self.findings = await survey(endpoints, self.model, self.template, self._policy)
+            if self._budget("") < 1:
+                raise InputError(
+                    f"the judge's prompt alone takes about {self.template.tokens} of the server's "
+                    f"{self.findings.max_model_len} tokens; shorten it, or start the server with a longer context"
+                )
+        except BaseException:
+            await pool.close()
+            raise
+        for endpoint in endpoints:
+            endpoint.answers_as = self.findings.endpoints.get(endpoint.url)
+            if endpoint.answers_as is None:
+                endpoint.set_aside(self.findings.unreachable[endpoint.url])
+        return pool
+
+    async def _reprobe(self, endpoint: Endpoint) -> str:
+        assert self.findings is not None
+        return await reprobe(endpoint, self.template, self.findings)
+
+
+class _Run:
+    """One event loop with the requests under way on it; it turns only inside `collect` and `close`."""
+
+    def __init__(self, judge: LLMJudge) -> None:
+        self._judge = judge
+        self._loop = asyncio.new_event_loop()
+        self._pool: EndpointPool | None = None
+        self._waiting: dict[str, list[Pair]] = {}  # pairs by key: the same question and passage are asked once
+        self._tasks: set[asyncio.Task[Record]] = set()
+        self._finished: list[asyncio.Task[Record]] = []
+        self._closing = False
+        self._counted_at = self._turned_at = time.monotonic()
+        try:
+            self._pool = self._loop.run_until_complete(judge._open_pool())
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way."""
+        return bool(self._tasks or self._finished)
+
+    def submit(self, request: Request, pair: Pair) -> None:
+        """Take a pair on; a place in flight must be free (`collect` sees to that)."""
+        waiting = self._waiting.setdefault(request.key, [])
+        waiting.append(pair)
+        if len(waiting) > 1:
+            return
+        self._judge.stats.cut += request.is_cut
+        task = self._loop.create_task(self._ask(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._note_finished)
+
+    def collect(self, to_the_end: bool = False) -> Iterator[Judgment]:
+        """Store and yield what has been answered; first wait for an answer where no place is free, or `to_the_end`.
+
+        Raises:
+            InputError: the servers or the store are of no use any more.
+        """
+        if to_the_end or len(self._tasks) >= self._judge.concurrency:
+            self._turn(wait=True)
+        elif time.monotonic() - self._turned_at > LONGEST_STALL:
+            self._turn(wait=False)
+        if not self._finished:
+            return
+        records, error = self._store_finished()
+        for record in records:
+            for pair in self._waiting.pop(record.key):
+                yield _judgment(pair, record.grade, record.probabilities, record.reason)
+        if isinstance(error, InputError):
+            done = self._judge.stats.judged
+            raise InputError(f"{error}; {done} judgments of this run are stored, the same command goes on from there")
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        """Wait a moment for what is under way, drop the rest, store what has been answered, free the connections."""
+        self._closing = True
+        try:
+            if self._tasks:
+                _, late = self._loop.run_until_complete(asyncio.wait(self._tasks, timeout=GRACE))
+                for task in late:
+                    task.cancel()
+                if late:
+                    self._loop.run_until_complete(asyncio.wait(late))
+            self._finished += self._tasks
+            self._store_finished()
+        finally:
+            if self._pool is not None:
+                self._loop.run_until_complete(self._pool.close())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    def _turn(self, wait: bool) -> None:
+        """Run the loop until some task has finished, or just long enough for what is ready."""
+        if not wait:
+            self._loop.call_soon(self._loop.stop)
+        self._loop.run_forever()
+        self._turned_at = time.monotonic()
+
+    def _note_finished(self, task: "asyncio.Task[Record]") -> None:
+        if not self._closing:
+            self._tasks.discard(task)
+            self._finished.append(task)
+            self._loop.stop()
+
+    def _store_finished(self) -> tuple[list[Record], BaseException | None]:
+        """Store all finished answers in one transaction. Returns them, and the error that ended a task without one."""
+        finished, self._finished = self._finished, []
+        failed = [task for task in finished if task.cancelled() or task.exception() is not None]
+        records = [task.result() for task in finished if task not in failed]
+        self._judge.store.add(records)
+        self._count(records)
+        return records, next((task.exception() for task in failed if not task.cancelled()), None)
+
+    def _count(self, records: list[Record]) -> None:
+        stats = self._judge.stats
+        stats.asked += len(records)
+        stats.unjudged.update(record.reason for record in records if record.reason is not None)
+        stats.prompt_tokens += sum(record.prompt_tokens or 0 for record in records)
+        stats.cached_tokens += sum(record.cached_tokens or 0 for record in records)
+        if self._pool is not None:
+            stats.requests, self._pool.requests = stats.requests + self._pool.requests, 0
+        now = time.monotonic()
+        stats.seconds, self._counted_at = stats.seconds + now - self._counted_at, now
+
+    async def _ask(self, request: Request) -> Record:
+        """Ask until there is an answer or no hope of one, with less of a passage that the server finds too long."""
+        judge, findings, pool = self._judge, self._judge.findings, self._pool
+        assert findings is not None and pool is not None
+        passage = request.passage
+        while passage or not request.is_cut:
+            body = judge.body(request, passage, findings.constraint, findings.logprobs)
+            try:
+                return judge.record(request, passage, findings.constraint, await pool.ask(body))
+            except GaveUp as fault:
+                return judge.record(request, passage, findings.constraint, unanswered(fault.kind, str(fault)))
+            except Rejected as fault:
+                if not (passage and _TOO_LONG.search(str(fault))):
+                    return judge.record(request, passage, findings.constraint, unanswered(fault.kind, str(fault)))
+                judge.stats.cut += passage == request.passage and not request.is_cut
+                passage = cut_to_tokens(passage, int(estimate_tokens(passage) * SHRINK))
+        return judge.record(request, passage, findings.constraint, unanswered("the question leaves no room", ""))
+
+
+def _judgment(
+    pair: Pair,
+    grade: float | None,
+    probabilities: tuple[float, float, float, float] | None,
+    reason: str | None = None,
+) -> Judgment:
+    return Judgment(pair.query["query_id"], pair.chunk["chunk_id"], grade, probabilities, reason)
+
+
+def _checked_url(url: str) -> str:
+    """An endpoint without its trailing slash. Raises InputError where it is no URL or holds credentials."""
+    try:
+        parts = urlsplit(url)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        raise InputError(f"{url!r} is no LLM endpoint; give a URL such as http://localhost:8000/v1") from None
+    if parts.username or parts.password:
+        raise InputError(
+            f"the LLM endpoint on {parts.hostname} holds a password; put the key in OPENAI_API_KEY instead"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid:
+        raise InputError(f"{url!r} is no LLM endpoint; give a URL such as http://localhost:8000/v1")
+    return url.rstrip("/")

@@ -1,0 +1,230 @@
+"""Retrieval metrics per question, intervals of relative gains, and agreement between graders."""
+
+from collections.abc import Hashable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+RELEVANT_GRADE = 3  # of the grades 1-4: from here on an answer counts as one
+N_GRADES = 4
+CONFIDENCE = 0.95
+RESAMPLE_BATCH = 500  # bootstrap resamples held in memory at once
+
+
+def retrieval_metrics(ranked: np.ndarray, relevant: Sequence[AbstractSet[int]], k: int) -> dict[str, np.ndarray]:
+    """MRR, DCG, precision and recall at k with binary relevance.
+
+    DCG is the sum of 1 / log2(rank + 1) over the relevant chunks among the first k, not normalised, so it exceeds 1
+    where several chunks are right. Precision divides by k even where fewer chunks were retrieved, recall by the number
+    of relevant chunks; a question without any scores 0 throughout.
+
+    >>> {name: values.tolist() for name, values in retrieval_metrics(np.array([[7, 3, 9]]), [{3, 8}], k=2).items()}
+    {'MRR': [0.5], 'DCG': [0.6309297535714575], 'Precision': [0.5], 'Recall': [0.5]}
+
+    Args:
+        ranked: integer (Q, n), different chunk ids, best first; columns beyond the k-th are not looked at.
+        relevant: per question, the ids of all chunks that answer it.
+        k: cut-off, at least 1.
+
+    Returns:
+        per question (Q,) float64 under the keys "MRR" (reciprocal rank), "DCG", "Precision", "Recall".
+    """
+    rows = zip(ranked[:, :k].tolist(), relevant, strict=True)
+    hits = np.array([[chunk_id in ids for chunk_id in row] for row, ids in rows], bool)
+    hits = hits.reshape(len(relevant), -1)
+    found = hits.sum(axis=1)
+    n_relevant = np.array([len(ids) for ids in relevant])
+    return {
+        "MRR": _reciprocal_rank(hits),
+        "DCG": hits @ _discounts(hits.shape[1]),
+        "Precision": found / k,
+        "Recall": found / np.maximum(n_relevant, 1),
+    }
+
+
+def graded_metrics(ranked_grades: Sequence[Sequence[float]], k: int = 5, ndcg_k: int = 10) -> dict[str, np.ndarray]:
+    """MRR@k at RELEVANT_GRADE, DCG@k and nDCG@ndcg_k with a gain of grade - 1, among the judged answers of a question.
+
+    The ideal order of nDCG is that of the question's own judged answers. A question with nothing but grade 1 has no
+    ideal: it is left out of nDCG, which therefore has fewer rows, the same ones for every model.
+
+    Args:
+        ranked_grades: per question, the grades (1-4) of all its judged answers in the order a model ranks them.
+        k: cut-off of MRR and DCG.
+        ndcg_k: cut-off of nDCG.
+
+    Returns:
+        per question float64 under the keys "MRR@{k}" (Q,), "DCG@{k}" (Q,) and "nDCG@{ndcg_k}" (Q minus those left out).
+    """
+    rows = [np.asarray(grades, float) for grades in ranked_grades]
+    mrr = [_reciprocal_rank(row[None, :k] >= RELEVANT_GRADE)[0] for row in rows]
+    ideal = [_dcg(-np.sort(-row), ndcg_k) for row in rows]
+    ndcg = [_dcg(row, ndcg_k) / best for row, best in zip(rows, ideal, strict=True) if best > 0]
+    return {
+        f"MRR@{k}": np.array(mrr),
+        f"DCG@{k}": np.array([_dcg(row, k) for row in rows]),
+        f"nDCG@{ndcg_k}": np.array(ndcg),
+    }
+
+
+def _discounts(n: int) -> np.ndarray:
+    return 1 / np.log2(np.arange(n) + 2)
+
+
+def _dcg(grades: np.ndarray, k: int) -> float:
+    gains = grades[:k] - 1
+    return float(gains @ _discounts(len(gains)))
+
+
+def _reciprocal_rank(hits: np.ndarray) -> np.ndarray:
+    """1 / rank of the first True of each row of a bool (Q, n); 0 where there is none."""
+    return np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1), 0.0) if hits.size else np.zeros(len(hits))
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Relative gain of one mean over another with its interval, as fractions (0.15 is +15 %).
+
+    `gain` is NaN where the base mean is 0; `low` and `high` are NaN where there is no interval (one question or group),
+    and `high` is infinite where the base model fails too many questions to bound the ratio.
+    """
+
+    base_mean: float
+    other_mean: float
+    gain: float
+    low: float
+    high: float
+
+
+def relative_gain(
+    base: np.ndarray,
+    other: np.ndarray,
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> Gain:
+    """Relative gain of `other` over `base`, ratio of means minus 1, with a 95 % paired percentile bootstrap interval.
+
+    Questions are drawn with replacement, each with both models' values. With `groups`, whole groups are drawn instead
+    (cluster bootstrap; Field & Welsh 2007), for questions on one topic succeed and fail together: the interval is then
+    what to expect on other topics.
+
+    Args:
+        base: per question (Q,) values of one metric, none negative.
+        other: the same questions under the other model.
+        groups: per question, the topic it belongs to.
+        seed: of the resampling.
+        resamples: how many.
+    """
+    base_mean, other_mean = float(np.mean(base)), float(np.mean(other))
+    if base_mean == 0:
+        return Gain(base_mean, other_mean, np.nan, np.nan, np.nan)
+    if groups is not None:
+        base, other = _group_sums(base, groups), _group_sums(other, groups)
+    low, high = np.nan, np.nan
+    if len(base) > 1:
+        shares = stats.bootstrap(
+            (base, other),
+            _share,
+            n_resamples=resamples,
+            batch=RESAMPLE_BATCH,
+            paired=True,
+            vectorized=True,
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+        low, high = (share / (1 - share) - 1 if share < 1 else np.inf for share in map(float, shares))
+    return Gain(base_mean, other_mean, other_mean / base_mean - 1, low, high)
+
+
+def _group_sums(values: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
+    """Sum per group: the ratio of two means over drawn groups is the ratio of the sums of these."""
+    number = {group: position for position, group in enumerate(dict.fromkeys(groups))}
+    return np.bincount([number[group] for group in groups], weights=values)
+
+
+def _share(base: np.ndarray, other: np.ndarray, axis: int = -1) -> np.ndarray:
+    """`other`'s share of the sum of both, half where both are 0.
+
+    It rises with the ratio of the means, so percentiles of one are percentiles of the other, but stays finite in a
+    resample of questions that the base model fails throughout.
+    """
+    base_sum, other_sum = base.sum(axis=axis), other.sum(axis=axis)
+    total = base_sum + other_sum
+    return np.divide(other_sum, total, out=np.full(np.shape(total), 0.5), where=total > 0)
+
+
+def confusion_matrix(first: Sequence[int], second: Sequence[int]) -> np.ndarray:
+    """Counts int64 (4, 4) of pairs of grades: row is the first grader's grade - 1, column the second's."""
+    counts = np.zeros((N_GRADES, N_GRADES), np.int64)
+    np.add.at(counts, (np.asarray(first, int) - 1, np.asarray(second, int) - 1), 1)
+    return counts
+
+
+def cohen_kappa(confusion: np.ndarray) -> float:
+    """Unweighted agreement beyond chance of two graders (Cohen 1960); NaN where chance alone explains everything.
+
+    Args:
+        confusion: counts (4, 4), see `confusion_matrix`.
+    """
+    return float(_kappa(confusion, 1 - np.eye(N_GRADES)))
+
+
+def weighted_kappa(confusion: np.ndarray) -> float:
+    """Agreement beyond chance with quadratic weights (Cohen 1968): grades two apart disagree four times as much.
+
+    Args:
+        confusion: counts (4, 4), see `confusion_matrix`.
+    """
+    return float(_kappa(confusion, _quadratic_weights()))
+
+
+def weighted_kappa_interval(confusion: np.ndarray, seed: int = 0, resamples: int = 10_000) -> tuple[float, float]:
+    """Percentile bootstrap interval of 95 % of `weighted_kappa` over pairs; NaN where no resample has a kappa.
+
+    Drawing n pairs with replacement is drawing their cells from a multinomial distribution.
+    """
+    total = confusion.sum()
+    if not total:
+        return np.nan, np.nan
+    shares = (confusion / total).ravel()
+    drawn = np.random.default_rng(seed).multinomial(total, shares, size=resamples)
+    kappas = _kappa(drawn.reshape(-1, N_GRADES, N_GRADES), _quadratic_weights())
+    kappas = kappas[~np.isnan(kappas)]
+    if not len(kappas):
+        return np.nan, np.nan
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(kappas, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _quadratic_weights() -> np.ndarray:
+    grades = np.arange(N_GRADES)
+    return np.subtract.outer(grades, grades) ** 2
+
+
+def _kappa(confusion: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
+    """1 - observed / expected disagreement of counts (..., 4, 4)."""
+    expected = confusion.sum(axis=-1)[..., :, None] * confusion.sum(axis=-2)[..., None, :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = confusion.sum(axis=(-2, -1))
+        return 1 - total * (confusion * disagreement).sum(axis=(-2, -1)) / (expected * disagreement).sum(axis=(-2, -1))
+
+
+def auc(scores: Sequence[float], positive: Sequence[bool]) -> float:
+    """Area under the ROC curve: the chance that a positive outscores a negative, ties counting half.
+
+    By the Mann-Whitney statistic. NaN where one of the classes is empty.
+
+    Args:
+        scores: a grader's (expected) grades.
+        positive: whether each is one, e.g. people's grade >= RELEVANT_GRADE.
+    """
+    values, labels = np.asarray(scores, float), np.asarray(positive, bool)
+    if labels.all() or not labels.any():
+        return np.nan
+    statistic = stats.mannwhitneyu(values[labels], values[~labels], method="asymptotic").statistic
+    return float(statistic / (labels.sum() * (~labels).sum()))

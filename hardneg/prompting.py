@@ -1,0 +1,71 @@
+"""What is sent to the judge: a prompt template with checked placeholders, and passages cut to a token budget."""
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+
+from hardneg.errors import InputError
+
+# Byte-pair vocabularies make 4 to 5 bytes of English into one token and 3 bytes of Chinese into about one, so a
+# third of the UTF-8 bytes is rarely too few; where it is, the server refuses the prompt and the judge cuts further.
+MIN_BYTES_PER_TOKEN = 3.0
+TYPICAL_BYTES_PER_TOKEN = 4.5  # of English prose, for estimates of cost
+
+
+def estimate_tokens(text: str, bytes_per_token: float = MIN_BYTES_PER_TOKEN) -> int:
+    """An estimate of a text's tokens without the model's tokenizer; cautious (high) by default."""
+    return math.ceil(len(text.encode()) / bytes_per_token)
+
+
+def cut_to_tokens(text: str, tokens: int) -> str:
+    """The longest beginning of `text`, ending between words, that `estimate_tokens` puts at no more than `tokens`."""
+    encoded = text.encode()
+    room = int(max(tokens, 0) * MIN_BYTES_PER_TOKEN)
+    if len(encoded) <= room:
+        return text
+    beginning = encoded[:room].decode(errors="ignore")
+    if len(beginning) < len(text) and not text[len(beginning)].isspace():
+        words = beginning.rsplit(maxsplit=1)
+        beginning = words[0] if len(words) == 2 else beginning  # a single endless word is cut inside
+    return beginning.rstrip()
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """A judge's prompt with `{query}` and, after it, `{passage}`; other braces are plain text.
+
+    The order lets a server's prefix cache work: instructions, then the question, and the passage, the only part that
+    changes from one request to the next, last.
+
+    >>> PromptTemplate("Q: {query} P: {passage} Grade:").render("why {x}?", "because {query}")
+    'Q: why {x}? P: because {query} Grade:'
+    """
+
+    text: str
+    sha256: str = field(init=False)
+    tokens: int = field(init=False)  # estimated, without question and passage
+    _parts: tuple[str, str, str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the placeholders. Raises InputError where one is missing, repeated or out of order."""
+        for placeholder in ("{query}", "{passage}"):
+            count = self.text.count(placeholder)
+            if count != 1:
+                raise InputError(
+                    f"the judge's prompt holds {placeholder} {count} times; write {{query}} and {{passage}} once each"
+                )
+        head, _, rest = self.text.partition("{query}")
+        if "{passage}" not in rest:
+            raise InputError(
+                "the judge's prompt has {passage} before {query}; put the passage last, or the server's prefix cache "
+                "cannot reuse the question"
+            )
+        middle, _, tail = rest.partition("{passage}")
+        object.__setattr__(self, "_parts", (head, middle, tail))
+        object.__setattr__(self, "sha256", hashlib.sha256(self.text.encode()).hexdigest())
+        object.__setattr__(self, "tokens", sum(map(estimate_tokens, self._parts)))
+
+    def render(self, query: str, passage: str) -> str:
+        """The prompt for one question and passage; braces inside them stay as they are."""
+        head, middle, tail = self._parts
+        return f"{head}{query}{middle}{passage}{tail}"

@@ -1,0 +1,68 @@
+"""The folder of one adaptation run: which configuration owns it, and the models saved in it."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+
+from hardneg.artifacts import atomic_dir, read_json, write_json
+from hardneg.candidates import CandidateList, write_candidates
+from hardneg.errors import InputError
+from hardneg.model_card import model_card
+
+
+def claim(folder: Path, configuration: Mapping[str, Any]) -> None:
+    """Take `folder` for this configuration, or find it taken by the same one (then the run goes on where it was).
+
+    Raises:
+        InputError: it holds the run of another configuration, or something else, or cannot be written.
+    """
+    note = folder / "run.json"
+    if note.exists():
+        found = read_json(note, "python iterative_miner.py")
+        changed = [key for key in {**found, **configuration} if found.get(key) != configuration.get(key)]
+        if changed:
+            differences = "; ".join(f"{key}: {found.get(key)} there, {configuration.get(key)} now" for key in changed)
+            raise InputError(
+                f"{folder} holds a run of another configuration ({differences}); "
+                "choose another --output-dir, or delete that folder"
+            )
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no run.json; choose another --output-dir")
+    write_json(note, dict(configuration))
+
+
+def save_model(
+    model: SentenceTransformer, folder: Path, record: Mapping[str, Any], lists: Iterable[CandidateList]
+) -> None:
+    """Write model, model card, training.json and the graded candidates as one folder, whole or not at all."""
+    with atomic_dir(folder) as temporary:
+        model.save(str(temporary), create_model_card=False)
+        write_candidates(temporary / "candidates.jsonl", lists)
+        write_json(temporary / "training.json", dict(record))
+        (temporary / "README.md").write_text(_card(record), encoding="utf-8")
+
+
+def copy_as_final(source: Path, final: Path, record: Mapping[str, Any]) -> None:
+    """Make `final` a copy of a saved iteration, with `record` as its training.json."""
+    with atomic_dir(final) as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("candidates.jsonl"))
+        write_json(temporary / "training.json", dict(record))
+
+
+def _card(record: Mapping[str, Any]) -> str:
+    base, tuned = record["base_validation"], record["validation"]
+    names = {"mrr": "MRR@5", "dcg": "DCG@5", "guard_ndcg": "guard nDCG@10"}
+    measures = [
+        (name, f"{base[key]:.4f}", f"{tuned[key]:.4f}") for key, name in names.items() if tuned[key] is not None
+    ]
+    settings = {
+        **record["configuration"],
+        "iteration": record["iteration"],
+        "training examples": record["counts"]["examples"],
+        "share of tuned weights": record["strengths"][0]["strength"],
+    }
+    return model_card(record["configuration"]["base_model"], settings, measures)

@@ -1,0 +1,245 @@
+"""Reads question/answer rows in every form MedQuAD and people's own data come in: hub set, table file, XML, sample."""
+
+import re
+import urllib.error
+import urllib.request
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from hardneg.errors import InputError, clear_os_errors
+
+SAMPLE = "sample"
+SAMPLE_DIR = Path(__file__).parent / "sample" / "medquad"
+TABLE_SUFFIXES = (".parquet", ".jsonl", ".csv")
+MAX_BLOCK = 2**31 - 1  # bytes; what pyarrow reads at once, and no JSON line may be longer
+HUB_TIMEOUT = 5.0  # seconds the data hub may take to answer before its cached copy, or an error, is next
+FORMS = "a hub data set id like lavita/MedQuAD, a .parquet, .jsonl or .csv file, a folder of MedQuAD XML, or `sample`"
+
+# What each field is called in lavita/MedQuAD, in keivalya/MedQuad-MedicalQnADataset, and otherwise (case-folded).
+COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
+    "question": ("question",),
+    "answer": ("answer",),
+    "topic": ("question_focus", "focus", "topic"),
+    "qtype": ("question_type", "qtype"),
+    "source": ("document_source", "source"),
+    "url": ("document_url", "url"),
+    "question_id": ("question_id", "qid"),
+}
+
+# The wordings that 99.8 % of MedQuAD's questions follow: they give the topic where no column does.
+_TEMPLATES = re.compile(
+    r"(?:what (?:is \(are\)|causes|to do for|is the outlook for|research \(or clinical trials\) is being done for)"
+    r"|what are the (?:symptoms of|treatments for|genetic changes related to|stages of|complications of)"
+    r"|how (?:to diagnose|to prevent|many people are affected by)|who is at risk for|do you have information about"
+    r"|is(?=.* inherited)) +(?P<topic>[^\s?].*?)(?: inherited)?[ ?]*",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One question of the source and its answer; whitespace of all but the answer is collapsed."""
+
+    qa_id: str  # unique; the source's own id where it has one
+    question: str
+    answer: str  # "" where the source has none
+    topic: str  # "" where the source tells of none
+    qtype: str
+    source: str
+    url: str
+
+
+def read_rows(source: str, columns: Mapping[str, str]) -> list[Row]:
+    """Read every row of a source, in its order.
+
+    Args:
+        source: one of FORMS.
+        columns: column names by field ("question", "answer", "topic"), where the usual ones are not meant.
+
+    Raises:
+        InputError: the source is unknown, unreachable, unreadable or lacks a column.
+    """
+    table = _read_table(source)
+    chosen = _choose_columns(source, table.column_names, columns)
+    try:
+        fields = {field: table[column].cast(pa.string()).to_pylist() for field, column in chosen.items()}
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{source}: the columns {sorted(chosen.values())} are not all text ({_one_line(error)})"
+        ) from error
+    return _to_rows(fields, table.num_rows)
+
+
+def _read_table(source: str) -> pa.Table:
+    path = Path(source)
+    if source == SAMPLE:
+        return _read_xml_folder(SAMPLE_DIR)
+    if source and path.is_dir():
+        return _read_xml_folder(path)
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return _read_table_file(path)
+    if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        return _read_hub(source)
+    raise InputError(f"unknown source {source!r}; give {FORMS}")
+
+
+def _read_table_file(path: Path) -> pa.Table:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give {FORMS}")
+    with clear_os_errors(path, "read"):
+        try:
+            suffix = path.suffix.lower()
+            if suffix == ".parquet":
+                return pyarrow.parquet.read_table(path)
+            if suffix == ".jsonl":
+                in_one = pyarrow.json.ReadOptions(block_size=min(max(path.stat().st_size, 1), MAX_BLOCK))
+                return pyarrow.json.read_json(path, read_options=in_one)
+            return _read_csv(path)
+        except pa.ArrowException as error:
+            raise InputError(f"{path} is no readable {suffix} file ({_one_line(error)}); export it again") from error
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """Every column as text, so that an id like "0007" stays what it is."""
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    with pyarrow.csv.open_csv(path, parse_options=parsing) as reader:
+        names = reader.schema.names
+    as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+    return pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=as_text)
+
+
+def _read_xml_folder(folder: Path) -> pa.Table:
+    """Rows of all XML files below `folder`, in the order of their paths, in lavita/MedQuAD's columns."""
+    records = [record for path in sorted(folder.rglob("*.xml")) for record in _read_xml(path)]
+    if not records:
+        raise InputError(f"{folder} holds no MedQuAD XML (<Document> with <QAPair>s); give {FORMS}")
+    return pa.Table.from_pylist(records)
+
+
+def _read_xml(path: Path) -> list[dict[str, str]]:
+    try:
+        with clear_os_errors(path, "read"):
+            document = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise InputError(f"{path} is not well-formed XML ({error}); mend or remove it") from error
+    records = []
+    for pair in document.iter("QAPair"):
+        question, answer = pair.find("Question"), pair.find("Answer")
+        if question is not None:
+            records.append(
+                {
+                    "question": "".join(question.itertext()),
+                    "answer": "" if answer is None else "".join(answer.itertext()),
+                    "question_focus": document.findtext("Focus", ""),
+                    "question_type": question.get("qtype", ""),
+                    "document_source": document.get("source", ""),
+                    "document_url": document.get("url", ""),
+                    "question_id": question.get("qid", ""),
+                }
+            )
+    return records
+
+
+def _read_hub(name: str) -> pa.Table:
+    """All splits of a hub data set, one after the other; the cached copy where the hub does not answer."""
+    import datasets  # takes a second to import, and only this form needs it
+
+    silence = _hub_silence(name)
+    if silence:
+        datasets.config.HF_HUB_OFFLINE = True  # the cached copy or nothing: its own retries take half a minute
+    try:
+        splits = datasets.load_dataset(name)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = silence or _one_line(error)
+        raise InputError(
+            f"cannot load {name} from the data hub ({reason}); check the id and the network, or give a local "
+            "file, a git checkout of MedQuAD's XML, or `--source sample`"
+        ) from error
+    return pa.concat_tables(split.with_format("arrow")[:] for split in splits.values())
+
+
+def _hub_silence(name: str) -> str:
+    """Why the hub does not answer, or "" where it does: one request, no retries."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        with urllib.request.urlopen(f"{constants.ENDPOINT}/api/datasets/{name}", timeout=HUB_TIMEOUT):
+            return ""
+    except urllib.error.HTTPError as error:  # it answered; what a 4xx means the hub's own client says better
+        return f"HTTP status {error.code}" if error.code >= 500 else ""
+    except OSError as error:
+        return str(getattr(error, "reason", error))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _choose_columns(source: str, available: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+    """Column per field: the one named, else the first with a usual name. Question and answer must be there."""
+    by_folded = {column.casefold(): column for column in reversed(available)}
+    chosen = {}
+    for field, usual in COLUMN_NAMES.items():
+        if field in named:
+            if named[field] not in available:
+                raise InputError(
+                    f"{source} has no column {named[field]!r} for the {field}; it has {', '.join(available)}"
+                )
+            chosen[field] = named[field]
+            continue
+        found = next((by_folded[name] for name in usual if name in by_folded), None)
+        if found is not None:
+            chosen[field] = found
+        elif field in ("question", "answer"):
+            raise InputError(
+                f"{source} has no column '{usual[0]}'; it has {', '.join(available)}: "
+                f"name the right one with --{field}-column"
+            )
+    return chosen
+
+
+def _to_rows(fields: Mapping[str, Sequence[str | None]], n_rows: int) -> list[Row]:
+    cells = {field: [" ".join((cell or "").split()) for cell in cells] for field, cells in fields.items()}
+    blank = [""] * n_rows
+    source, question_id, topic = (cells.get(field, blank) for field in ("source", "question_id", "topic"))
+    return [
+        Row(
+            qa_id=qa_id,
+            question=cells["question"][position],
+            answer=(fields["answer"][position] or "").strip(),
+            topic=topic[position] or topic_of_question(cells["question"][position]),
+            qtype=cells.get("qtype", blank)[position] or "unknown",
+            source=source[position],
+            url=cells.get("url", blank)[position],
+        )
+        for position, qa_id in enumerate(_unique_ids(source, question_id))
+    ]
+
+
+def _unique_ids(sources: Sequence[str], question_ids: Sequence[str]) -> Iterator[str]:
+    """Source and question id where there are any, else the row's number; repetitions are numbered."""
+    seen: Counter[str] = Counter()
+    for position, (source, question_id) in enumerate(zip(sources, question_ids, strict=True)):
+        qa_id = "/".join(part for part in (source, question_id or f"row{position}") if part)
+        seen[qa_id] += 1
+        yield qa_id if seen[qa_id] == 1 else f"{qa_id}~{seen[qa_id]}"
+
+
+def topic_of_question(question: str) -> str:
+    """What a question in one of MedQuAD's wordings asks about, "" for other wordings.
+
+    >>> topic_of_question("What are the treatments for Gout ?")
+    'Gout'
+    """
+    match = _TEMPLATES.fullmatch(question)
+    return match["topic"] if match else ""

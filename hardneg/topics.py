@@ -1,0 +1,137 @@
+"""Splits by topic, so that nothing about a held-out topic is trained on, and measures what leaks all the same."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from hardneg.artifacts import SPLITS, Chunk, QAPair
+from hardneg.chunking import normalise
+from hardneg.errors import InputError
+from hardneg.sources import Row
+
+BOILERPLATE_ROWS = 20  # a passage in more rows than this is boilerplate: it does not tie their topics together
+
+
+def normalise_question(question: str) -> str:
+    """Key under which two questions count as the same: case-folded, whitespace collapsed, no " ?" at the end."""
+    return normalise(question).rstrip(" ?")
+
+
+def topic_of(row: Row) -> str:
+    """The row's topic; a question of no known topic is its own."""
+    return row.topic or row.question
+
+
+def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> NDArray[np.int32]:
+    """Group rows that must not be parted: those of one topic, one question or one passage, and so on in a chain.
+
+    Args:
+        rows: the answered rows.
+        passages: the passages of each row's answer, without titles.
+
+    Returns:
+        Group number of every row, shape (rows,).
+    """
+    members: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for position, (row, texts) in enumerate(zip(rows, passages, strict=True)):
+        members["topic", normalise(topic_of(row))].append(position)
+        members["question", normalise_question(row.question)].append(position)
+        for passage in dict.fromkeys(map(normalise, texts)):
+            members["passage", passage].append(position)
+    ties = [
+        (tied[0], other)
+        for (kind, _), tied in members.items()
+        if kind != "passage" or len(tied) <= BOILERPLATE_ROWS
+        for other in tied
+    ]
+    first, second = np.array(ties).T
+    graph = coo_array((np.ones(len(ties)), (first, second)), shape=(len(rows), len(rows)))
+    return connected_components(graph, directed=False)[1]
+
+
+def assign_splits(
+    groups: Sequence[int], questions: Sequence[str], val_fraction: float, test_fraction: float, seed: int
+) -> list[str]:
+    """Deal whole groups to test and val until each has its fraction of the questions; train gets the others.
+
+    The groups come in a seeded random order. One that would overshoot a split's fraction, or dominate it (fill
+    a quarter, being larger than the median group), is left to the next split; where none fits, the split gets
+    the smallest group left.
+
+    Args:
+        groups: group number per row.
+        questions: normalised question per row; questions, not rows, are counted.
+        val_fraction: share of the questions for val, 0 to 1.
+        test_fraction: share of the questions for test, 0 to 1.
+        seed: of the order.
+
+    Returns:
+        "train", "val" or "test" per row.
+
+    Raises:
+        InputError: there are fewer groups than splits.
+    """
+    sizes = Counter(group for group, _ in set(zip(groups, questions, strict=True)))
+    if len(sizes) < len(SPLITS):
+        raise InputError(
+            f"the data falls into {len(sizes)} group(s) of rows tied by a common topic, question or passage, "
+            "too few for train, val and test; give more data"
+        )
+    total = sum(sizes.values())
+    room = {"test": round(test_fraction * total), "val": round(val_fraction * total)}
+    largest = {split: max(room[split] / 4, median(sizes.values())) for split in room}
+    order = sorted(sizes)
+    random.Random(seed).shuffle(order)
+    split_of = {}
+    for group in order:
+        fitting = (split for split in room if sizes[group] <= min(room[split], largest[split]))
+        split_of[group] = next(fitting, "train")
+        if split_of[group] in room:
+            room[split_of[group]] -= sizes[group]
+    for split in room:
+        if split not in split_of.values():
+            left = [group for group in order if split_of[group] == "train"]
+            split_of[min(left, key=sizes.__getitem__)] = split
+    return [split_of[group] for group in groups]
+
+
+def leakage(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, int]:
+    """Count the questions, topics and chunks that lie in several splits; boilerplate chunks are not counted."""
+    split_of = {pair["qa_id"]: pair["split"] for pair in pairs}
+    return {
+        "questions": _in_several((normalise_question(pair["question"]), pair["split"]) for pair in pairs),
+        "topics": _in_several((normalise(pair["topic"]), pair["split"]) for pair in pairs),
+        "chunks": _in_several(
+            (normalise(chunk["text"]), split_of[qa_id])
+            for chunk in chunks
+            if len(chunk["qa_ids"]) <= BOILERPLATE_ROWS
+            for qa_id in chunk["qa_ids"]
+        ),
+    }
+
+
+def _in_several(keys_and_splits: Iterable[tuple[str, str]]) -> int:
+    splits: dict[str, set[str]] = defaultdict(set)
+    for key, split in keys_and_splits:
+        splits[key].add(split)
+    return sum(len(found) > 1 for found in splits.values())
+
+
+def boilerplate(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, Any]:
+    """Count the chunks that answer more than BOILERPLATE_ROWS rows, and the share of questions they touch."""
+    widespread = [chunk for chunk in chunks if len(chunk["qa_ids"]) > BOILERPLATE_ROWS]
+    touched = {qa_id for chunk in widespread for qa_id in chunk["qa_ids"]}
+    question_of: Mapping[str, str] = {pair["qa_id"]: normalise_question(pair["question"]) for pair in pairs}
+    share = len({question_of[qa_id] for qa_id in touched}) / len(set(question_of.values()))
+    return {
+        "chunks": len(widespread),
+        "rows_of_the_widest": max((len(chunk["qa_ids"]) for chunk in widespread), default=0),
+        "share_of_questions": round(share, 4),
+    }

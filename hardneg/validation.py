@@ -1,0 +1,75 @@
+"""How good a model is on the validation questions, and how much it has forgotten on the guard questions."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hardneg.artifacts import Chunk, Query
+from hardneg.encoder import CachedEncoder, top_k
+from hardneg.graded import GradedSet, score_graded
+from hardneg.metrics import retrieval_metrics
+
+K = 5  # the cut-off of the success criteria
+
+
+def relative_change(value: float | None, base: float | None) -> float:
+    """Change of `value` against `base`, e.g. 0.15; 0 where either is missing or the base is 0."""
+    return value / base - 1 if value is not None and base else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Means over validation questions (MRR@5, DCG@5) and guard questions (nDCG@10; None without a guard)."""
+
+    mrr: float
+    dcg: float
+    guard_ndcg: float | None
+
+    def gain_over(self, base: "Score") -> float:
+        """Mean of the relative MRR and DCG gains over `base`, e.g. 0.15."""
+        return (relative_change(self.mrr, base.mrr) + relative_change(self.dcg, base.dcg)) / 2
+
+    def guard_change(self, base: "Score") -> float:
+        """Relative change of the guard figure against `base`; 0 without a guard."""
+        return relative_change(self.guard_ndcg, base.guard_ndcg)
+
+
+class Validator:
+    """Scores models on held-out questions; never sees the test split."""
+
+    def __init__(self, chunks: Sequence[Chunk], queries: Sequence[Query], guard: GradedSet | None) -> None:
+        """
+        Args:
+            chunks: what the questions are searched in.
+            queries: validation questions.
+            guard: graded questions from outside the domain's templates; None for no guard.
+        """
+        self._chunks = list(chunks)
+        self._chunk_ids = np.array([chunk["chunk_id"] for chunk in chunks], np.int64)
+        self._queries = list(queries)
+        self._guard = guard
+
+    def score(self, encoder: CachedEncoder, progress: Callable[[int], object] | None = None) -> Score:
+        """Score a model against all the chunks of this validator (taken from the encoder's cache where there)."""
+        vectors = encoder.encode([chunk["text"] for chunk in self._chunks], progress)
+        query_vectors = encoder.encode([query["query"] for query in self._queries])
+        positions, _ = top_k(query_vectors, vectors, K)
+        relevant = [set(query["ground_truth_chunk_ids"]) for query in self._queries]
+        metrics = retrieval_metrics(self._chunk_ids[positions], relevant, K)
+        guard = float(np.nanmean(score_graded(encoder, self._guard)["nDCG@10"])) if self._guard else None
+        return Score(float(metrics["MRR"].mean()), float(metrics["DCG"].mean()), guard)
+
+    def pool(self, encoder: CachedEncoder, n_queries: int, depth: int, seed: int) -> "Validator":
+        """A smaller validator for comparing models: a seeded sample of the questions, and only the chunks that
+        `encoder`'s model ranks in their top `depth` or that answer them.
+
+        Figures on a pool are higher than on the whole corpus; they compare models, they are no result.
+        """
+        queries = random.Random(seed).sample(self._queries, min(n_queries, len(self._queries)))
+        vectors = encoder.encode([chunk["text"] for chunk in self._chunks])
+        positions, _ = top_k(encoder.encode([query["query"] for query in queries]), vectors, depth)
+        answers = {chunk_id for query in queries for chunk_id in query["ground_truth_chunk_ids"]}
+        ids = sorted(answers.union(positions.ravel().tolist()))
+        return Validator([self._chunks[chunk_id] for chunk_id in ids], queries, self._guard)

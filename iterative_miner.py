@@ -1,0 +1,544 @@
+"""Adapt an embedding model to a domain by iterative hard-negative mining with a judge.
+
+Each iteration embeds the corpus, retrieves candidates per training question, has every (query, chunk) pair graded
+1-4, mines hard positives and hard negatives from the grades, and fine-tunes. What is kept is the model that is best
+on the validation questions without having forgotten the guard questions; test questions are never read.
+
+    python iterative_miner.py --num-queries 1000 --llm-endpoint http://localhost:8000/v1
+    python iterative_miner.py --judge answer-key --base-model all-MiniLM-L6-v2   # no LLM, no GPU, no hub
+
+Needs the outputs of prepare_corpus.py and prepare_queries.py. Killed at any instant and started again with the same
+arguments it goes on where it was: judgments, embeddings and finished iterations are all kept.
+"""
+
+import argparse
+import hashlib
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+from tqdm import tqdm
+
+from hardneg.artifacts import SHARED, Chunk, Query, load_chunks, load_queries, read_json
+from hardneg.candidates import Candidate, CandidateList, search, with_grades
+from hardneg.device import claim_device, free_gpu_bytes, mini_batch_size
+from hardneg.encoder import CachedEncoder, average_weights, fingerprint, load_model
+from hardneg.errors import InputError, clear_os_errors, run
+from hardneg.graded import BUNDLED_GRADED, GradedSet, load_graded
+from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
+from hardneg.judgment_store import JudgmentStore
+from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
+from hardneg.run_folder import claim, copy_as_final, save_model
+from hardneg.training import Example, Recipe, train
+from hardneg.validation import Score, Validator
+
+# ---------------------------------------------------------------- what to judge
+
+
+@dataclass(frozen=True)
+class Index:
+    """The chunks that may be retrieved for training questions, embedded by the current model."""
+
+    encoder: CachedEncoder
+    chunk_ids: np.ndarray  # int64 (C,), ascending
+    vectors: np.ndarray  # float32 (C, d), unit rows
+
+
+def retrieve_candidates(queries: Sequence[Query], k: int = 50, *, index: Index) -> list[CandidateList]:
+    """Each query's k nearest chunks by cosine, plus its known answers wherever the model ranks them.
+
+    Args:
+        queries: training queries.
+        k: chunks per query; 50 as in the paper, 10 makes a run five times shorter.
+        index: the searchable chunks.
+    """
+    vectors = index.encoder.encode([query["query"] for query in queries])
+    return search(queries, vectors, index.chunk_ids, index.vectors, k)
+
+
+DEFAULT_ENDPOINT = "http://localhost:8000/v1"
+JUDGE_PROMPT = """\
+You grade how well a passage answers a question.
+
+4 = the passage answers the question explicitly and completely
+3 = the passage answers the question in part
+2 = the passage is about the same subject but does not answer the question
+1 = the passage is about something else
+
+A passage about a different condition than the one asked about is at most 2, however similar it sounds. A passage on
+the right condition that deals with another aspect of it than the one asked about is at most 2.
+Respond with the grade only: 1, 2, 3 or 4.
+
+Question: {query}
+
+Passage: {passage}"""
+
+
+def llm_judge_relevance(lists: Sequence[CandidateList], chunks: Sequence[Chunk], judge: Judge) -> list[CandidateList]:
+    """Have every candidate graded; `JUDGE_PROMPT` above is what an LLM judge is asked.
+
+    Args:
+        lists: candidates per query; one query's candidates are asked together, so that a server's prefix cache works.
+        chunks: the corpus, by chunk id.
+        judge: an LLM behind a server or the answer key.
+
+    Returns:
+        the same candidates with expected grades; those the judge gave no usable answer for stay None.
+    """
+    total = sum(len(item.candidates) for item in lists)
+    with tqdm(total=total, unit="pair") as bar:
+        return with_grades(lists, shown(judge.judge(candidate_pairs(lists, chunks)), bar, judge))
+
+
+def candidate_pairs(lists: Iterable[CandidateList], chunks: Sequence[Chunk]) -> Iterator[Pair]:
+    """What is to be judged, query by query."""
+    return (Pair(item.query, chunks[candidate.chunk_id]) for item in lists for candidate in item.candidates)
+
+
+def shown(judgments: Iterable[Judgment], bar: tqdm, judge: Judge) -> Iterator[Judgment]:
+    """The same judgments, counted on a progress bar that tells stored from asked and unjudged."""
+    for judgment in judgments:
+        bar.update()
+        if isinstance(judge, LLMJudge):
+            stats = judge.stats
+            bar.set_postfix(stored=stats.reused, asked=stats.asked, unjudged=stats.unjudged.total(), refresh=False)
+        yield judgment
+
+
+# ---------------------------------------------------------------- what to learn from
+
+RELEVANT_GRADE = 3.0  # expected grade from which a chunk counts as an answer
+IRRELEVANT_GRADE = 2.0  # expected grade up to which it counts as none; in between the judge is unsure: not used
+NEGATIVES_PER_EXAMPLE = 2
+MAX_POSITIVES = 3  # examples per query; a long answer has many chunks
+
+
+@dataclass(frozen=True)
+class Mined:
+    """Training examples and how they came about."""
+
+    examples: list[Example]
+    relevant: dict[str, set[int]]  # query id -> chunks that must not be its negatives
+    hard_positives: list[tuple[Query, Candidate]]
+    hard_negatives: list[tuple[Query, Candidate]]
+    counts: Counter[str]
+
+
+def mine_hard_examples(
+    lists: Iterable[CandidateList],
+    relevant_grade: float = RELEVANT_GRADE,
+    irrelevant_grade: float = IRRELEVANT_GRADE,
+    negatives: int = NEGATIVES_PER_EXAMPLE,
+) -> Mined:
+    """Find what the model ranks wrongly, and build training examples that set it right.
+
+    A hard positive is a relevant chunk ranked below an irrelevant one; a hard negative is an irrelevant chunk ranked
+    above a relevant one. Both are defined by order alone, so they do not depend on the number of candidates.
+
+    Args:
+        lists: graded candidates, best ranked first.
+        relevant_grade: lowest expected grade of a positive.
+        irrelevant_grade: highest expected grade of a negative.
+        negatives: negatives per example; a query with fewer irrelevant candidates gives no example.
+    """
+    mined = Mined([], {}, [], [], Counter())
+    for query, candidates in ((item.query, item.candidates) for item in lists):
+        graded = [candidate for candidate in candidates if candidate.grade is not None]
+        positives = [c for c in graded if c.grade >= relevant_grade]
+        irrelevant = [c for c in graded if c.grade <= irrelevant_grade and not c.known]
+        hard_positives = [c for c in positives if irrelevant and c.rank > irrelevant[0].rank]
+        hard_negatives = [c for c in irrelevant if positives and c.rank < positives[-1].rank]
+        mined.hard_positives.extend((query, c) for c in hard_positives)
+        mined.hard_negatives.extend((query, c) for c in hard_negatives)
+        mined.relevant[query["query_id"]] = set(query["ground_truth_chunk_ids"]) | {
+            c.chunk_id for c in graded if c.grade > irrelevant_grade
+        }
+        examples = _examples_of(query, positives, irrelevant, negatives)
+        mined.examples.extend(examples)
+        mined.counts.update(
+            candidates=len(candidates),
+            unjudged=len(candidates) - len(graded),
+            relevant=len(positives),
+            uncertain=len(graded) - len(positives) - len(irrelevant),
+            irrelevant=len(irrelevant),
+            queries_without_relevant=not positives,
+            queries_without_enough_irrelevant=bool(positives) and len(irrelevant) < negatives,
+        )
+    return mined
+
+
+def _examples_of(
+    query: Query, positives: Sequence[Candidate], irrelevant: Sequence[Candidate], negatives: int
+) -> list[Example]:
+    """One example per positive, best graded first; each takes the next hardest negatives, so that they vary."""
+    if len(irrelevant) < negatives:
+        return []
+    best = sorted(positives, key=lambda c: (-(c.grade or 0), c.rank))[:MAX_POSITIVES]
+    examples = []
+    for place, positive in enumerate(best):
+        start = place * negatives if (place + 1) * negatives <= len(irrelevant) else 0
+        chosen = tuple(c.chunk_id for c in irrelevant[start : start + negatives])
+        examples.append(Example(query["query_id"], query["query"], positive.chunk_id, chosen))
+    return examples
+
+
+# ---------------------------------------------------------------- how to learn it
+
+EPOCHS = 2
+BATCH_SIZE = 32  # examples per step; memory does not depend on it (gradient caching), quality does
+LEARNING_RATE = 5e-5
+WARMUP_FRACTION = 0.1
+
+
+def fine_tune(
+    model: SentenceTransformer, mined: Mined, chunks: Sequence[Chunk], seed: int, batch_size: int = BATCH_SIZE
+) -> list[float]:
+    """Train `model` in place on the mined examples; returns the mean loss of each epoch.
+
+    Out of memory does not call for a smaller `batch_size`: `hardneg.device.mini_batch_size` bounds the passages held
+    at once by the GPU's free memory, without changing the result.
+    """
+    recipe = Recipe(
+        epochs=EPOCHS,
+        batch_size=batch_size,
+        learning_rate=LEARNING_RATE,
+        warmup_fraction=WARMUP_FRACTION,
+        mini_batch_size=mini_batch_size(batch_size, free_gpu_bytes(model.device.type)),
+        seed=seed,
+    )
+    texts = [chunk["text"] for chunk in chunks]
+    return train(
+        model, mined.examples, texts, mined.relevant, recipe, lambda n, loss: print(f"Epoch {n}: loss {loss:.4f}")
+    )
+
+
+# ---------------------------------------------------------------- how strongly to adapt
+
+STRENGTHS = (1.0, 0.8, 0.6, 0.4)  # share of the tuned weights when averaged with the base model's
+POOL_QUERIES = 200  # validation questions that choose the strength
+POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """One strength tried: how the averaged model scores."""
+
+    strength: float
+    score: Score
+    gain: float
+    guard_change: float
+
+
+def choose_strength(
+    base: SentenceTransformer,
+    tuned: SentenceTransformer,
+    score: Callable[[SentenceTransformer], Score],
+    base_score: Score,
+    tolerance: float,
+) -> list[Averaged]:
+    """Average `tuned` with the base model, in place, at the strength that gains most without forgetting.
+
+    Args:
+        base: the model before any adaptation.
+        tuned: the fine-tuned model; holds the chosen average afterwards.
+        score: measures a model on validation and guard questions.
+        base_score: what it says of the base model.
+        tolerance: relative loss on the guard that still counts as nothing forgotten; where every strength loses
+            more, the one that loses least is taken.
+
+    Returns:
+        the strengths tried, the chosen one first.
+    """
+    weights = {name: tensor.clone() for name, tensor in tuned.state_dict().items()}
+    tried = []
+    for strength in STRENGTHS:
+        tuned.load_state_dict(weights)
+        average_weights(base, tuned, strength)
+        averaged = score(tuned)
+        tried.append(Averaged(strength, averaged, averaged.gain_over(base_score), averaged.guard_change(base_score)))
+        print(f"  {strength:.0%} tuned + {1 - strength:.0%} base: {describe(averaged, base_score)}")
+    harmless = [row for row in tried if row.guard_change >= -tolerance]
+    chosen = max(harmless, key=lambda row: row.gain) if harmless else max(tried, key=lambda row: row.guard_change)
+    tuned.load_state_dict(weights)
+    average_weights(base, tuned, chosen.strength)
+    return [chosen, *(row for row in tried if row is not chosen)]
+
+
+def describe(score: Score, base: Score) -> str:
+    """One line of validation figures with their change against the base model."""
+    pairs = [("MRR@5", score.mrr, base.mrr), ("DCG@5", score.dcg, base.dcg)]
+    if score.guard_ndcg is not None:
+        pairs.append(("guard nDCG@10", score.guard_ndcg, base.guard_ndcg))
+    return "  ".join(f"{name} {value:.4f} ({relative_change(value, was):+.1%})" for name, value, was in pairs)
+
+
+# ---------------------------------------------------------------- the stage
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything an iteration works with."""
+
+    args: argparse.Namespace
+    chunks: list[Chunk]
+    queries: list[Query]  # the training questions
+    judge: Judge
+    base: SentenceTransformer
+    base_score: Score
+    validator: Validator  # validation questions against the whole corpus
+    pool: Validator  # fewer of them against the base model's candidates: to compare strengths quickly
+    configuration: dict[str, Any]
+
+    def encoder(self, model: SentenceTransformer) -> CachedEncoder:
+        """The model with the project's embedding cache."""
+        return CachedEncoder(model, self.args.data_dir / "embeddings.sqlite")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Adapt the model: iterations of five steps, then keep the best."""
+    setting = prepare(parse_arguments(argv))
+    records = []
+    for number in range(setting.args.iterations):
+        rule = "=" * 60
+        print(f"\n{rule}\nITERATION {number}\n{rule}")
+        folder = setting.args.output_dir / f"iteration_{number}"
+        if (folder / "training.json").exists():
+            print(f"Already done: {folder}")
+        else:
+            run_iteration(number, start_model(setting, number), setting, folder)
+        records.append(read_json(folder / "training.json", "python iterative_miner.py"))
+    keep_best(setting, records)
+
+
+def prepare(args: argparse.Namespace) -> Setting:
+    """Check every input before anything costs time or money, and measure the base model."""
+    chunks = load_chunks(args.data_dir)
+    queries = sample_queries(load_queries(args.data_dir, "train", len(chunks)), args.num_queries, args.seed)
+    val_queries = load_queries(args.data_dir, "val", len(chunks))
+    guard = open_guard(args.guard)
+    judge = open_judge(args)
+    base = load_model(args.base_model, claim_device(args.device))
+    configuration = configure(args, base)
+    encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
+    validator = Validator(chunks, val_queries, guard)
+    with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
+        base_score = validator.score(encoder, bar.update)
+    print(
+        f"Base model {args.base_model} on {len(val_queries)} validation questions: {describe(base_score, base_score)}"
+    )
+    pool = validator.pool(encoder, POOL_QUERIES, POOL_DEPTH, args.seed)
+    return Setting(args, chunks, queries, judge, base, base_score, validator, pool, configuration)
+
+
+def sample_queries(queries: list[Query], count: int, seed: int) -> list[Query]:
+    """A seeded sample of training questions; raises InputError where there are not that many."""
+    if count > len(queries):
+        raise InputError(f"--num-queries {count}: there are only {len(queries)} training questions; ask for fewer")
+    return random.Random(seed).sample(queries, count)
+
+
+def start_model(setting: Setting, number: int) -> SentenceTransformer:
+    """A fresh copy of what iteration `number` starts from: the base model, later the previous iteration's model."""
+    source = setting.args.output_dir / f"iteration_{number - 1}" if number else setting.args.base_model
+    return load_model(str(source), setting.base.device.type)
+
+
+def run_iteration(number: int, model: SentenceTransformer, setting: Setting, folder: Path) -> None:
+    """The five steps; the finished folder appears all at once."""
+    started = time.monotonic()
+    print("\n[Step 1/5] Embedding corpus...")
+    index = embed_corpus(setting, model)
+    print(f"Embedded {len(setting.chunks)} chunks")
+
+    print("\n[Step 2/5] Retrieving candidates...")
+    lists = retrieve_candidates(setting.queries, setting.args.num_candidates, index=index)
+    print(f"Retrieved candidates for {len(lists)} queries")
+
+    print("\n[Step 3/5] LLM judging relevance...")
+    lists = llm_judge_relevance(lists, setting.chunks, setting.judge)
+    print(f"LLM judged {sum(len(item.candidates) for item in lists)} (query, chunk) pairs")
+
+    print("\n[Step 4/5] Mining hard examples...")
+    mined = mine_hard_examples(lists)
+    print(f"Mined {len(mined.hard_positives)} hard positives, {len(mined.hard_negatives)} hard negatives")
+    report_mining(mined)
+
+    print("\n[Step 5/5] Fine-tuning model...")
+    print(f"Training on {len(mined.examples)} examples...")
+    losses = fine_tune(model, mined, setting.chunks, setting.args.seed + number)
+    strengths = choose_strength(
+        setting.base,
+        model,
+        lambda candidate: setting.pool.score(setting.encoder(candidate)),
+        setting.pool.score(setting.encoder(setting.base)),
+        setting.args.guard_tolerance,
+    )
+    print(f"Fine-tuning complete for iteration {number}")
+
+    with progress_bar("Validating", len(setting.chunks), "chunk") as bar:
+        score = setting.validator.score(setting.encoder(model), bar.update)
+    print(f"Validation after iteration {number}: {describe(score, setting.base_score)}")
+    record = {
+        "iteration": number,
+        "configuration": setting.configuration,
+        "counts": {**mined.counts, "examples": len(mined.examples)},
+        "epoch_losses": losses,
+        "strengths": [asdict(row) for row in strengths],
+        "validation": asdict(score),
+        "base_validation": asdict(setting.base_score),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    save_model(model, folder, record, lists)
+    print(f"\nModel saved to: {folder}")
+
+
+def embed_corpus(setting: Setting, model: SentenceTransformer) -> Index:
+    """Embed every chunk; index those that training may see.
+
+    Passages that answer only validation or test questions are left out: nothing of a held-out topic is trained on,
+    not even as a negative.
+    """
+    encoder = setting.encoder(model)
+    with progress_bar("Embedding", len(setting.chunks), "chunk") as bar:
+        vectors = encoder.encode([chunk["text"] for chunk in setting.chunks], bar.update)
+    ids = np.array([chunk["chunk_id"] for chunk in setting.chunks if chunk["split"] in ("train", SHARED)], np.int64)
+    return Index(encoder, ids, vectors[ids])
+
+
+def report_mining(mined: Mined) -> None:
+    """Print how many candidates each rule took and skipped."""
+    counts = mined.counts
+    print(f"  of {counts['candidates']} candidates:")
+    print(f"  {counts['relevant']:>8} relevant (grade >= {RELEVANT_GRADE:g})")
+    print(f"  {counts['irrelevant']:>8} irrelevant (grade <= {IRRELEVANT_GRADE:g}, not a known answer)")
+    print(f"  {counts['uncertain']:>8} in between or known answers graded low: not used")
+    print(f"  {counts['unjudged']:>8} unjudged: not used")
+    print(f"  {counts['queries_without_relevant']:>8} queries skipped: nothing relevant")
+    print(f"  {counts['queries_without_enough_irrelevant']:>8} queries skipped: too few irrelevant candidates")
+
+
+def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
+    """Make `final/` the iteration that is best on validation with nothing forgotten, or else the base model."""
+    tolerance = setting.args.guard_tolerance
+    scores = [Score(**record["validation"]) for record in records]
+    base = setting.base_score
+    eligible = [
+        number
+        for number, score in enumerate(scores)
+        if score.gain_over(base) > 0 and score.guard_change(base) >= -tolerance
+    ]
+    final = setting.args.output_dir / "final"
+    if eligible:
+        best = max(eligible, key=lambda number: scores[number].gain_over(base))
+        reason = f"iteration {best} is best on validation: {describe(scores[best], base)}"
+        copy_as_final(setting.args.output_dir / f"iteration_{best}", final, {**records[best], "chosen": reason})
+    else:
+        reason = f"the base model: no iteration gained on validation within the guard tolerance of {tolerance:.1%}"
+        save_model(setting.base, final, {**records[0], "validation": asdict(base), "chosen": reason}, [])
+    print(f"\nFinal model: {reason}")
+    print(f"Model saved to: {final}")
+
+
+# ---------------------------------------------------------------- flags
+
+
+def open_judge(args: argparse.Namespace) -> Judge:
+    """The judge the flags ask for; an LLM's server is reached and probed first."""
+    if args.judge == "answer-key":
+        return AnswerKeyJudge()
+    endpoints = args.llm_endpoint or [DEFAULT_ENDPOINT]
+    store = JudgmentStore(args.data_dir / "judgments.sqlite")
+    judge = LLMJudge(endpoints, args.llm_model, read_prompt(args.prompt), store, concurrency=args.concurrency)
+    findings = judge.check()
+    print(f"Judge: {findings}")
+    return judge
+
+
+def read_prompt(path: Path | None) -> str:
+    """The judge's prompt: `JUDGE_PROMPT`, or what another domain puts in its place."""
+    if path is None:
+        return JUDGE_PROMPT
+    with clear_os_errors(path, "read"):
+        return path.read_text(encoding="utf-8")
+
+
+def open_guard(name: str) -> GradedSet | None:
+    """The graded questions that must not get worse."""
+    if name == "none":
+        return None
+    return load_graded(BUNDLED_GRADED if name == "bundled" else Path(name))
+
+
+def configure(args: argparse.Namespace, base: SentenceTransformer) -> dict[str, Any]:
+    """Everything that determines the result; the output folder is claimed for it."""
+    manifest = read_json(args.data_dir / "manifest.json", "python prepare_corpus.py")
+    configuration = {
+        "base_model": args.base_model,
+        "base_weights": fingerprint(base),
+        "corpus_sha256": manifest["corpus"]["sha256"],
+        "num_queries": args.num_queries,
+        "num_candidates": args.num_candidates,
+        "judge": args.judge,
+        "seed": args.seed,
+        "guard": args.guard,
+        "guard_tolerance": args.guard_tolerance,
+    }
+    if args.judge == "llm":
+        prompt = hashlib.sha256(read_prompt(args.prompt).encode()).hexdigest()
+        configuration |= {"llm_model": args.llm_model, "prompt_sha256": prompt}
+    claim(args.output_dir, configuration)
+    return configuration
+
+
+def progress_bar(what: str, total: int, unit: str) -> tqdm:
+    """A bar that vanishes when done, so that the stage's own line stays."""
+    return tqdm(desc=what, total=total, unit=unit, leave=False)
+
+
+def positive_int(text: str) -> int:
+    """argparse type: a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `open_judge`, shared with test_small_sample.py."""
+    add = parser.add_argument
+    add("--judge", choices=("llm", "answer-key"), default="llm", help="who grades: a server's LLM or the data itself")
+    add("--llm-endpoint", action="append", help=f"base URL; may be repeated (default: {DEFAULT_ENDPOINT})")
+    add("--llm-model", default="Qwen/Qwen2.5-7B-Instruct", help="model the endpoints serve")
+    add("--concurrency", type=positive_int, default=DEFAULT_CONCURRENCY, help="most requests in flight")
+    add("--prompt", type=Path, help="file with another judge's prompt ({query}, then {passage})")
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--iterations", type=positive_int, default=2, help="rounds of mining and fine-tuning")
+    add("--num-queries", type=positive_int, default=1000, help="training questions to mine with")
+    add("--num-candidates", type=positive_int, default=50, help="chunks retrieved and judged per question")
+    add("--base-model", default="sentence-transformers/all-MiniLM-L12-v2", help="model to adapt: hub name or folder")
+    add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
+    add("--output-dir", type=Path, default=Path("models/medical-specialized"), help="where the models go")
+    add_judge_arguments(parser)
+    add("--max-unjudged", type=float, default=0.02, help="share of unjudged pairs above which nothing is trained")
+    add("--guard", default="bundled", help="graded questions that must not get worse: a JSONL file, bundled or none")
+    add("--guard-tolerance", type=float, default=0.01, help="relative nDCG@10 loss on the guard that may stand")
+    add("--seed", type=int, default=42, help="of the question sample and the training order")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,256 @@
+"""Read question/answer pairs, cut the answers into chunks, and split them by topic into train, val and test.
+
+    python prepare_corpus.py                                  # MedQuAD from the data hub
+    python prepare_corpus.py --source sample                  # the bundled sample: needs no network
+    python prepare_corpus.py --source MedQuAD/                # a git checkout of MedQuAD's XML
+    python prepare_corpus.py --source faq.csv --question-column ask --answer-column reply
+
+Writes corpus_chunks.pkl, qa_pairs.pkl, corpus_sample.json and manifest.json to --data-dir. Next: prepare_queries.py.
+"""
+
+import argparse
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import numpy as np
+
+from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair, json_bytes, pickle_bytes, write_files
+from hardneg.chunking import normalise, split_text
+from hardneg.errors import InputError, run
+from hardneg.sources import FORMS, Row, read_rows
+from hardneg.tables import aligned
+from hardneg.topics import (
+    BOILERPLATE_ROWS,
+    assign_splits,
+    boilerplate,
+    group_rows,
+    leakage,
+    normalise_question,
+    topic_of,
+)
+
+MIN_CHUNK_CHARS = 100  # below this a passage is no longer an answer
+SAMPLE_CHUNKS = 20  # in corpus_sample.json
+
+
+def main() -> None:
+    args = parse_args()
+    columns = {"question": args.question_column, "answer": args.answer_column, "topic": args.topic_column}
+    rows = read_rows(args.source, {field: name for field, name in columns.items() if name})
+    kept = choose_topics(answered_rows(rows, args.source), args.max_topics, args.seed)
+    passages = [split_text(row.answer, args.chunk_chars) for row in kept]
+
+    groups = group_rows(kept, passages)
+    questions = [normalise_question(row.question) for row in kept]
+    splits = assign_splits(groups.tolist(), questions, args.val_fraction, args.test_fraction, args.seed)
+    chunks, pairs = build_corpus(kept, passages, splits, args.title_in_text)
+
+    report = {
+        "rows": count_rows(rows, kept),
+        "chunks": count_chunks(chunks, passages),
+        "splits": count_splits(pairs, groups.tolist()),
+        "leakage": leakage(chunks, pairs),
+        "boilerplate": boilerplate(chunks, pairs),
+    }
+    if any(report["leakage"].values()):
+        raise AssertionError(f"the splits leak, which their construction rules out: {report['leakage']}")
+    write_corpus(args, chunks, pairs, report)
+    print_report(report)
+    print(f"\nWrote {len(chunks):,} chunks and {len(pairs):,} question/answer pairs to {args.data_dir}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--source", default="lavita/MedQuAD", help=FORMS)
+    add("--question-column", metavar="NAME", help="column of the questions, where its name is not a usual one")
+    add("--answer-column", metavar="NAME", help="column of the answers, where its name is not a usual one")
+    add("--topic-column", metavar="NAME", help="column of the topics; splits never part a topic")
+    add("--chunk-chars", type=int, default=1000, help="longest passage, in characters (without its title)")
+    add("--title-in-text", action="store_true", help="begin every chunk's text with its topic: 'Gout: ...'")
+    add("--max-topics", type=int, metavar="N", help="keep only a seeded random N of the topics")
+    add("--val-fraction", type=float, default=0.1, help="share of the questions for validation, 0 to 1")
+    add("--test-fraction", type=float, default=0.1, help="share of the questions for testing, 0 to 1")
+    add("--seed", type=int, default=42, help="of every random choice")
+    add("--data-dir", type=Path, default=Path("data"), help="folder to write to")
+    args = parser.parse_args()
+    if args.chunk_chars < MIN_CHUNK_CHARS:
+        parser.error(f"--chunk-chars is {args.chunk_chars}; a passage needs at least {MIN_CHUNK_CHARS} characters")
+    if args.max_topics is not None and args.max_topics < len(SPLITS):
+        parser.error(f"--max-topics is {args.max_topics}; train, val and test need at least one topic each")
+    if min(args.val_fraction, args.test_fraction) <= 0 or args.val_fraction + args.test_fraction >= 1:
+        parser.error(
+            f"--val-fraction {args.val_fraction} and --test-fraction {args.test_fraction} "
+            "must be above 0 and leave something to train on"
+        )
+    return args
+
+
+def answered_rows(rows: Sequence[Row], source: str) -> list[Row]:
+    """The rows that have both a question and an answer. Raises InputError where there is none."""
+    answered = [row for row in rows if row.answer and normalise_question(row.question)]
+    if not answered:
+        raise InputError(f"{source} has {len(rows)} rows and not one answered question; check the answer column")
+    return answered
+
+
+def choose_topics(rows: list[Row], max_topics: int | None, seed: int) -> list[Row]:
+    """The rows of a seeded random `max_topics` topics, all rows where there are no more than that."""
+    topics = sorted({normalise(topic_of(row)) for row in rows})
+    if max_topics is None or len(topics) <= max_topics:
+        return rows
+    chosen = set(random.Random(seed).sample(topics, max_topics))
+    return [row for row in rows if normalise(topic_of(row)) in chosen]
+
+
+def build_corpus(
+    rows: Sequence[Row], passages: Sequence[Sequence[str]], splits: Sequence[str], title_in_text: bool
+) -> tuple[list[Chunk], list[QAPair]]:
+    """Make chunks, each different text once with everything it answers, and the pairs that point to them."""
+    chunks: list[Chunk] = []
+    pairs: list[QAPair] = []
+    id_of: dict[str, int] = {}
+    for row, texts, split in zip(rows, passages, splits, strict=True):
+        chunk_ids = []
+        for passage in texts:
+            text = f"{row.topic}: {passage}" if title_in_text and row.topic else passage
+            chunk_id = id_of.setdefault(normalise(text), len(chunks))
+            if chunk_id == len(chunks):
+                chunks.append(
+                    Chunk(
+                        chunk_id=chunk_id,
+                        text=text,
+                        title=row.topic,
+                        qa_ids=[],
+                        qtype=row.qtype,
+                        source=row.source,
+                        url=row.url,
+                        split=split,
+                    )
+                )
+            chunk = chunks[chunk_id]
+            if chunk["split"] != split:
+                chunk["split"] = SHARED
+            if chunk_id not in chunk_ids:
+                chunk_ids.append(chunk_id)
+                chunk["qa_ids"].append(row.qa_id)
+        pairs.append(
+            QAPair(
+                qa_id=row.qa_id,
+                question=row.question,
+                topic=topic_of(row),
+                qtype=row.qtype,
+                split=split,
+                chunk_ids=chunk_ids,
+            )
+        )
+    return chunks, pairs
+
+
+def count_rows(rows: Sequence[Row], kept: Sequence[Row]) -> dict[str, Any]:
+    digest = hashlib.sha256("\0".join(text for row in rows for text in (row.question, row.answer)).encode())
+    return {
+        "read": len(rows),
+        "without_answer": sum(not row.answer for row in rows),
+        "without_question": sum(bool(row.answer) and not normalise_question(row.question) for row in rows),
+        "used": len(kept),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def count_chunks(chunks: Sequence[Chunk], passages: Sequence[Sequence[str]]) -> dict[str, Any]:
+    lengths = [len(chunk["text"]) for chunk in chunks]
+    n_passages = sum(map(len, passages))
+    quantiles = np.quantile(lengths, (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)).astype(int).tolist()
+    return {
+        "passages": n_passages,
+        "duplicates_merged": n_passages - len(chunks),
+        "different": len(chunks),
+        "naming_their_topic": sum(names_its_topic(chunk) for chunk in chunks),
+        "characters": dict(zip(("min", "5%", "25%", "50%", "75%", "95%", "max"), quantiles, strict=True)),
+    }
+
+
+def names_its_topic(chunk: Chunk) -> bool:
+    return bool(chunk["title"]) and chunk["title"].casefold() in chunk["text"].casefold()
+
+
+def count_splits(pairs: Sequence[QAPair], groups: Sequence[int]) -> dict[str, dict[str, Any]]:
+    counts = {}
+    for split in SPLITS:
+        inside = [(pair, group) for pair, group in zip(pairs, groups, strict=True) if pair["split"] == split]
+        questions = {normalise_question(pair["question"]): pair["qtype"] for pair, _ in inside}
+        sizes = Counter(group for _, group in inside)
+        counts[split] = {
+            "topics": len({normalise(pair["topic"]) for pair, _ in inside}),
+            "groups": len(sizes),
+            "rows": len(inside),
+            "rows_of_the_largest_group": max(sizes.values()),
+            "questions": len(questions),
+            "questions_by_type": dict(Counter(questions.values()).most_common()),
+        }
+    return counts
+
+
+def write_corpus(
+    args: argparse.Namespace, chunks: list[Chunk], pairs: list[QAPair], report: dict[str, dict[str, Any]]
+) -> None:
+    """Write all files or none; a new manifest, so that queries of an older corpus are known to be stale."""
+    corpus, qa_pairs = pickle_bytes(chunks), pickle_bytes(pairs)
+    manifest = {
+        "corpus": {
+            "sha256": hashlib.sha256(corpus).hexdigest(),
+            "qa_pairs_sha256": hashlib.sha256(qa_pairs).hexdigest(),
+            "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()},
+            "versions": {"python": python_version(), **{name: version(name) for name in ("datasets", "pyarrow")}},
+            "report": report,
+        }
+    }
+    write_files(
+        args.data_dir,
+        {
+            "corpus_chunks.pkl": corpus,
+            "qa_pairs.pkl": qa_pairs,
+            "corpus_sample.json": json_bytes(chunks[:: -(-len(chunks) // SAMPLE_CHUNKS)]),
+            "manifest.json": json_bytes(manifest),
+        },
+    )
+
+
+def print_report(report: dict[str, dict[str, Any]]) -> None:
+    rows, chunks, splits = report["rows"], report["chunks"], report["splits"]
+    print("ROWS")
+    print(aligned((name.replace("_", " "), rows[name]) for name in rows if name != "sha256"))
+    print("\nCHUNKS")
+    print(aligned((name.replace("_", " "), chunks[name]) for name in chunks if name != "characters"))
+    print("\nCHARACTERS PER CHUNK")
+    print(aligned([chunks["characters"].keys(), chunks["characters"].values()]))
+    print("\nSPLITS (by topic)")
+    columns = [name for name in splits["train"] if name != "questions_by_type"]
+    print(
+        aligned(
+            [["", *(n.replace("_", " ") for n in columns)], *([s, *(splits[s][n] for n in columns)] for s in splits)]
+        )
+    )
+    print("\nQUESTIONS BY TYPE")
+    types = dict.fromkeys(name for split in SPLITS for name in splits[split]["questions_by_type"])
+    print(aligned([["", *SPLITS], *([n, *(splits[s]["questions_by_type"].get(n, 0) for s in SPLITS)] for n in types)]))
+    print("\nLEAKAGE BETWEEN SPLITS")
+    widespread = report["boilerplate"]
+    print(aligned((f"{name} in several splits", count) for name, count in report["leakage"].items()))
+    print(
+        f"  not counted: {widespread['chunks']} boilerplate chunks (in over {BOILERPLATE_ROWS} rows each), "
+        f"which {widespread['share_of_questions']:.1%} of the questions have among their answers"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

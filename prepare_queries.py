@@ -1,0 +1,145 @@
+"""Map every question to all chunks that answer it, and write the train, val and test queries.
+
+    python prepare_queries.py
+
+Reads what prepare_corpus.py wrote to --data-dir; writes {train,val,test}_queries.pkl and queries_sample.json there and
+notes them in manifest.json. Next: test_small_sample.py, then iterative_miner.py.
+"""
+
+import argparse
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hardneg.artifacts import (
+    SPLITS,
+    Chunk,
+    QAPair,
+    Query,
+    json_bytes,
+    load_chunks,
+    load_qa_pairs,
+    pickle_bytes,
+    read_json,
+    sha256_file,
+    write_files,
+)
+from hardneg.errors import InputError, run
+from hardneg.tables import aligned
+from hardneg.topics import normalise_question
+
+SAMPLE_QUERIES = 5  # of each split, in queries_sample.json
+
+
+def main() -> None:
+    args = parse_args()
+    manifest = read_manifest(args.data_dir)
+    chunks, pairs = load_chunks(args.data_dir), load_qa_pairs(args.data_dir)
+    queries = build_queries(pairs)
+    report = {split: count_queries(queries[split]) for split in SPLITS}
+    write_queries(args.data_dir, manifest, queries, chunks, report)
+    print_report(report)
+    print(f"\nWrote {sum(map(len, queries.values())):,} queries to {args.data_dir}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder prepare_corpus.py wrote to")
+    return parser.parse_args()
+
+
+def read_manifest(data_dir: Path) -> dict[str, Any]:
+    """The manifest. Raises InputError where it is missing or belongs to another corpus than the one beside it."""
+    manifest = read_json(data_dir / "manifest.json", "python prepare_corpus.py")
+    corpus = manifest.get("corpus", {}) if isinstance(manifest, dict) else {}
+    for name, key in (("corpus_chunks.pkl", "sha256"), ("qa_pairs.pkl", "qa_pairs_sha256")):
+        path = data_dir / name
+        if path.exists() and sha256_file(path) != corpus.get(key):
+            raise InputError(
+                f"{path} is not the one that manifest.json describes; run `python prepare_corpus.py` again"
+            )
+    return manifest
+
+
+def build_queries(pairs: Sequence[QAPair]) -> dict[str, list[Query]]:
+    """Make one query per different question, in the order of the source, with the chunks of all its rows."""
+    queries: dict[str, list[Query]] = {split: [] for split in SPLITS}
+    rows_of: dict[str, list[QAPair]] = {}
+    for pair in pairs:
+        rows_of.setdefault(normalise_question(pair["question"]), []).append(pair)
+    for question, rows in rows_of.items():
+        first = rows[0]
+        if any(row["split"] != first["split"] for row in rows):
+            raise AssertionError(f"the question {question!r} is in several splits, which prepare_corpus.py rules out")
+        queries[first["split"]].append(
+            Query(
+                query_id="q" + hashlib.sha256(question.encode()).hexdigest()[:12],
+                query=first["question"],
+                ground_truth_chunk_ids=sorted({chunk_id for row in rows for chunk_id in row["chunk_ids"]}),
+                qtype=first["qtype"],
+                topic=first["topic"],
+            )
+        )
+    return queries
+
+
+def count_queries(queries: Sequence[Query]) -> dict[str, Any]:
+    """Queries by type and the spread of the number of chunks that answer one."""
+    answers = [len(query["ground_truth_chunk_ids"]) for query in queries]
+    quantiles = np.quantile(answers, (0, 0.5, 0.95, 1)).astype(int).tolist()
+    return {
+        "queries": len(queries),
+        "chunks_per_query": {
+            **dict(zip(("min", "50%", "95%", "max"), quantiles, strict=True)),
+            "mean": round(sum(answers) / len(answers), 2),
+        },
+        "queries_by_type": dict(Counter(query["qtype"] for query in queries).most_common()),
+    }
+
+
+def write_queries(
+    data_dir: Path,
+    manifest: dict[str, Any],
+    queries: dict[str, list[Query]],
+    chunks: Sequence[Chunk],
+    report: dict[str, Any],
+) -> None:
+    """Write all files or none; the manifest says which corpus they were made for."""
+    files = {f"{split}_queries.pkl": pickle_bytes(queries[split]) for split in SPLITS}
+    manifest["queries"] = {
+        "corpus_sha256": manifest["corpus"]["sha256"],
+        "sha256": {name: hashlib.sha256(payload).hexdigest() for name, payload in files.items()},
+        "report": report,
+    }
+    sample = {split: [with_answers(query, chunks) for query in spread(queries[split])] for split in SPLITS}
+    write_files(data_dir, {**files, "queries_sample.json": json_bytes(sample), "manifest.json": json_bytes(manifest)})
+
+
+def spread(queries: Sequence[Query]) -> Sequence[Query]:
+    """SAMPLE_QUERIES queries from all over the list."""
+    return queries[:: max(1, len(queries) // SAMPLE_QUERIES)][:SAMPLE_QUERIES]
+
+
+def with_answers(query: Query, chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """The query with the texts of the chunks that answer it, for reading."""
+    return {**query, "ground_truth_texts": [chunks[chunk_id]["text"] for chunk_id in query["ground_truth_chunk_ids"]]}
+
+
+def print_report(report: dict[str, dict[str, Any]]) -> None:
+    print("QUERIES BY TYPE")
+    types = dict.fromkeys(name for split in SPLITS for name in report[split]["queries_by_type"])
+    by_type = [(name, *(report[split]["queries_by_type"].get(name, 0) for split in SPLITS)) for name in types]
+    print(aligned([("", *SPLITS), *by_type, ("all", *(report[split]["queries"] for split in SPLITS))]))
+    print("\nCHUNKS PER QUERY")
+    spreads = [(split, *report[split]["chunks_per_query"].values()) for split in SPLITS]
+    print(aligned([("", *report["train"]["chunks_per_query"]), *spreads]))
+
+
+if __name__ == "__main__":
+    run(main)

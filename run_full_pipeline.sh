@@ -1,0 +1,344 @@
+#!/usr/bin/env bash
+# Runs the pipeline: corpus and queries, small-sample test, training, evaluation.
+#
+#   ./run_full_pipeline.sh --quick        all of it on the bundled sample: no GPU, no LLM, no hub; minutes
+#   ./run_full_pipeline.sh                the full run; an LLM server must be up (see AWS_RUNBOOK.md)
+#   ./run_full_pipeline.sh --from train   the stages from training on
+#   ./run_full_pipeline.sh --to setup     only create .venv and install requirements.txt
+#
+# --quick       settings of the quick run, [in brackets] below
+# --from STAGE  first stage to run; the setup is done first whenever it is missing
+# --to STAGE    last stage to run
+# --help        this text
+#
+# Stages: setup corpus queries sample train evaluate. Whatever is stopped goes on where it was when the same command is
+# run again. Everything shown is also in logs/<start time>.log. Exit status: 0, or that of the stage that failed; 2 for
+# wrong input, told before the first stage where it can be known by then.
+#
+# Environment variables and their defaults:
+#   SOURCE          lavita/MedQuAD [sample]; hub data set, file, XML folder or sample
+#   BASE_MODEL      sentence-transformers/all-MiniLM-L12-v2 [all-MiniLM-L6-v2, packaged]; model to adapt
+#   JUDGE           llm [answer-key]; who grades
+#   LLM_ENDPOINT    http://localhost:8000/v1; the judge's server, several separated by spaces
+#   LLM_MODEL       Qwen/Qwen2.5-7B-Instruct; model the endpoints serve (a key, if they want one, is OPENAI_API_KEY)
+#   NUM_QUERIES     1000 [200, all there are]; training questions
+#   NUM_CANDIDATES  50 [20]; chunks judged per training question
+#   ITERATIONS      2 [1]; rounds of mining and fine-tuning
+#   GRADED          bundled; questions with graded answers for the evaluation and for measuring an LLM judge; a file, or
+#                   empty for none
+#   MIN_KAPPA       none; least agreement of the LLM judge with GRADED (weighted kappa, -1 to 1), else the run stops
+#   DATA_DIR        data [data/quick]; prepared data, judgments, embeddings
+#   OUTPUT_DIR      models/medical-specialized [models/quick]; iteration_0, iteration_1, ..., final
+#   DEVICE          auto; where the embedding model runs: auto, cpu, cuda or cuda:N
+#   SEED            42; of splits, samples and training order
+#   CORPUS_FLAGS    none [--val-fraction 0.2 --test-fraction 0.3]; further flags of prepare_corpus.py
+#   QUERIES_FLAGS   none; further flags of prepare_queries.py
+#   SAMPLE_FLAGS    none; further flags of test_small_sample.py
+#   MINER_FLAGS     none; further flags of iterative_miner.py
+#   EVALUATE_FLAGS  none; further flags of evaluate.py, such as --require-target
+#   PYTHON          .venv/bin/python; another interpreter that has the requirements, then .venv is left alone
+# Flags are split at spaces and, coming last, win over the other variables. Paths are relative to this script's folder.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+STAGES=(setup corpus queries sample train evaluate)
+
+main() {
+    read_arguments "$@"
+    choose_settings
+    start_log
+    timed setup set_up
+    timed preflight preflight
+    local name
+    for name in "${STAGES[@]:1}"; do
+        if selected "$name"; then
+            command_of "$name"
+            timed "$name" run "$PYTHON" "${command[@]}"
+        fi
+    done
+}
+
+fail() {
+    echo "error: $*" >&2
+    exit 2
+}
+
+# ---------------------------------------------------------------- settings
+
+read_arguments() {
+    quick=false first=0 last=$((${#STAGES[@]} - 1))
+    while (($#)); do
+        case $1 in
+        --quick) quick=true ;;
+        --from)
+            position "${2-}"
+            first=$found
+            shift
+            ;;
+        --to)
+            position "${2-}"
+            last=$found
+            shift
+            ;;
+        --help | -h)
+            sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+            exit
+            ;;
+        *) fail "unknown argument $1; see ./run_full_pipeline.sh --help" ;;
+        esac
+        shift
+    done
+    ((first <= last)) || fail "--from ${STAGES[first]} comes after --to ${STAGES[last]}; stages in order: ${STAGES[*]}"
+}
+
+position() {
+    for found in "${!STAGES[@]}"; do
+        [[ ${STAGES[found]} != "$1" ]] || return 0
+    done
+    fail "unknown stage '$1'; stages: ${STAGES[*]}"
+}
+
+selected() {
+    position "$1"
+    ((first <= found && found <= last))
+}
+
+choose_settings() {
+    if $quick; then
+        : "${SOURCE:=sample}" "${BASE_MODEL:=all-MiniLM-L6-v2}" "${JUDGE:=answer-key}"
+        : "${NUM_QUERIES:=200}" "${NUM_CANDIDATES:=20}" "${ITERATIONS:=1}"
+        : "${DATA_DIR:=data/quick}" "${OUTPUT_DIR:=models/quick}"
+        : "${CORPUS_FLAGS=--val-fraction 0.2 --test-fraction 0.3}"
+        export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
+    fi
+    : "${SOURCE:=lavita/MedQuAD}" "${BASE_MODEL:=sentence-transformers/all-MiniLM-L12-v2}" "${JUDGE:=llm}"
+    : "${LLM_ENDPOINT:=http://localhost:8000/v1}" "${LLM_MODEL:=Qwen/Qwen2.5-7B-Instruct}"
+    : "${NUM_QUERIES:=1000}" "${NUM_CANDIDATES:=50}" "${ITERATIONS:=2}"
+    : "${DATA_DIR:=data}" "${OUTPUT_DIR:=models/medical-specialized}"
+    : "${GRADED=bundled}" "${MIN_KAPPA:=}" "${DEVICE:=auto}" "${SEED:=42}"
+    : "${CORPUS_FLAGS:=}" "${QUERIES_FLAGS:=}" "${SAMPLE_FLAGS:=}" "${MINER_FLAGS:=}" "${EVALUATE_FLAGS:=}"
+    [[ -z $MIN_KAPPA || ($JUDGE == llm && -n $GRADED) ]] || fail "MIN_KAPPA needs JUDGE=llm and a GRADED set"
+    judge_flags=(--judge "$JUDGE")
+    sample_graded=()
+    if [[ $JUDGE == llm ]]; then
+        for endpoint in $LLM_ENDPOINT; do
+            judge_flags+=(--llm-endpoint "$endpoint")
+        done
+        judge_flags+=(--llm-model "$LLM_MODEL")
+        [[ -z $GRADED ]] || sample_graded+=(--graded "$GRADED")
+        [[ -z $MIN_KAPPA ]] || sample_graded+=(--min-kappa "$MIN_KAPPA")
+    fi
+}
+
+# Sets `command` to a stage's script and arguments.
+command_of() {
+    local flags
+    case $1 in
+    corpus)
+        command=(prepare_corpus.py --source "$SOURCE" --seed "$SEED" --data-dir "$DATA_DIR")
+        flags=$CORPUS_FLAGS
+        ;;
+    queries)
+        command=(prepare_queries.py --data-dir "$DATA_DIR")
+        flags=$QUERIES_FLAGS
+        ;;
+    sample)
+        command=(test_small_sample.py --num-queries 30 --num-candidates 10 "${judge_flags[@]}" "${sample_graded[@]}"
+            --base-model "$BASE_MODEL" --data-dir "$DATA_DIR" --device "$DEVICE")
+        flags=$SAMPLE_FLAGS
+        ;;
+    train)
+        command=(iterative_miner.py --iterations "$ITERATIONS" --num-queries "$NUM_QUERIES"
+            --num-candidates "$NUM_CANDIDATES" "${judge_flags[@]}" --base-model "$BASE_MODEL" --data-dir "$DATA_DIR"
+            --output-dir "$OUTPUT_DIR" --seed "$SEED" --device "$DEVICE")
+        flags=$MINER_FLAGS
+        ;;
+    evaluate)
+        command=(evaluate.py --baseline-model "$BASE_MODEL" --specialized-model "$OUTPUT_DIR/final" --k 5
+            --data-dir "$DATA_DIR" --seed "$SEED" --device "$DEVICE")
+        [[ -z $GRADED ]] || command+=(--graded "$GRADED")
+        flags=$EVALUATE_FLAGS
+        ;;
+    esac
+    local further
+    read -r -a further <<<"$flags"
+    command+=("${further[@]}")
+}
+
+# ---------------------------------------------------------------- running
+
+child=
+stopped_by=
+stage=
+times=()
+
+# Sends what is shown to a log too; the log's writer outlives Ctrl-C, so that the last lines are in it.
+start_log() {
+    mkdir -p logs
+    log=logs/$(date +%Y%m%d-%H%M%S)-$$.log
+    local width=0
+    [[ ! -t 2 ]] || width=$(stty size <&2 | cut -d ' ' -f 2)
+    ((width == 0)) || export TQDM_NCOLS="$width" # the bars' output is a pipe from here on, which has no width
+    export TQDM_MININTERVAL="${TQDM_MININTERVAL:-1}" PYTHONUNBUFFERED=1
+    exec > >(trap '' INT TERM HUP && exec tee "$log") 2>&1
+    tee_pid=$!
+    trap finish EXIT
+    trap 'pass_on INT' INT
+    trap 'pass_on TERM' TERM
+    trap 'pass_on HUP' HUP
+}
+
+pass_on() {
+    stopped_by=$1
+    if [[ -n $child ]]; then
+        kill -s "$1" -- "-$child" 2>/dev/null || true
+    else
+        exit $((128 + $(kill -l "$1")))
+    fi
+}
+
+# Runs a command in a process group of its own, so that a signal to this script ends it, and all that it started, once.
+attend() {
+    local status=0
+    set -m
+    "$@" &
+    child=$!
+    set +m
+    wait "$child" || status=$?
+    while kill -0 "$child" 2>/dev/null; do # a signal ended the wait, not the command
+        status=0
+        wait "$child" || status=$?
+    done
+    child=
+    [[ -z $stopped_by || $status != 0 ]] || status=$((128 + $(kill -l "$stopped_by")))
+    return "$status"
+}
+
+run() {
+    printf '+'
+    printf ' %q' "$@"
+    printf '\n'
+    attend "$@"
+}
+
+# Runs a stage; where it fails, `finish` is next.
+timed() {
+    stage=$1 started=$SECONDS
+    shift
+    "$@"
+    note_time
+    stage=
+}
+
+note_time() {
+    times+=("$(printf '%-10s %8s' "$stage" $((SECONDS - started)))")
+}
+
+finish() {
+    local status=$?
+    [[ -z $stage ]] || note_time
+    if ((${#times[@]})); then
+        printf '\n%-10s %8s\n' STAGE SECONDS
+        printf '%s\n' "${times[@]}"
+        printf '%-10s %8s\n' total "$SECONDS"
+    fi
+    ((status == 0)) || printf '\nStopped with status %s%s\n' "$status" "${stage:+ in stage $stage}"
+    echo "Log: $log"
+    exec >&- 2>&-
+    wait "$tee_pid" || true
+    exit "$status"
+}
+
+# ---------------------------------------------------------------- setup and preflight
+
+set_up() {
+    if [[ -n ${PYTHON-} ]]; then
+        return
+    fi
+    PYTHON=.venv/bin/python
+    if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
+        local newest
+        newest=$(newest_python)
+        run "$newest" -m venv --clear .venv
+    fi
+    if ! cmp -s requirements.txt .venv/requirements.installed; then
+        run "$PYTHON" -m pip install -r requirements.txt
+        run cp requirements.txt .venv/requirements.installed
+    fi
+}
+
+newest_python() {
+    local candidate
+    for candidate in python3.13 python3.12 python3.11 python3.10 python3; do
+        if "$candidate" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "no Python 3.10 or newer with venv here ($(python3 --version 2>&1 || true)); install python3 and python3-venv"
+}
+
+# Finds out now what would otherwise stop the run hours later: a wrong flag, no disk, no GPU memory, no judge.
+preflight() {
+    local commands=() name
+    for name in "${STAGES[@]:1}"; do
+        if selected "$name"; then
+            command_of "$name"
+            commands+=("${command[@]}" ";")
+        fi
+    done
+    ((${#commands[@]})) || return 0
+    local gib_needed=5
+    if $quick; then gib_needed=1; fi
+    attend "$PYTHON" - "$gib_needed" "${commands[@]}" <<'END'
+import importlib
+import shutil
+import sys
+import tempfile
+from itertools import groupby
+from pathlib import Path
+
+from hardneg.device import GIB, choose_gpu, list_gpus
+from hardneg.encoder import resolve_model
+from hardneg.errors import InputError, run
+
+
+def check_disk(folder, needed):
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    free = shutil.disk_usage(existing).free / GIB
+    if free < needed:
+        raise InputError(f"{existing} has {free:.1f} GiB free, a run needs {needed} GiB; free some or use another disk")
+
+
+def check_judge(args):
+    from hardneg.judgment_store import JudgmentStore
+    from hardneg.llm_judge import LLMJudge
+    from iterative_miner import read_prompt
+
+    with tempfile.TemporaryDirectory() as folder, JudgmentStore(Path(folder) / "none.sqlite") as store:
+        LLMJudge(args.llm_endpoint, args.llm_model, read_prompt(args.prompt), store).check()
+
+
+def preflight(gib_needed, *commands):
+    for is_end, words in groupby(commands, lambda word: word == ";"):
+        if is_end:
+            continue
+        sys.argv[0], *flags = words  # what a wrong flag's error line begins with
+        args = importlib.import_module(Path(sys.argv[0]).stem).parse_arguments(flags)
+        for folder in ("data_dir", "output_dir"):
+            if folder in args and sys.argv[0] != "evaluate.py":
+                check_disk(getattr(args, folder), int(gib_needed))
+        if "device" in args:
+            choose_gpu(args.device, list_gpus())
+        if "base_model" in args:
+            resolve_model(args.base_model)
+        if "judge" in args and args.judge == "llm":
+            check_judge(args)
+
+
+run(lambda: preflight(*sys.argv[1:]))
+END
+}
+
+main "$@"

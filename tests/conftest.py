@@ -1,0 +1,30 @@
+"""Fixtures of several test modules: a tiny real model and a tiny real data folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hardneg.artifacts import Query
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of a hub client: no test waits for a network
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random two-layer BERT that knows the words of the tiny corpus. Read only."""
+    from tiny_data import tiny_corpus
+    from tiny_model import build_tiny_model
+
+    chunks, _, queries = tiny_corpus()
+    questions: list[Query] = [query for records in queries.values() for query in records]
+    texts = [chunk["text"] for chunk in chunks] + [query["query"] for query in questions]
+    return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny", texts)
+
+
+@pytest.fixture
+def tiny_data_dir(tmp_path: Path) -> Path:
+    """A data folder of 30 chunks, 12 train, 6 val and 6 test queries; each test has its own to spoil."""
+    from tiny_data import write_tiny_data
+
+    return write_tiny_data(tmp_path / "data")

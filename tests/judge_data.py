@@ -1,0 +1,62 @@
+"""Pairs and judges for the tests of the LLM judge."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hardneg.endpoints import RetryPolicy
+from hardneg.judge import Judgment, Pair
+from hardneg.judgment_store import JudgmentStore
+from hardneg.llm_judge import LLMJudge
+from tests.llm_stub import MODEL, LLMStub, true_grade
+
+PROMPT = "Grade 1-4.\nQuestion: {query}\nPassage: {passage}"
+FAST = RetryPolicy(timeout=10.0, attempts=4, first_pause=0.01, throttle_pause=0.01, longest_pause=0.1, patience=5.0)
+
+
+def make_pair(number: int, text: str | None = None) -> Pair:
+    """Pair `number`: question number // 10, and a passage of its own unless `text` is given."""
+    query = {"query_id": f"q{number // 10}", "query": f"What helps against condition {number // 10}?"}
+    query |= {"ground_truth_chunk_ids": [], "qtype": "treatment", "topic": "a topic"}
+    chunk = {"chunk_id": number, "text": text or f"Passage {number} is about rest and fluids.", "title": "a topic"}
+    chunk |= {"qa_ids": [], "qtype": "treatment", "source": "test", "url": "", "split": "train"}
+    return Pair(query, chunk)  # type: ignore[arg-type]
+
+
+def make_pairs(count: int, start: int = 0) -> Iterator[Pair]:
+    """Pairs `start` to `start + count - 1`."""
+    return (make_pair(number) for number in range(start, start + count))
+
+
+def make_judge(stub: LLMStub | list[str], store: JudgmentStore | Path, **options: Any) -> LLMJudge:
+    """A judge with little patience."""
+    endpoints = stub if isinstance(stub, list) else [stub.url]
+    store = JudgmentStore(store / "judgments.sqlite") if isinstance(store, Path) else store
+    options = {"concurrency": 8, "policy": FAST} | options
+    return LLMJudge(endpoints, MODEL, PROMPT, store, **options)
+
+
+def right_grade(judge: LLMJudge, pair: Pair) -> float:
+    """What the stub really thinks of a pair."""
+    request = judge.request(pair)
+    return true_grade(judge.template.render(request.query, request.passage))
+
+
+def assert_right(judge: LLMJudge, judgments: list[Judgment], pairs: list[Pair], unjudged: int = 0) -> None:
+    """One judgment per pair, each the stub's true grade, on the list and in the store, but for `unjudged` of them."""
+    by_id = {judgment.chunk_id: judgment for judgment in judgments}
+    assert len(judgments) == len(by_id) == len(pairs)
+    missing = 0
+    for pair in pairs:
+        judgment = by_id[pair.chunk["chunk_id"]]
+        stored = judge.store.get(judge.request(pair).key)
+        if judgment.grade is None:
+            missing += 1
+            assert stored is None and judgment.unjudged_reason
+        else:
+            assert judgment.query_id == pair.query["query_id"] and judgment.unjudged_reason is None
+            assert abs(judgment.grade - right_grade(judge, pair)) < 1e-9
+            assert stored is not None and stored.grade == judgment.grade
+            assert stored.probabilities == judgment.probabilities
+    assert missing == unjudged
+    assert len(judge.store) == len({judge.request(pair).key for pair in pairs}) - unjudged

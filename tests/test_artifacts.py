@@ -1,0 +1,274 @@
+"""Artifacts: safe to read, whole or absent when written."""
+
+import os
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hardneg.artifacts import (
+    atomic_dir,
+    atomic_file,
+    json_bytes,
+    load_chunks,
+    load_qa_pairs,
+    load_queries,
+    read_json,
+    read_pickle,
+    sha256_file,
+    write_files,
+    write_json,
+    write_pickle,
+)
+from hardneg.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+MAKER = "python make.py"
+
+
+class Bomb:
+    """Unpickling this with the standard unpickler would create a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_pickle_round_trip(tmp_path: Path) -> None:
+    records = [{"id": 1, "text": "naïve", "ids": [1, 2], "grade": None, "share": 0.5}]
+    write_pickle(tmp_path / "deep" / "records.pkl", records)
+    assert read_pickle(tmp_path / "deep" / "records.pkl", MAKER) == records
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "made-by-the-pickle"
+    (tmp_path / "bomb.pkl").write_bytes(pickle.dumps([Bomb(target)]))
+    with pytest.raises(InputError, match=r"bomb.pkl is not a whole pickle of plain .*refers to posix.mkdir.*again"):
+        read_pickle(tmp_path / "bomb.pkl", MAKER)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_every_cut_of_a_pickle_is_refused(tmp_path: Path, protocol: int) -> None:
+    whole = pickle.dumps([{"text": "gout", "ids": [1, 2, 300], "share": 0.5}], protocol=protocol)
+    path = tmp_path / "cut.pkl"
+    for length in range(1, len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"cut\.pkl is not a whole pickle"):
+            read_pickle(path, MAKER)
+
+
+def test_bytes_that_are_no_pickle_are_refused(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    path = tmp_path / "foreign.pkl"
+    for payload in (b"PAR1", b'{"a": 1}', b"\x80\x7f.", *(rng.randbytes(rng.randint(1, 60)) for _ in range(2000))):
+        path.write_bytes(payload)
+        try:
+            assert isinstance(read_pickle(path, MAKER), int | float | str | bytes | list | dict | tuple | None)
+        except InputError as error:
+            assert "foreign.pkl is not a whole pickle" in str(error)
+
+
+def test_missing_empty_and_unreadable_files_name_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.pkl is missing; run `python make.py` first"):
+        read_pickle(tmp_path / "gone.pkl", MAKER)
+    (tmp_path / "empty.pkl").touch()
+    with pytest.raises(InputError, match=r"empty\.pkl is empty; run `python make.py` again"):
+        read_pickle(tmp_path / "empty.pkl", MAKER)
+    (tmp_path / "folder.pkl").mkdir()
+    with pytest.raises(InputError, match=r"folder\.pkl: Is a directory"):
+        read_pickle(tmp_path / "folder.pkl", MAKER)
+    with pytest.raises(InputError, match=r"gone\.json is missing"):
+        read_json(tmp_path / "gone.json", MAKER)
+    (tmp_path / "cut.json").write_text('{"a": ')
+    with pytest.raises(InputError, match=r"cut\.json is not JSON"):
+        read_json(tmp_path / "cut.json", MAKER)
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([], "holds no list of records"),
+        ({"chunk_id": 0}, "holds no list of records"),
+        (["text"], "record 0 has str, not the fields"),
+        ([{"chunk_id": 0, "text": "x"}], r"record 0 has \['chunk_id', 'text'\], not the fields"),
+    ],
+)
+def test_records_of_another_kind(tmp_path: Path, records: object, message: str) -> None:
+    (tmp_path / "corpus_chunks.pkl").write_bytes(pickle.dumps(records))
+    with pytest.raises(InputError, match=message):
+        load_chunks(tmp_path)
+
+
+def test_loading_a_data_folder(tiny_data_dir: Path) -> None:
+    chunks = load_chunks(tiny_data_dir)
+    assert len(load_qa_pairs(tiny_data_dir)) == 24
+    assert [len(load_queries(tiny_data_dir, split, len(chunks))) for split in ("train", "val", "test")] == [12, 6, 6]
+
+
+def test_chunks_that_are_not_numbered_by_position(tiny_data_dir: Path) -> None:
+    write_pickle(tiny_data_dir / "corpus_chunks.pkl", load_chunks(tiny_data_dir)[1:])
+    with pytest.raises(InputError, match=r"chunk 0 is numbered 1; run `python prepare_corpus.py` again"):
+        load_chunks(tiny_data_dir)
+
+
+def test_queries_of_another_corpus(tiny_data_dir: Path) -> None:
+    with pytest.raises(InputError, match=r"points to chunk .* of a corpus of 3"):
+        load_queries(tiny_data_dir, "train", 3)
+    manifest = read_json(tiny_data_dir / "manifest.json", MAKER)
+    for stale in ({**manifest, "corpus": {"sha256": "other"}}, {"corpus": manifest["corpus"]}):
+        write_json(tiny_data_dir / "manifest.json", stale)
+        with pytest.raises(InputError, match=r"made for another corpus; run `python prepare_queries.py` again"):
+            load_queries(tiny_data_dir, "train", 30)
+
+
+def test_an_interrupted_write_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_json(path, {"run": 1})
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as temporary:
+        temporary.write_text('{"run": ')
+        raise KeyboardInterrupt
+    assert read_json(path, MAKER) == {"run": 1}
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    model = tmp_path / "final"
+    for content in ("old", "new"):
+        with atomic_dir(model) as temporary:
+            (temporary / f"{content}.txt").write_text(content)
+    assert [path.name for path in model.iterdir()] == ["new.txt"]
+    with pytest.raises(KeyboardInterrupt), atomic_dir(model) as temporary:
+        (temporary / "half.txt").write_text("half")
+        raise KeyboardInterrupt
+    assert [path.name for path in model.iterdir()] == ["new.txt"]
+    assert list(tmp_path.iterdir()) == [model]
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    with pytest.raises(InputError, match="a file stands where a folder is needed"):
+        write_pickle(tmp_path / "data" / "x.pkl", [1])
+    with pytest.raises(InputError, match="a file stands where a folder is needed"):
+        write_files(tmp_path / "data", {"x.pkl": b"1"})
+
+
+def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x.pkl").mkdir()
+    with pytest.raises(InputError, match="a folder stands where a file is needed"):
+        write_pickle(tmp_path / "x.pkl", [1])
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pkl"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_no_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="Permission denied; check the permissions"):
+        write_pickle(tmp_path / "x.pkl", [1])
+
+
+def test_several_files_at_once(tmp_path: Path) -> None:
+    write_files(tmp_path / "data", {"a.pkl": b"1", "manifest.json": json_bytes({"name": "é"})})
+    assert (tmp_path / "data" / "a.pkl").read_bytes() == b"1"
+    assert (tmp_path / "data" / "manifest.json").read_text(encoding="utf-8") == '{\n  "name": "é"\n}\n'
+    assert len(list((tmp_path / "data").iterdir())) == 2
+
+
+def test_a_write_past_the_file_size_limit_changes_nothing(tmp_path: Path) -> None:
+    write_files(tmp_path, {"a.pkl": b"old", "manifest.json": b"old"})
+    done = python(
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "run(lambda: write_files(folder, {'a.pkl': b'new', 'b.pkl': b'x' * 2000, 'manifest.json': b'new'}))",
+        tmp_path,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: cannot write {tmp_path / 'b.pkl'}: File too large")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.pkl": b"old", "manifest.json": b"old"}
+
+
+def can_mount() -> bool:
+    unshare = shutil.which("unshare")
+    return unshare is not None and subprocess.run([unshare, "-rm", "true"], capture_output=True).returncode == 0
+
+
+def with_disk(folder: Path, options: str) -> list[str]:
+    """Prefix of a command that sees a memory disk mounted at `folder`."""
+    return ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o {options} none "{folder}" && exec "$@"', "sh"]
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs user namespaces to mount a disk")
+def test_a_read_only_disk(tmp_path: Path) -> None:
+    done = python("run(lambda: write_files(folder, {'a.pkl': b'x'}))", tmp_path, prefix=with_disk(tmp_path, "ro"))
+    assert done.returncode == 2
+    assert "Read-only file system; the file system is read-only; choose another place" in done.stderr
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs user namespaces to mount a disk")
+def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
+    script = (
+        "write_files(folder, {'a.pkl': b'old', 'manifest.json': b'old'})\n"
+        "try:\n    write_files(folder, {'a.pkl': b'new', 'b.pkl': b'x' * 200_000, 'manifest.json': b'new'})\n"
+        "except Exception as error:\n    print(error)\n"
+        "print({path.name: path.read_bytes() for path in folder.iterdir()})"
+    )
+    done = python(script, tmp_path, prefix=with_disk(tmp_path, "size=64k"))
+    error, left = done.stdout.splitlines()
+    assert error == (
+        f"cannot write {tmp_path / 'b.pkl'}: No space left on device; "
+        "free some disk space and run again; nothing half-written was left behind"
+    )
+    assert left in (
+        "{'a.pkl': b'old', 'manifest.json': b'old'}",
+        "{'manifest.json': b'old', 'a.pkl': b'old'}",
+    )
+
+
+def test_a_kill_at_any_moment_leaves_old_files_new_files_or_no_marker(tmp_path: Path) -> None:
+    """The marker `manifest.json` must never stand beside files of another write than its own."""
+    script = (
+        "for run_number in range(1_000_000):\n"
+        "    payload = str(run_number).encode() * 200_000\n"
+        "    write_files(folder, {'a.pkl': payload, 'b.pkl': payload, 'manifest.json': str(run_number).encode()})"
+    )
+    rng = random.Random(3)
+    complete = 0
+    for attempt in range(15):
+        folder = tmp_path / str(attempt)
+        process = subprocess.Popen([sys.executable, "-c", preamble(folder) + script], cwd=ROOT)
+        deadline = time.monotonic() + 20
+        while not (folder / "manifest.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.05))
+        process.kill()
+        process.wait()
+        if (folder / "manifest.json").exists():
+            expected = (folder / "manifest.json").read_bytes() * 200_000
+            assert (folder / "a.pkl").read_bytes() == expected
+            assert (folder / "b.pkl").read_bytes() == expected
+            complete += 1
+    assert complete, "no attempt was killed with all files in place: the test proves nothing"
+
+
+def preamble(folder: Path) -> str:
+    return (
+        "from pathlib import Path\nfrom hardneg.artifacts import write_files\nfrom hardneg.errors import run\n"
+        f"folder = Path({str(folder)!r})\n"
+    )
+
+
+def python(script: str, folder: Path, prefix: list[str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [*(prefix or []), sys.executable, "-c", preamble(folder) + script]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_sha256_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

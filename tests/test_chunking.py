@@ -1,0 +1,99 @@
+"""Splitting answers into passages."""
+
+import doctest
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from hardneg import chunking
+from hardneg.chunking import FRAGMENT_SHARE, normalise, split_sentences, split_text
+from hardneg.sources import read_rows
+
+
+def test_worked_examples_of_the_docstrings() -> None:
+    results = doctest.testmod(chunking)
+    assert results.attempted == 2
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("It hurts. It burns! Does it? Yes.", ["It hurts.", "It burns!", "Does it?", "Yes."]),
+        ("See Dr. Miller, e.g. Tuesdays. Bring notes.", ["See Dr. Miller, e.g. Tuesdays.", "Bring notes."]),
+        ("Take 0.5 mg. Or 2.25 mg.", ["Take 0.5 mg.", "Or 2.25 mg."]),
+        ("The bacterium E. Coli lives there. It is common.", ["The bacterium E. Coli lives there.", "It is common."]),
+        ("Steps: 1. Wash. 2. Dry.", ["Steps: 1. Wash.", "2. Dry."]),
+        ("One in 20. Often less.", ["One in 20.", "Often less."]),
+        ('He said "stop." Then he left.', ['He said "stop."', "Then he left."]),
+        ("the pH rises. pH matters", ["the pH rises. pH matters"]),
+        ("Surgery\n   \nSurgery is rare", ["Surgery", "Surgery is rare"]),
+        ("Signs are\n    - fever    - a dry-cough", ["Signs are", "- fever", "- a dry-cough"]),
+        ("wrapped\nline", ["wrapped line"]),
+        ("  \n ", []),
+    ],
+)
+def test_sentences(text: str, sentences: list[str]) -> None:
+    assert list(split_sentences(text)) == sentences
+
+
+def test_short_text_is_one_passage_and_blank_text_none() -> None:
+    assert split_text("Rest.", 100) == ["Rest."]
+    assert split_text(" \n\t ", 100) == []
+
+
+def test_lengths_are_as_even_as_the_sentences_allow() -> None:
+    sentences = ["Aaaaaaaaaa.", "Bbbbbbbbbb.", "Cccccccccc.", "Dddddddddd."]  # 11 each; 3 fit into 40, 2 and 2 are even
+    assert split_text(" ".join(sentences), 40) == ["Aaaaaaaaaa. Bbbbbbbbbb.", "Cccccccccc. Dddddddddd."]
+
+
+def test_too_long_a_sentence_is_cut_between_words_into_even_pieces() -> None:
+    assert split_text("one two three four five six seven", 20) == ["one two three four", "five six seven"]
+
+
+def test_only_a_word_longer_than_the_limit_is_cut_inside() -> None:
+    assert split_text("x" * 250, 100) == ["x" * 100, "x" * 100, "x" * 50]
+
+
+def test_a_fragment_is_balanced_with_its_shorter_neighbour() -> None:
+    first = "A" + " aa" * 32 + "."  # 98 characters
+    last = "C" + " cc" * 31 + "."  # 95
+    text = f"{first} Bbbb. {last}"  # "Bbbb." fits neither side: 98 + 1 + 5 and 5 + 1 + 95 exceed 100
+    pieces = split_text(text, 100)
+    assert pieces[0] == first
+    assert " ".join(pieces) == text
+    assert [len(piece) for piece in pieces[1:]] == [49, 51]
+
+
+def random_text(rng: random.Random) -> str:
+    words = ["".join(rng.choices("abcdefgh", k=rng.randint(1, 12))) for _ in range(rng.randint(1, 300))]
+    ends = rng.choices(["", ",", ". X", ".\n\nX", "  - ", " \n"], weights=[12, 2, 2, 1, 1, 1], k=len(words))
+    return " ".join(word + end for word, end in zip(words, ends, strict=True))
+
+
+def assert_well_split(text: str, limit: int) -> None:
+    passages = split_text(text, limit)
+    assert " ".join(passages) == " ".join(text.split())  # nothing lost, spaces kept, no word cut
+    assert max(map(len, passages)) <= limit
+    if len(passages) > 1:
+        assert min(map(len, passages)) >= FRAGMENT_SHARE * limit
+
+
+def test_what_holds_for_every_text() -> None:
+    rng = random.Random(7)
+    for _ in range(300):
+        assert_well_split(random_text(rng), rng.randint(100, 500))
+
+
+@pytest.mark.skipif("HARDNEG_DATA" not in os.environ, reason="HARDNEG_DATA names no folder with medquad.parquet")
+def test_real_answers() -> None:
+    rows = read_rows(str(Path(os.environ["HARDNEG_DATA"]) / "medquad.parquet"), {})
+    passages = [split_text(row.answer, 1000) for row in rows]
+    assert all(
+        " ".join(texts) == " ".join(row.answer.split()) and all(len(text) <= 1000 for text in texts)
+        for row, texts in zip(rows, passages, strict=True)
+    )
+    assert all(len(text) >= 100 for texts in passages if len(texts) > 1 for text in texts)
+    assert 24_000 < len({normalise(text) for texts in passages for text in texts}) < 28_000

@@ -1,0 +1,436 @@
+"""evaluate.py: the terminal output to the letter, the JSON, exit statuses, and what bad input gets."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+from tiny_data import tiny_corpus, write_tiny_data
+from tiny_model import build_tiny_model
+
+import evaluate
+from hardneg.artifacts import Query, read_json, sha256_file, write_json, write_pickle
+from hardneg.encoder import load_model
+from hardneg.errors import InputError
+from hardneg.graded import load_graded
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second model, with other random weights and room for 16 tokens."""
+    chunks, _, queries = tiny_corpus()
+    texts = [chunk["text"] for chunk in chunks] + [query["query"] for part in queries.values() for query in part]
+    return build_tiny_model(tmp_path_factory.mktemp("models") / "other", texts, max_seq_length=16, seed=1)
+
+
+@pytest.fixture
+def arguments(tiny_model: Path, tiny_data_dir: Path, tmp_path: Path) -> list[str]:
+    """The tiny model against itself."""
+    return [
+        *("--baseline-model", str(tiny_model), "--specialized-model", str(tiny_model), "--device", "cpu"),
+        *("--data-dir", str(tiny_data_dir), "--output", str(tmp_path / "results.json")),
+    ]
+
+
+def results(tmp_path: Path) -> dict[str, Any]:
+    return read_json(tmp_path / "results.json", "evaluate.py")
+
+
+# ---------------------------------------------------------------- the runbook's output
+
+RUNBOOK_RESULTS = """\
+==================================================
+RESULTS
+==================================================
+
+Baseline (sentence-transformers/all-MiniLM-L12-v2):
+  MRR@5: 0.1523
+  DCG@5: 0.2145
+  Precision@5: 0.3421
+  Recall@5: 0.2876
+
+Specialized (models/medical-specialized/final):
+  MRR@5: 0.1945
+  DCG@5: 0.2687
+  Precision@5: 0.4123
+  Recall@5: 0.3512
+
+Improvement:
+  MRR@5: +27.7%  ✓
+  DCG@5: +25.3%  ✓
+  Precision@5: +20.5%
+  Recall@5: +22.1%
+
+"""
+RUNBOOK_CHECK = """\
+==================================================
+SUCCESS CRITERIA CHECK
+==================================================
+Target: +15% improvement in MRR@5 and DCG@5
+Achieved:
+  MRR@5: +27.7% ✓
+  DCG@5: +25.3% ✓
+
+🎉 SUCCESS! Specialized model meets success criteria!
+"""
+RUNBOOK_BASELINE = {"MRR": 0.1523, "DCG": 0.2145, "Precision": 0.3421, "Recall": 0.2876}
+RUNBOOK_SPECIALIZED = {"MRR": 0.1945, "DCG": 0.2687, "Precision": 0.4123, "Recall": 0.3512}
+
+
+def scores_of(name: str, figures: dict[str, list[float]], k: int = 5) -> evaluate.ModelScores:
+    return evaluate.ModelScores(name, "0" * 64, {f"{key}@{k}": np.array(row) for key, row in figures.items()}, {})
+
+
+def queries_of(n: int) -> list[Query]:
+    """n questions, every two of them on one topic, the first three of one type."""
+    return [
+        Query(
+            query_id=f"q{row}",
+            query=f"Question {row}?",
+            ground_truth_chunk_ids=[row],
+            qtype="symptoms" if row < 3 else "treatment",
+            topic=f"topic {row // 2}",
+        )
+        for row in range(n)
+    ]
+
+
+def compared(
+    baseline: dict[str, list[float]], specialized: dict[str, list[float]], *options: str
+) -> tuple[dict[str, Any], Any]:
+    """The report on two models with these per-question figures, and the arguments."""
+    args = evaluate.parse_arguments(list(options))
+    inputs = evaluate.Inputs([], queries_of(len(baseline["MRR"])), None, {})
+    before = scores_of(args.baseline_model, baseline, args.k)
+    after = scores_of(args.specialized_model, specialized, args.k)
+    result = evaluate.compare(inputs, before, after, args) | evaluate.provenance(inputs, args)
+    return result | {"notes": [], "seconds": {}}, args
+
+
+def on_four_questions(figures: dict[str, float]) -> dict[str, list[float]]:
+    return {key: [value] * 4 for key, value in figures.items()}
+
+
+def test_output_is_the_runbooks_to_the_letter(capsys: pytest.CaptureFixture[str]) -> None:
+    result, args = compared(on_four_questions(RUNBOOK_BASELINE), on_four_questions(RUNBOOK_SPECIALIZED))
+    evaluate.print_result(result, args.output)
+    printed = capsys.readouterr().out
+    interval = re.compile(r"   \(95% CI [+-]\d+\.\d% to [+-]\d+\.\d%\)$", re.MULTILINE)
+    assert "  MRR@5: +27.7%  ✓   (95% CI +27.7% to +27.7%)\n" in printed
+    assert RUNBOOK_RESULTS in interval.sub("", printed)
+    assert printed.endswith("\n\n" + RUNBOOK_CHECK)
+    assert result["verdict"] == {"target": 0.15, "met": True, "reached": {"MRR@5": True, "DCG@5": True}}
+
+
+def test_one_target_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    after = on_four_questions(RUNBOOK_SPECIALIZED) | {"DCG": [0.22] * 4}
+    result, args = compared(on_four_questions(RUNBOOK_BASELINE), after)
+    evaluate.print_result(result, args.output)
+    printed = capsys.readouterr().out
+    assert "\n  DCG@5: +2.6%  ✗   (95% CI" in printed
+    assert printed.endswith(
+        "Achieved:\n  MRR@5: +27.7% ✓\n  DCG@5: +2.6% ✗\n\n"
+        "Specialized model does not meet the success criteria: DCG@5 short of +15%.\n"
+    )
+    assert not result["verdict"]["met"]
+
+
+@pytest.mark.parametrize(("after", "met"), [(0.23, True), (0.2299, False)])
+def test_exactly_the_target_is_enough(after: float, met: bool) -> None:
+    """0.23 / 0.2 - 1 is 0.1499... in binary."""
+    result, _ = compared(
+        on_four_questions(dict.fromkeys(RUNBOOK_BASELINE, 0.2)),
+        on_four_questions(dict.fromkeys(RUNBOOK_BASELINE, after)),
+    )
+    assert result["verdict"]["met"] is met
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_baseline_that_finds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    result, args = compared(
+        on_four_questions(dict.fromkeys(RUNBOOK_BASELINE, 0.0)), on_four_questions(RUNBOOK_BASELINE)
+    )
+    evaluate.print_result(result, args.output)
+    assert "\n  MRR@5: n/a  ✗\n" in capsys.readouterr().out
+    assert not result["verdict"]["met"]
+    assert result["improvement"]["MRR@5"]["gain"] is None
+    assert result["improvement"]["MRR@5"]["ci95_questions"] == [None, None]
+    json.dumps(result, allow_nan=False)
+
+
+def test_an_interval_that_begins_below_the_target_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    before = {key: [0.5] * 40 for key in RUNBOOK_BASELINE}
+    after = before | {"MRR": [1.0] * 20 + [0.25] * 20, "DCG": [0.6] * 40}
+    result, args = compared(before, after)
+    evaluate.print_result(result, args.output)
+    printed = capsys.readouterr().out
+    question_low, topic_low = (result["improvement"]["MRR@5"][f"ci95_{unit}"][0] for unit in ("questions", "topics"))
+    assert topic_low < question_low < 0.15 < result["improvement"]["MRR@5"]["gain"] == 0.25
+    assert (
+        "Note: MRR@5 reaches the target, but its 95% interval begins below it "
+        f"({question_low:+.1%} over questions, {topic_low:+.1%} over topics)\n"
+    ) in printed
+    assert "Note: DCG@5" not in printed
+
+
+def test_question_types_and_extremes(capsys: pytest.CaptureFixture[str]) -> None:
+    rest = {"Precision": [0.2] * 5, "Recall": [0.2] * 5}
+    before = {"MRR": [1, 0.5, 0, 0, 0.25], "DCG": [1, 0.5, 0, 0, 0.25]} | rest
+    after = {"MRR": [1, 0.25, 1, 0.5, 0.25], "DCG": [1, 0.5, 1, 0.5, 0.2]} | rest
+    result, args = compared(before, after)
+    symptoms, treatment = result["by_question_type"]
+    assert symptoms == {"qtype": "symptoms", "n": 3, "baseline": 0.5, "specialized": 0.75, "gain": 0.5}
+    assert (treatment["n"], treatment["baseline"], treatment["gain"]) == (2, 0.125, pytest.approx(2))
+    assert [entry["query_id"] for entry in result["gained_most"]] == ["q2", "q3"]
+    assert [entry["query_id"] for entry in result["lost_most"]] == ["q1", "q4"]  # q4 by DCG alone
+    assert result["lost_most"][0] == {
+        "query_id": "q1",
+        "query": "Question 1?",
+        "qtype": "symptoms",
+        "topic": "topic 0",
+        "baseline": {"MRR@5": 0.5, "DCG@5": 0.5},
+        "specialized": {"MRR@5": 0.25, "DCG@5": 0.5},
+    }
+    evaluate.print_result(result, args.output)
+    printed = capsys.readouterr().out
+    assert re.search(r"^  symptoms +3 +0\.5000 +0\.7500   \+50\.0%$", printed, re.MULTILINE)
+    assert printed.index("Improvement:") < printed.index("BY QUESTION TYPE") < printed.index("SUCCESS CRITERIA CHECK")
+
+
+# ---------------------------------------------------------------- real models
+
+
+def brute_force(model: Path, split: str, k: int) -> tuple[float, float]:
+    """MRR@k and DCG@k by plain loops over plain sentence-transformers."""
+    encoder = SentenceTransformer(str(model), device="cpu")
+    chunks, _, queries = tiny_corpus()
+    chunk_vectors = encoder.encode([chunk["text"] for chunk in chunks])
+    reciprocal, gained = 0.0, 0.0
+    for query in queries[split]:
+        similarities = chunk_vectors @ encoder.encode(query["query"])
+        order = sorted(range(len(chunks)), key=lambda chunk_id: -similarities[chunk_id])[:k]
+        ranks = [rank for rank, chunk_id in enumerate(order, 1) if chunk_id in query["ground_truth_chunk_ids"]]
+        reciprocal += 1 / ranks[0] if ranks else 0
+        gained += sum(1 / np.log2(rank + 1) for rank in ranks)
+    return reciprocal / len(queries[split]), gained / len(queries[split])
+
+
+def test_the_command(tiny_model: Path, other_model: Path, tiny_data_dir: Path, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "evaluate.py", "--baseline-model", str(tiny_model), "--specialized-model", str(other_model)),
+        *("--k", "3", "--data-dir", str(tiny_data_dir), "--output", str(tmp_path / "results.json")),
+        *("--graded", "bundled", "--device", "cpu"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    result = results(tmp_path)
+    for role, model in (("baseline", tiny_model), ("specialized", other_model)):
+        figures = result[role]["metrics"]
+        assert list(figures) == ["MRR@3", "DCG@3", "Precision@3", "Recall@3", "Recall@50"]
+        assert (figures["MRR@3"], figures["DCG@3"]) == pytest.approx(brute_force(model, "test", 3))
+        lines = [f"{role.capitalize()} ({model}):", *(f"  {key}: {figures[key]:.4f}" for key in list(figures)[:4])]
+        assert "\n".join(lines) + "\n" in done.stdout
+    assert result["baseline"]["weights_sha256"] != result["specialized"]["weights_sha256"]
+    assert result["counts"] == {"chunks": 30, "queries": 6, "topics": 3}
+    assert result["data"]["corpus_sha256"] == sha256_file(tiny_data_dir / "corpus_chunks.pkl")
+    assert result["data"]["queries_sha256"]["test_queries.pkl"] == sha256_file(tiny_data_dir / "test_queries.pkl")
+    assert set(result["seconds"]) == {"load_models", "baseline", "specialized", "compare"}
+    assert result["versions"]["torch"]
+
+    for key, row in result["graded"]["improvement"].items():
+        assert re.search(rf"^  {key} +{row['baseline']:.4f} +{row['specialized']:.4f} ", done.stdout, re.MULTILINE)
+        assert row["ci95_questions"][0] < row["gain"] < row["ci95_questions"][1]
+    assert list(result["graded"]["improvement"]) == ["MRR@5", "DCG@5", "nDCG@10"]
+    assert "Baseline: 100%" in done.stderr
+    assert "Specialized: 100%" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_bad_input_is_one_line_and_status_2(tmp_path: Path, tiny_model: Path) -> None:
+    command = [sys.executable, "evaluate.py", "--baseline-model", str(tiny_model), "--data-dir", str(tmp_path / "none")]
+    command += ["--specialized-model", str(tiny_model), "--output", str(tmp_path / "results.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: .*corpus_chunks\.pkl is missing; run `python prepare_corpus.py` first\n", done.stderr)
+
+
+def test_a_model_against_itself(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate.main(arguments)
+    printed = capsys.readouterr().out
+    assert "  MRR@5: +0.0%  ✗   (95% CI +0.0% to +0.0%)\n" in printed
+    result = results(tmp_path)
+    assert not result["verdict"]["met"]
+    assert result["gained_most"] == result["lost_most"] == []
+    assert result["graded"] is None
+    assert "GRADED" not in printed
+
+
+def test_require_target(arguments: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        evaluate.main([*arguments, "--require-target"])
+    assert exit_.value.code == 1
+    assert not results(tmp_path)["verdict"]["met"]  # written all the same
+    evaluate.main([*arguments, "--require-target", "--target", "0"])
+    assert results(tmp_path)["verdict"]["met"]
+
+
+def test_val_split_and_deep_k(arguments: list[str], tiny_model: Path, tmp_path: Path) -> None:
+    evaluate.main([*arguments, "--split", "val", "--k", "100"])
+    result = results(tmp_path)
+    figures = result["baseline"]["metrics"]
+    assert result["split"] == "val"
+    assert (figures["MRR@100"], figures["DCG@100"]) == pytest.approx(brute_force(tiny_model, "val", 100))
+    assert figures["Recall@100"] == 1  # all 30 chunks are retrieved
+    assert figures["Precision@100"] == pytest.approx(7 / 6 / 100)  # 7 known answers to 6 questions
+
+
+def test_a_graded_file(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = {"question_id": "1", "question": "How is gout treated?", "answer_title": ""}
+    useless = {
+        "question_id": "2",
+        "question": "How is scurvy treated?",
+        "answer_title": "",
+        "answer": "Salts.",
+        "grade": 1,
+    }
+    rows = [
+        asked | {"answer_id": "a", "answer": "How is gout treated?", "grade": 4},
+        asked | {"answer_id": "b", "answer": "Bowed legs.", "grade": 1},
+        useless | {"answer_id": "c"},
+    ]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    evaluate.main([*arguments, "--graded", str(path)])
+    report = results(tmp_path)["graded"]
+    assert {key: report[key] for key in ("file", "questions", "answers", "left_out_of_ndcg")} == {
+        "file": "mine.jsonl",
+        "questions": 2,
+        "answers": 3,
+        "left_out_of_ndcg": 1,
+    }
+    assert {key: row["baseline"] for key, row in report["improvement"].items()} == {
+        "MRR@5": 0.5,
+        "DCG@5": 1.5,
+        "nDCG@10": 1,
+    }
+    assert "  left out of nDCG for want of any useful answer: 1\n" in capsys.readouterr().out
+    assert load_graded(path).n_answers == 3
+
+
+# ---------------------------------------------------------------- warnings
+
+
+@pytest.mark.parametrize(
+    ("training", "warned"),
+    [
+        ('{"corpus_sha256": "another"}', "was trained on another corpus (another, here "),
+        ('{"data": {"corpus_sha256": "another"}}', "was trained on another corpus"),
+        ('{"corpus_sha256": "HERE"}', None),
+        ('{"arguments": {"k": 5}}', None),
+        ("[]", None),
+        ("{damaged", "training.json is not JSON"),
+    ],
+)
+@pytest.mark.parametrize("place", ["model", "model/.."])
+def test_trained_on_another_corpus(
+    tmp_path: Path, tiny_data_dir: Path, training: str, warned: str | None, place: str
+) -> None:
+    manifest = read_json(tiny_data_dir / "manifest.json", "")
+    (tmp_path / "model").mkdir()
+    text = training.replace("HERE", manifest["corpus"]["sha256"])
+    (tmp_path / place / "training.json").write_text(text, encoding="utf-8")
+    notes = evaluate.leakage_notes(str(tmp_path / "model"), manifest)
+    assert len(notes) == (warned is not None)
+    assert all(note.startswith("Warning: ") and warned in note for note in notes if warned)
+
+
+def test_notes_are_printed_and_kept(
+    arguments: list[str], tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = tmp_path / "trained"
+    shutil.copytree(tiny_model, trained)
+    write_json(trained / "training.json", {"corpus_sha256": "f" * 64})
+    evaluate.main([*arguments, "--specialized-model", str(trained)])
+    (note,) = results(tmp_path)["notes"]
+    assert note.startswith(f"Warning: {trained} was trained on another corpus (ffffffffffff, here ")
+    printed = capsys.readouterr().out
+    assert printed.index(note) < printed.index("RESULTS")
+
+
+def test_chunks_longer_than_the_model_reads(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model), "cpu")  # reads 64 tokens
+    chunks, _, _ = tiny_corpus()
+    long = [chunk | {"text": chunk["text"] * 20} for chunk in chunks[:3]]
+    (note,) = evaluate.truncation_notes("tiny", model, long + chunks[3:], seed=0)
+    assert note == (
+        "Note: tiny reads only the first 64 tokens of a text; about 10% of the chunks are longer "
+        "(estimated from 30 of 30)"
+    )
+    assert evaluate.truncation_notes("tiny", model, long[:1] + chunks[1:], seed=0) == []
+    assert model.encode(["gout " * 500]).shape == (1, 32)  # counting has not switched truncation off
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_missing_and_damaged_data(arguments: list[str], tiny_data_dir: Path, tmp_path: Path) -> None:
+    queries = tiny_data_dir / "test_queries.pkl"
+    whole = queries.read_bytes()
+    queries.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"test_queries\.pkl is not a whole pickle .* run `python prepare_queries"):
+        evaluate.main(arguments)
+    queries.unlink()
+    with pytest.raises(InputError, match=r"test_queries\.pkl is missing"):
+        evaluate.main(arguments)
+    write_tiny_data(tiny_data_dir)
+    write_pickle(tiny_data_dir / "corpus_chunks.pkl", [])
+    with pytest.raises(InputError, match=r"corpus_chunks\.pkl holds no list of records"):
+        evaluate.main(arguments)
+    assert not (tmp_path / "results.json").exists()
+    assert not (tiny_data_dir / "embeddings.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--specialized-model", "models/none/final"], "model folder models/none/final does not exist; train it first"),
+        (["--baseline-model", "no-such-model"], "model no-such-model cannot be loaded"),
+        (["--graded", "none.jsonl"], r"cannot read none\.jsonl"),
+        (["--device", "cuda:9"], "--device cuda:9: no such device"),
+    ],
+)
+def test_unusable_arguments(
+    arguments: list[str], tiny_data_dir: Path, tmp_path: Path, changes: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        evaluate.main([*arguments, *changes])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "results.json").exists()
+    assert not (tiny_data_dir / "embeddings.sqlite").exists()
+
+
+def test_unwritable_output(arguments: list[str], tiny_data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder; name a file"):
+        evaluate.main([*arguments, "--output", str(tmp_path)])
+    with pytest.raises(InputError, match=r"cannot write .*; a file stands where a folder is needed"):
+        evaluate.main([*arguments, "--output", str(tiny_data_dir / "manifest.json" / "results.json")])
+    assert not (tiny_data_dir / "embeddings.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    "option", [["--k", "0"], ["--k", "-1"], ["--k", "five"], ["--target", "nan"], ["--split", "train"]]
+)
+def test_arguments_out_of_range(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        evaluate.main(option)
+    assert exit_.value.code == 2
+    assert f"argument {option[0]}" in capsys.readouterr().err

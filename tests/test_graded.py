@@ -1,0 +1,130 @@
+"""Human-graded sets: what the reader accepts and refuses, and how a real encoder's rankings are scored."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hardneg.encoder import CachedEncoder, load_model
+from hardneg.errors import InputError
+from hardneg.graded import BUNDLED_GRADED, load_graded, score_graded
+
+
+def row(question_id: str = "1", answer_id: str = "a", grade: Any = 3, **changes: Any) -> dict[str, Any]:
+    return {
+        "question_id": question_id,
+        "question": f"Question {question_id}?",
+        "answer_id": answer_id,
+        "answer_title": "",
+        "answer": f"Answer {answer_id}.",
+        "grade": grade,
+    } | changes
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in rows), encoding="utf-8")
+    return path
+
+
+def test_reads_questions_in_order(tmp_path: Path) -> None:
+    rows = [row("1", "a", 4), row("2", "b", 1), row("1", "c", 2, answer_title="On c"), row("2", "a", 1)]
+    graded = load_graded(write(tmp_path / "set.jsonl", rows))
+    assert graded.name == "set.jsonl"
+    assert [(q.question_id, q.question) for q in graded.questions] == [("1", "Question 1?"), ("2", "Question 2?")]
+    assert [(a.answer_id, a.title, a.text, a.grade) for a in graded.questions[0].answers] == [
+        ("a", "", "Answer a.", 4),
+        ("c", "On c", "Answer c.", 2),
+    ]
+    assert (graded.n_answers, graded.n_without_ideal) == (4, 1)
+
+
+def test_an_answer_judged_twice_is_one_answer(tmp_path: Path) -> None:
+    graded = load_graded(write(tmp_path / "set.jsonl", [row(grade=2), row(answer_id="b", grade=1), row(grade=3)]))
+    first, second = graded.questions[0].answers
+    assert (first.grades, first.grade, second.grades) == ((2, 3), 2.5, (1,))
+
+
+def test_windows_line_ends_byte_order_mark_and_blank_lines(tmp_path: Path) -> None:
+    path = tmp_path / "set.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(row()).encode() + b"\r\n\r\n" + json.dumps(row("2")).encode())
+    assert len(load_graded(path).questions) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{not json", "line 2 is not JSON"),
+        ("[1, 2]", "line 2 lacks question_id, question, answer_id"),
+        (json.dumps({key: value for key, value in row().items() if key != "grade"}), "line 2 lacks grade"),
+        (json.dumps(row(grade=0)), "line 2: grade is 0; it must be 1, 2, 3 or 4"),
+        (json.dumps(row(grade=5)), "line 2: grade is 5"),
+        (json.dumps(row(grade=2.5)), "line 2: grade is 2.5"),
+        (json.dumps(row(grade="3")), "line 2: grade is '3'"),
+        (json.dumps(row(grade=True)), "line 2: grade is True"),
+        (json.dumps(row(grade=None)), "line 2: grade is None"),
+        (json.dumps(row(answer="  ")), "line 2: answer is '  '; it must be text"),
+        (json.dumps(row(question=7)), "line 2: question is 7"),
+        (json.dumps(row(question_id=None)), "line 2: question_id is None"),
+        (json.dumps(row(question="Another one?")), "line 2: question_id 1 has another question above"),
+    ],
+)
+def test_malformed_lines(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps(row()) + "\n" + line + "\n", encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        load_graded(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "holds no graded answers"), (b"\n\n", "holds no graded answers"), (b"\xff\xfe\x00", "is not UTF-8 text")],
+)
+def test_files_without_lines(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "set.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load_graded(path)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*none\.jsonl: No such file"):
+        load_graded(tmp_path / "none.jsonl")
+    with pytest.raises(InputError, match="cannot read"):
+        load_graded(tmp_path)
+
+
+def test_answers_are_ranked_by_cosine(tmp_path: Path, tiny_model: Path) -> None:
+    """The question's own words are the nearest text there is: what grade stands there decides the score."""
+    asked = "How is gout treated?"
+    rows = [
+        row("1", "a", 1, question=asked, answer="Bleeding gums and loose teeth."),
+        row("1", "b", 4, question=asked, answer=asked),
+        row("2", "a", 4, question=asked + " Please", answer="Bleeding gums and loose teeth."),
+        row("2", "b", 1, question=asked + " Please", answer=asked),
+        row("3", "a", 1, question="Whooping cough?", answer="Salts and fluids."),
+    ]
+    graded = load_graded(write(tmp_path / "set.jsonl", rows))
+    scores = score_graded(CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "cache.sqlite"), graded)
+    assert scores["MRR@5"].tolist() == [1, 0.5, 0]
+    assert scores["DCG@5"] == pytest.approx([3, 3 / math.log2(3), 0])
+    assert scores["nDCG@10"] == pytest.approx([1, 1 / math.log2(3)])
+
+
+def test_bundled_set() -> None:
+    graded = load_graded(BUNDLED_GRADED)
+    assert len(graded.questions) >= 40
+    assert graded.n_without_ideal == 0
+    assert {grade for q in graded.questions for a in q.answers for grade in a.grades} == {1, 2, 3, 4}
+
+
+@pytest.mark.skipif("HARDNEG_DATA" not in os.environ, reason="HARDNEG_DATA names no folder with liveqa_dev.jsonl")
+def test_liveqa() -> None:
+    """80 of its 1,251 lines judge an answer again with another grade; nothing is lost in merging them."""
+    graded = load_graded(Path(os.environ["HARDNEG_DATA"]) / "liveqa_dev.jsonl")
+    assert (len(graded.questions), graded.n_answers, graded.n_without_ideal) == (51, 1162, 4)
+    assert sum(len(answer.grades) for question in graded.questions for answer in question.answers) == 1251

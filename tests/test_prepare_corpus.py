@@ -1,0 +1,267 @@
+"""prepare_corpus.py from source to artifacts, on hand-written data and on the real thing."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import prepare_corpus
+from hardneg.artifacts import Chunk, QAPair, load_chunks, load_qa_pairs, sha256_file
+from hardneg.errors import InputError
+from hardneg.topics import BOILERPLATE_ROWS
+
+ROOT = Path(__file__).parent.parent
+ADVICE = "Ask your doctor before you take anything for it, and come back should it get worse."
+# topic, question, answer; 12 topics, so that val and test get one each
+FAQ = [
+    *(("", f"What are the symptoms of illness {i} ?", f"A rash on limb {i}. {ADVICE}") for i in range(11)),
+    ("Gout", "What is gout ?", "Uric  acid\ncrystals in a joint."),
+    ("Gout", "What is Gout?", "A very painful joint."),
+    ("gout", "How long does gout last?", "URIC ACID crystals in a joint."),
+    ("Gout", "Is there a cure?", "  "),
+    ("", " ?", "An answer to nothing."),
+]
+
+
+def write_faq(folder: Path) -> Path:
+    path = folder / "faq.jsonl"
+    rows = [{"topic": topic, "question": question, "answer": answer} for topic, question, answer in FAQ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def prepare(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["prepare_corpus.py", *map(str, arguments)])
+    prepare_corpus.main()
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    prepare(monkeypatch, "--source", write_faq(tmp_path), "--data-dir", tmp_path / "data")
+    return tmp_path / "data"
+
+
+def manifest_of(data_dir: Path) -> dict[str, Any]:
+    return json.loads((data_dir / "manifest.json").read_text(encoding="utf-8"))["corpus"]
+
+
+def test_identical_answers_are_one_chunk_of_all_their_rows(prepared: Path) -> None:
+    chunks, pairs = load_chunks(prepared), load_qa_pairs(prepared)
+    assert len(chunks) == 13  # 11 symptoms and two different answers about gout
+    assert [pair["chunk_ids"] for pair in pairs[-3:]] == [[11], [12], [11]]
+    split = pairs[-1]["split"]
+    assert chunks[11] == Chunk(
+        chunk_id=11,
+        text="Uric acid crystals in a joint.",
+        title="Gout",
+        qa_ids=["row11", "row13"],
+        qtype="unknown",
+        source="",
+        url="",
+        split=split,
+    )
+    assert pairs[-1] == QAPair(
+        qa_id="row13",
+        question="How long does gout last?",
+        topic="gout",
+        qtype="unknown",
+        split=split,
+        chunk_ids=[11],
+    )
+
+
+def test_the_report_in_the_manifest(prepared: Path) -> None:
+    corpus = manifest_of(prepared)
+    assert corpus["sha256"] == sha256_file(prepared / "corpus_chunks.pkl")
+    assert corpus["qa_pairs_sha256"] == sha256_file(prepared / "qa_pairs.pkl")
+    assert corpus["arguments"]["chunk_chars"] == 1000
+    assert corpus["arguments"]["data_dir"] == str(prepared)
+    report = corpus["report"]
+    assert {name: report["rows"][name] for name in ("read", "without_answer", "without_question", "used")} == {
+        "read": 16,
+        "without_answer": 1,
+        "without_question": 1,
+        "used": 14,
+    }
+    assert report["chunks"]["passages"] == 14
+    assert report["chunks"]["duplicates_merged"] == 1
+    assert report["chunks"]["different"] == 13
+    assert report["chunks"]["naming_their_topic"] == 0
+    assert report["chunks"]["characters"]["min"] == len("A very painful joint.")
+    assert sum(counts["topics"] for counts in report["splits"].values()) == 12
+    assert [report["splits"][split]["questions"] for split in ("val", "test")] == [1, 1]
+    assert sum(counts["questions"] for counts in report["splits"].values()) == 13  # "what is gout" was asked twice
+    assert report["leakage"] == {"questions": 0, "topics": 0, "chunks": 0}
+    assert report["boilerplate"]["chunks"] == 0
+
+
+def test_the_report_on_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(monkeypatch, "--source", write_faq(tmp_path), "--data-dir", tmp_path / "data")
+    printed = capsys.readouterr().out
+    assert "  read              16\n  without answer     1\n" in printed
+    assert "  questions in several splits  0\n" in printed
+    assert printed.endswith(f"Wrote 13 chunks and 14 question/answer pairs to {tmp_path / 'data'}\n")
+
+
+def test_a_sample_for_jq(prepared: Path) -> None:
+    assert json.loads((prepared / "corpus_sample.json").read_text()) == load_chunks(prepared)
+
+
+def test_boilerplate_is_one_chunk_of_many_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "faq.csv"
+    n_rows = BOILERPLATE_ROWS + 20
+    lines = [f"Is illness {i} inherited ?,Nobody knows." for i in range(n_rows)]
+    source.write_text("question,answer\n" + "\n".join(lines) + "\n")
+    prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data")
+    (chunk,) = load_chunks(tmp_path / "data")
+    assert chunk["split"] == "shared"
+    assert len(chunk["qa_ids"]) == n_rows
+    report = manifest_of(tmp_path / "data")["report"]
+    assert report["boilerplate"] == {"chunks": 1, "rows_of_the_widest": n_rows, "share_of_questions": 1.0}
+    assert {split: counts["questions"] for split, counts in report["splits"].items()} == {
+        "train": 32,
+        "val": 4,
+        "test": 4,
+    }
+
+
+def test_title_in_text_changes_texts_and_nothing_about_the_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_faq(tmp_path)
+    prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "bare")
+    prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "titled", "--title-in-text")
+    bare, titled = load_chunks(tmp_path / "bare"), load_chunks(tmp_path / "titled")
+    assert titled[0]["text"] == f"illness 0: A rash on limb 0. {ADVICE}"
+    assert [chunk["text"].split(": ", 1)[1] for chunk in titled] == [chunk["text"] for chunk in bare]
+    assert [pair["split"] for pair in load_qa_pairs(tmp_path / "titled")] == [
+        pair["split"] for pair in load_qa_pairs(tmp_path / "bare")
+    ]
+
+
+def test_a_passage_that_few_rows_share_keeps_them_in_one_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "faq.csv"
+    answers = [f"A rash on limb {i}. {ADVICE}" for i in range(11)] + ["Rest.", "Water.", "Air."]
+    lines = [f'What helps against illness {i}?,"{answer}"' for i, answer in enumerate(answers)]
+    source.write_text("question,answer\n" + "\n".join(lines) + "\n")
+    prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data", "--chunk-chars", "100")
+    chunks, pairs = load_chunks(tmp_path / "data"), load_qa_pairs(tmp_path / "data")
+    assert [chunk["text"] for chunk in chunks[:3]] == ["A rash on limb 0.", ADVICE, "A rash on limb 1."]
+    assert [pair["chunk_ids"] for pair in pairs[:2]] == [[0, 1], [2, 1]]
+    assert chunks[1]["qa_ids"] == [f"row{i}" for i in range(11)]
+    assert [pair["split"] for pair in pairs[:11]] == ["train"] * 11
+
+
+def test_max_topics_is_a_seeded_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_faq(tmp_path)
+    topics = {}
+    for name, extra in {"a": [], "b": [], "other seed": ["--seed", "7"]}.items():
+        prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / name, "--max-topics", "4", *extra)
+        topics[name] = {pair["topic"].casefold() for pair in load_qa_pairs(tmp_path / name)}
+        assert len(topics[name]) == 4
+    assert topics["a"] == topics["b"] != topics["other seed"]
+
+
+def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
+    """Also in processes whose sets iterate in different orders."""
+    contents = []
+    for hash_seed in ("1", "2"):
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        subprocess.run(
+            [sys.executable, "prepare_corpus.py", "--source", "sample", "--data-dir", str(tmp_path / "data")],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
+        contents.append({path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()})
+    assert contents[0] == contents[1]
+    assert contents[0].keys() == {"corpus_chunks.pkl", "qa_pairs.pkl", "corpus_sample.json", "manifest.json"}
+
+
+def test_no_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "faq.csv").write_text("question,answer\nWhy?,\nHow?,  \n")
+    with pytest.raises(InputError, match=r"faq.csv has 2 rows and not one answered question; check the answer column"):
+        prepare(monkeypatch, "--source", tmp_path / "faq.csv", "--data-dir", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_bad_input_ends_with_one_line_and_status_2(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "prepare_corpus.py", "--source", "no such source"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown source 'no such source'; give a hub data set id")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_file_in_place_of_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").write_text("mine")
+    with pytest.raises(InputError, match="a file stands where a folder is needed"):
+        prepare(monkeypatch, "--source", write_faq(tmp_path), "--data-dir", tmp_path / "data")
+    assert (tmp_path / "data").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--chunk-chars", "99"],
+        ["--max-topics", "2"],
+        ["--val-fraction", "0"],
+        ["--test-fraction", "-0.1"],
+        ["--val-fraction", "0.5", "--test-fraction", "0.5"],
+    ],
+)
+def test_impossible_arguments(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        prepare(monkeypatch, *arguments)
+    assert ended.value.code == 2
+    assert arguments[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.skipif("HARDNEG_DATA" not in os.environ, reason="HARDNEG_DATA names no folder with medquad.parquet")
+def test_all_of_medquad_in_time_and_memory_without_leaks(tmp_path: Path) -> None:
+    source = Path(os.environ["HARDNEG_DATA"]) / "medquad.parquet"
+    begun = time.monotonic()
+    subprocess.run(
+        [sys.executable, "prepare_corpus.py", "--source", str(source), "--data-dir", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    assert time.monotonic() - begun < 60
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < 1.5e9  # the largest child so far, bytes
+    chunks, pairs = load_chunks(tmp_path), load_qa_pairs(tmp_path)
+    assert len(pairs) == 16_407
+    assert 24_000 < len(chunks) < 28_000
+
+    split_of = {pair["qa_id"]: pair["split"] for pair in pairs}
+    splits: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for pair in pairs:  # counted anew, not with the functions that made the split
+        splits["question", pair["question"].lower().replace("?", "").strip()].add(pair["split"])
+        splits["topic", pair["topic"].lower()].add(pair["split"])
+    for chunk in chunks:
+        if len(chunk["qa_ids"]) <= 20:
+            splits["chunk", chunk["text"].lower()] |= {split_of[qa_id] for qa_id in chunk["qa_ids"]}
+    assert not [key for key, found in splits.items() if len(found) > 1]
+    n_questions = {
+        split: sum(key[0] == "question" and found == {split} for key, found in splits.items())
+        for split in ("train", "val", "test")
+    }
+    assert n_questions == {"train": pytest.approx(11_477, abs=20), "val": 1434, "test": 1434}

@@ -1,0 +1,355 @@
+"""run_full_pipeline.sh: what it runs, refuses, logs and hands on.
+
+The chain itself is tested with an interpreter that only says what it was asked to run; refusals and a small run from
+end to end use the real one.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from documents import calls
+from llm_stub import MODEL, LLMStub
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = "run_full_pipeline.sh"
+SETTINGS = (ROOT / SCRIPT).read_text(encoding="utf-8").split("# Environment variables", 1)[1].split("\n\n", 1)[0]
+VARIABLES = {line.split()[1] for line in SETTINGS.splitlines()[1:] if line.startswith("#   ") and line[4].isupper()}
+
+# Takes `venv` and `pip` for done; fails in the script that FAIL_IN names, and stays a while in that of STAY_IN.
+FAKE_PYTHON = """#!/bin/sh
+echo "python was asked to run: $*" >>"$RAN"
+case $* in
+*"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+"- "*) cat >/dev/null ;;
+"$FAIL_IN"*) exit 7 ;;
+"$STAY_IN"*) echo staying && exec sleep 60 ;;
+esac
+"""
+
+
+def executable(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+class Clone:
+    """A copy of the repository's code, with a clean environment to run its pipeline in."""
+
+    def __init__(self, folder: Path, python: str | Path | None) -> None:
+        self.folder = folder
+        self.ran = folder / "ran.txt"
+        inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+        self.environment = inherited | {"RAN": str(self.ran), "FAIL_IN": "none", "STAY_IN": "none"}
+        if python is not None:
+            self.environment["PYTHON"] = str(python)
+
+    def start(self, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [str(self.folder / SCRIPT), *arguments],
+            env=self.environment | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
+        """Exit status and everything shown."""
+        process = self.start(*arguments, **variables)
+        shown, _ = process.communicate(timeout=200)
+        return process.returncode, shown
+
+    def asked(self) -> list[str]:
+        """What the fake interpreter was asked to run; preflight and probing of the interpreter left out."""
+        lines = self.ran.read_text(encoding="utf-8").splitlines() if self.ran.exists() else []
+        commands = [line.removeprefix("python was asked to run: ") for line in lines]
+        return [command for command in commands if not command.startswith(("- ", "-c ", "-m pip --version"))]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    """The script alone, with the fake interpreter."""
+    for name in (SCRIPT, "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return Clone(tmp_path, executable(tmp_path / "python", FAKE_PYTHON))
+
+
+@pytest.fixture
+def real_clone(tmp_path: Path) -> Clone:
+    """All of the code, with this interpreter."""
+    folder = tmp_path / "clone"
+    shutil.copytree(ROOT / "hardneg", folder / "hardneg", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (*ROOT.glob("*.py"), ROOT / SCRIPT):
+        shutil.copy(path, folder / path.name)
+    return Clone(folder, sys.executable)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def error_lines(shown: str) -> list[str]:
+    return [line for line in shown.splitlines() if "error:" in line]
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def test_help_names_every_variable_that_is_read(clone: Clone) -> None:
+    status, shown = clone.run("--help")
+    text = (ROOT / SCRIPT).read_text(encoding="utf-8")
+    assert status == 0
+    assert {name for name in VARIABLES if f"  {name} " not in shown} == set()
+    assert {name for name in VARIABLES if f"${name}" not in text and f"${{{name}" not in text} == set()
+    assert not (clone.folder / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--from", "nowhere"], "unknown stage 'nowhere'; stages: setup corpus queries sample train evaluate"),
+        (["--to"], "unknown stage ''"),
+        (["--from", "train", "--to", "corpus"], "--from train comes after --to corpus"),
+        (["--qiuck"], "unknown argument --qiuck; see ./run_full_pipeline.sh --help"),
+    ],
+)
+def test_wrong_arguments_end_with_one_line(clone: Clone, arguments: Sequence[str], message: str) -> None:
+    status, shown = clone.run(*arguments)
+    assert status == 2
+    assert shown.startswith("error: ")
+    assert message in shown
+    assert shown.count("\n") == 1
+    assert clone.asked() == []
+
+
+def test_a_kappa_gate_needs_a_judge_that_can_be_measured(clone: Clone) -> None:
+    status, shown = clone.run("--quick", MIN_KAPPA="0.2")
+    assert (status, shown) == (2, "error: MIN_KAPPA needs JUDGE=llm and a GRADED set\n")
+
+
+# ---------------------------------------------------------------- the chain
+
+
+def test_the_full_run_is_the_runbooks(clone: Clone) -> None:
+    status, _ = clone.run()
+    judge = "--judge llm --llm-endpoint http://localhost:8000/v1 --llm-model Qwen/Qwen2.5-7B-Instruct"
+    base = "sentence-transformers/all-MiniLM-L12-v2"
+    assert status == 0
+    assert clone.asked() == [
+        "prepare_corpus.py --source lavita/MedQuAD --seed 42 --data-dir data",
+        "prepare_queries.py --data-dir data",
+        f"test_small_sample.py --num-queries 30 --num-candidates 10 {judge} --graded bundled --base-model {base} "
+        "--data-dir data --device auto",
+        f"iterative_miner.py --iterations 2 --num-queries 1000 --num-candidates 50 {judge} --base-model {base} "
+        "--data-dir data --output-dir models/medical-specialized --seed 42 --device auto",
+        f"evaluate.py --baseline-model {base} --specialized-model models/medical-specialized/final --k 5 "
+        "--data-dir data --seed 42 --device auto --graded bundled",
+    ]
+
+
+def test_quick_needs_no_server_and_leaves_the_full_runs_folders_alone(clone: Clone) -> None:
+    status, _ = clone.run("--quick")
+    asked = clone.asked()
+    assert status == 0
+    assert [command.split()[0] for command in asked] == [
+        "prepare_corpus.py",
+        "prepare_queries.py",
+        "test_small_sample.py",
+        "iterative_miner.py",
+        "evaluate.py",
+    ]
+    assert all("--data-dir data/quick" in command for command in asked)
+    assert "--output-dir models/quick " in asked[3]
+    assert "--judge answer-key" in asked[2]
+    assert "--judge answer-key" in asked[3]
+    assert not any("--llm-endpoint" in command for command in asked)
+
+
+def test_variables_reach_their_stages_and_further_flags_come_last(clone: Clone) -> None:
+    variables = {
+        "LLM_ENDPOINT": "http://localhost:8000/v1 http://localhost:8001/v1",
+        "MIN_KAPPA": "0.25",
+        "GRADED": "people.jsonl",
+        "MINER_FLAGS": "--concurrency 128  --guard none",
+        "SEED": "7",
+    }
+    status, _ = clone.run("--from", "sample", "--to", "train", **variables)
+    sample, train = clone.asked()
+    endpoints = "--llm-endpoint http://localhost:8000/v1 --llm-endpoint http://localhost:8001/v1"
+    assert status == 0
+    assert endpoints in sample
+    assert endpoints in train
+    assert "--graded people.jsonl --min-kappa 0.25" in sample
+    assert train.endswith("--seed 7 --device auto --concurrency 128 --guard none")
+
+
+def test_a_failing_stage_stops_the_chain_with_its_status(clone: Clone) -> None:
+    status, shown = clone.run("--quick", FAIL_IN="prepare_queries.py")
+    assert status == 7
+    assert [command.split()[0] for command in clone.asked()] == ["prepare_corpus.py", "prepare_queries.py"]
+    assert "Stopped with status 7 in stage queries" in shown
+
+
+def test_commands_can_be_copied_and_everything_is_logged(clone: Clone) -> None:
+    status, shown = clone.run("--quick", "--to", "queries", DATA_DIR="my data")
+    (log,) = (clone.folder / "logs").iterdir()
+    python = clone.environment["PYTHON"]
+    assert status == 0
+    assert f"+ {python} prepare_queries.py --data-dir my\\ data\n" in shown
+    assert log.read_text(encoding="utf-8") == shown
+    rows = [line.split() for line in shown[shown.index("STAGE") :].splitlines()]
+    assert [row[0] for row in rows] == ["STAGE", "setup", "preflight", "corpus", "queries", "total", "Log:"]
+    assert all(row[1].isdigit() for row in rows[1:-1])
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_the_stage_too(clone: Clone, name: str, status: int) -> None:
+    process = clone.start("--quick", "--to", "corpus", STAY_IN="prepare_corpus.py")
+    assert process.stdout is not None
+    while "staying" not in process.stdout.readline():
+        assert process.poll() is None
+    started = time.monotonic()
+    process.send_signal(signal.Signals[name])
+    shown, _ = process.communicate(timeout=30)  # the pipe ends when nobody is left that writes to it
+    assert time.monotonic() - started < 20
+    assert process.returncode == status
+    assert f"Stopped with status {status} in stage corpus" in shown
+
+
+# ---------------------------------------------------------------- setup
+
+
+def without_python(folder: Path, fakes: dict[str, str]) -> str:
+    """A PATH with the tools that the script uses and these interpreters only."""
+    folder.mkdir()
+    for tool in ("bash", "cat", "cmp", "cp", "date", "dirname", "mkdir", "sed", "sh", "sleep", "tee"):
+        found = shutil.which(tool)
+        assert found is not None
+        (folder / tool).symlink_to(found)
+    for name, text in fakes.items():
+        executable(folder / name, text)
+    return str(folder)
+
+
+def test_an_old_python_is_one_clear_line(clone: Clone, tmp_path: Path) -> None:
+    del clone.environment["PYTHON"]
+    old = '#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.1 && exit\nexit 1\n'
+    status, shown = clone.run("--to", "setup", PATH=without_python(tmp_path / "bin", {"python3": old}))
+    assert status == 2
+    assert error_lines(shown) == [
+        "error: no Python 3.10 or newer with venv here (Python 3.9.1); install python3 and python3-venv"
+    ]
+    assert not (clone.folder / ".venv").exists()
+
+
+def test_requirements_are_installed_once_and_again_when_they_change(clone: Clone, tmp_path: Path) -> None:
+    del clone.environment["PYTHON"]
+    path = without_python(tmp_path / "bin", {"python3.12": FAKE_PYTHON, "python3": FAKE_PYTHON})
+    install = "-m pip install -r requirements.txt"
+    assert clone.run("--to", "setup", PATH=path)[0] == 0
+    assert clone.asked() == ["-m venv --clear .venv", install]
+    assert clone.run("--to", "setup", PATH=path)[0] == 0
+    assert clone.asked() == ["-m venv --clear .venv", install]
+    with (clone.folder / "requirements.txt").open("a", encoding="utf-8") as requirements:
+        requirements.write("# changed\n")
+    assert clone.run("--to", "setup", PATH=path)[0] == 0
+    assert clone.asked() == ["-m venv --clear .venv", install, install]
+
+
+# ---------------------------------------------------------------- refusals, with the real code
+
+
+def assert_refused(clone: Clone, message: str, *arguments: str, **variables: str) -> None:
+    """Refused in the preflight: status 2, one line, nothing run, nothing written."""
+    status, shown = clone.run(*arguments, **variables)
+    assert status == 2, shown
+    assert len(error_lines(shown)) == 1
+    assert message in error_lines(shown)[0]
+    assert "Traceback" not in shown
+    assert "\n+ " not in f"\n{shown}"
+    assert not (clone.folder / "data").exists()
+    assert not (clone.folder / "models").exists()
+
+
+def test_refuses_a_server_that_does_not_answer(real_clone: Clone) -> None:
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    base = {"BASE_MODEL": "all-MiniLM-L6-v2", "SOURCE": "sample"}
+    assert_refused(real_clone, f"no LLM server answers at {url}", LLM_ENDPOINT=url, **base)
+
+
+def test_refuses_a_model_that_is_not_served(real_clone: Clone) -> None:
+    with LLMStub() as stub:
+        assert_refused(real_clone, f"it serves {MODEL}", "--from", "train", LLM_ENDPOINT=stub.url, LLM_MODEL="another")
+        assert stub.stats()["chats"] == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"EVALUATE_FLAGS": "--requiretarget"}, "evaluate.py: error: unrecognized arguments: --requiretarget"),
+        ({"BASE_MODEL": "models/none"}, "model folder models/none does not exist"),
+        ({"DEVICE": "cuda:99"}, "--device cuda:99: no such device"),
+    ],
+)
+def test_refuses_early_what_would_fail_late(real_clone: Clone, variables: dict[str, str], message: str) -> None:
+    assert_refused(real_clone, message, "--quick", **variables)
+
+
+# ---------------------------------------------------------------- end to end
+
+
+def test_a_small_run_from_end_to_end_goes_on_where_it_was(real_clone: Clone, tmp_path: Path) -> None:
+    variables = small_run(tmp_path / "tiny")
+    status, shown = real_clone.run("--quick", **variables)
+    assert status == 0, shown
+    assert "SUCCESS CRITERIA CHECK" in shown
+    assert (real_clone.folder / "models/quick/final/modules.json").exists()
+    assert_jq_filters_find_something(real_clone.folder, tmp_path / "runbook")
+    weights = real_clone.folder / "models/quick/iteration_0/model.safetensors"
+    trained = weights.stat().st_mtime_ns
+    status, shown = real_clone.run("--quick", "--from", "train", **variables)
+    assert status == 0, shown
+    assert weights.stat().st_mtime_ns == trained
+
+
+def assert_jq_filters_find_something(clone: Path, folder: Path) -> None:
+    """The runbook's jq commands on this run's results."""
+    if shutil.which("jq") is None:
+        return
+    folder.mkdir()
+    commands = [call.words for call in calls("AWS_RUNBOOK.md", folder) if call.words[0] == "jq"]
+    assert commands
+    for command in commands:
+        words = [word.replace("models/medical-specialized", "models/quick") for word in command]
+        done = subprocess.run([words[0], "-e", *words[1:]], cwd=clone, capture_output=True, text=True)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+
+
+def small_run(model: Path) -> dict[str, str]:
+    """Settings of a run of seconds: 12 topics of the sample, and a tiny model made for it."""
+    from tiny_model import build_tiny_model
+
+    from hardneg.sources import read_rows
+
+    rows = read_rows("sample", {})
+    build_tiny_model(model, [text for row in rows for text in (row.question, row.answer)])
+    return {
+        "BASE_MODEL": str(model),
+        "CORPUS_FLAGS": "--max-topics 12 --val-fraction 0.25 --test-fraction 0.25",
+        "NUM_QUERIES": "20",
+        "NUM_CANDIDATES": "5",
+        "GRADED": "",
+        "MINER_FLAGS": "--guard none",
+    }

@@ -1,0 +1,286 @@
+"""Every form a source may have, and what is said of those that cannot be read."""
+
+import hashlib
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from hardneg.errors import InputError
+from hardneg.sources import Row, read_rows, topic_of_question
+
+ROOT = Path(__file__).parent.parent
+LAVITA = {
+    "document_id": "0000011",
+    "document_source": "GARD",
+    "document_url": "a/b",
+    "question_id": "0000011-1",
+    "question_focus": "Gout",
+    "question_type": "causes",
+    "question": "What  causes\nGout ?",
+    "answer": " Urate crystals.\n\n  They hurt. ",
+}
+GOUT = Row(
+    qa_id="GARD/0000011-1",
+    question="What causes Gout ?",
+    answer="Urate crystals.\n\n  They hurt.",
+    topic="Gout",
+    qtype="causes",
+    source="GARD",
+    url="a/b",
+)
+XML = """<?xml version="1.0" encoding="UTF-8"?>
+<Document id="0000011" source="GARD" url="a/b"><Focus>Gout</Focus><QAPairs>
+<QAPair pid="1"><Question qid="0000011-1" qtype="causes">What  causes
+Gout ?</Question><Answer> Urate crystals.
+
+  They hurt. </Answer></QAPair>
+<QAPair pid="2"><Question qid="0000011-2" qtype="outlook">Will it pass?</Question></QAPair>
+</QAPairs></Document>"""
+
+
+def test_columns_of_lavita_from_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "medquad.parquet"
+    pyarrow.parquet.write_table(
+        pa.Table.from_pylist([LAVITA, {**LAVITA, "answer": None, "question_focus": None}]), path
+    )
+    again = Row(**{**{name: getattr(GOUT, name) for name in Row.__slots__}, "qa_id": f"{GOUT.qa_id}~2", "answer": ""})
+    assert read_rows(str(path), {}) == [GOUT, again]  # the missing focus is in the question
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "medquad.jsonl"
+    path.write_text(json.dumps(LAVITA) + "\n" + json.dumps({"question": "Why?", "answer": "So."}) + "\n")
+    assert read_rows(str(path), {}) == [GOUT, Row("row1", "Why?", "So.", "", "unknown", "", "")]
+
+
+def test_columns_of_keivalya_from_csv_give_topics_by_their_wording(tmp_path: Path) -> None:
+    path = tmp_path / "medDataset.CSV"
+    path.write_text(
+        'qtype,Question,Answer\ncauses,What causes Gout ?,"Urate, mostly.\nIt hurts."\n007,Why me ?,Bad luck.\n'
+    )
+    assert read_rows(str(path), {}) == [
+        Row("row0", "What causes Gout ?", "Urate, mostly.\nIt hurts.", "Gout", "causes", "", ""),
+        Row("row1", "Why me ?", "Bad luck.", "", "007", "", ""),
+    ]
+
+
+def test_folder_of_xml_in_the_order_of_its_paths(tmp_path: Path) -> None:
+    for name in ("b/0000011.xml", "a/0000011.xml"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(XML.replace("GARD", name[0]))
+    rows = read_rows(str(tmp_path), {})
+    assert [row.qa_id for row in rows] == ["a/0000011-1", "a/0000011-2", "b/0000011-1", "b/0000011-2"]
+    assert (rows[0].question, rows[0].answer, rows[0].topic, rows[0].qtype, rows[0].url) == (
+        (GOUT.question, GOUT.answer, GOUT.topic, GOUT.qtype, GOUT.url)
+    )
+    assert (rows[1].question, rows[1].answer, rows[1].topic) == ("Will it pass?", "", "Gout")
+
+
+def test_bundled_sample_is_all_answered() -> None:
+    rows = read_rows("sample", {})
+    assert all(row.question and row.answer and row.topic and row.qtype != "unknown" for row in rows)
+    assert len({row.topic for row in rows}) >= 60
+    assert len({row.qa_id for row in rows}) == len(rows)
+
+
+def test_columns_named_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "faq.csv"
+    path.write_text("ask,reply,question,area\nWhy?,So.,ignored,Logic\n")
+    named = {"question": "ask", "answer": "reply", "topic": "area"}
+    assert read_rows(str(path), named) == [Row("row0", "Why?", "So.", "Logic", "unknown", "", "")]
+
+
+@pytest.mark.parametrize(
+    ("question", "topic"),
+    [
+        ("What is (are) Gout ?", "Gout"),
+        ("what research (or clinical trials) is being done for Gout ?", "Gout"),
+        ("Is Gout inherited ?", "Gout"),
+        ("Who is at risk for Gout? ?", "Gout"),
+        ("Do you have information about Foot Care", "Foot Care"),
+        ("How to prevent  ?", ""),
+        ("Is it bad?", ""),
+        ("How is gout treated?", ""),
+    ],
+)
+def test_topic_of_a_question(question: str, topic: str) -> None:
+    assert topic_of_question(question) == topic
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("faq.csv", b"", "no readable .csv file .*Empty"),
+        ("faq.csv", b"question,answer\na,b\nc\n", "no readable .csv file .*Expected 2 columns, got 1"),
+        ("faq.csv", b"question,answer\na,\xff\xfe\n", "no readable .csv file .*invalid UTF8"),
+        ("faq.csv", b"ask,reply\na,b\n", "no column 'question'; it has ask, reply: name .* --question-column"),
+        ("faq.csv", b"question,reply\na,b\n", "no column 'answer'; it has question, reply: name .* --answer-column"),
+        ("faq.jsonl", b"", "no readable .jsonl file .*Empty"),
+        ("faq.jsonl", b'{"question": "a", "ans', "no readable .jsonl file .*JSON parse error"),
+        ("faq.jsonl", b'{"question": {"a": 1}, "answer": "b"}', "not all text"),
+        ("faq.parquet", b"", "no readable .parquet file .*0 bytes"),
+        ("faq.parquet", b"PAR1" + b"x" * 100, "no readable .parquet file .*magic bytes"),
+        ("xml/a.xml", b"<Document><QAPairs>", "xml/a.xml is not well-formed XML .*mend or remove it"),
+        ("xml/a.txt", b"", "holds no MedQuAD XML"),
+        ("xml/a.xml", b"<other/>", "holds no MedQuAD XML"),
+        ("faq.docx", b"", "unknown source .*give a hub data set id"),
+    ],
+)
+def test_unreadable_sources(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as raised:
+        read_rows(str(path.parent if name.startswith("xml/") else path), {})
+    assert "\n" not in str(raised.value)
+
+
+def test_a_column_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "faq.csv").write_text("question,answer\na,b\n")
+    with pytest.raises(InputError, match="no column 'area' for the topic; it has question, answer"):
+        read_rows(str(tmp_path / "faq.csv"), {"topic": "area"})
+
+
+@pytest.mark.parametrize(
+    ("source", "message"), [("", "unknown source ''"), ("a/b/c", "unknown"), ("gone.csv", "not exist")]
+)
+def test_unknown_sources(source: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_rows(source, {})
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the data hub as serves one data set, own/faq, of one parquet file with two rows."""
+
+    commit = "a" * 40
+
+    def do_GET(self) -> None:
+        buffer = io.BytesIO()
+        rows = [{"question": f"Is {name} bad?", "answer": "Yes."} for name in ("gout", "flu")]
+        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), buffer)
+        data = buffer.getvalue()
+        digest = hashlib.sha1(data).hexdigest()
+        path = self.path.split("?")[0]
+        if path.endswith("data.parquet"):
+            self.reply(200, data, digest)
+        elif "/tree/" in path or "/paths-info/" in path:
+            entry = {"type": "file", "path": "data.parquet", "size": len(data), "oid": digest}
+            self.reply(200, json.dumps([entry]).encode())
+        elif path.startswith("/api/datasets/own/faq"):
+            info = {"id": "own/faq", "sha": self.commit, "siblings": [{"rfilename": "data.parquet"}]}
+            self.reply(200, json.dumps(info).encode())
+        else:
+            self.reply(404, b"")
+
+    do_HEAD = do_POST = do_GET
+
+    def reply(self, status: int, body: bytes, etag: str = "x") -> None:
+        self.send_response(status)
+        if status == 404:
+            self.send_header("X-Error-Code", "EntryNotFound" if "own/faq" in self.path else "RepoNotFound")
+        self.send_header("X-Repo-Commit", self.commit)
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class BrokenHub(Hub):
+    """Answers every request with an internal error."""
+
+    def do_GET(self) -> None:
+        self.reply(503, b"")
+
+    do_HEAD = do_POST = do_GET
+
+
+def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    yield from serve(Hub)
+
+
+@pytest.fixture
+def broken_hub() -> Iterator[str]:
+    yield from serve(BrokenHub)
+
+
+def read_from_hub(name: str, endpoint: str, home: Path) -> str:
+    """What a fresh process (the hub's client reads its settings when imported) makes of a hub data set."""
+    script = (
+        "import sys; from hardneg import sources; from hardneg.errors import run; sources.HUB_TIMEOUT = 1.0;"
+        "run(lambda: print([row.question for row in sources.read_rows(sys.argv[1], {})]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, name],
+        env={**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (0, 2), done.stderr
+    return done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_hub_data_set_and_its_cached_copy_when_the_hub_is_gone(hub: str, tmp_path: Path) -> None:
+    questions = "['Is gout bad?', 'Is flu bad?']"
+    assert read_from_hub("own/faq", hub, tmp_path) == questions
+    assert read_from_hub("own/faq", f"http://127.0.0.1:{free_port()}", tmp_path) == questions
+
+
+def test_hub_without_that_data_set(hub: str, tmp_path: Path) -> None:
+    assert "cannot load own/none from the data hub (Dataset 'own/none' doesn't exist" in read_from_hub(
+        "own/none", hub, tmp_path
+    )
+
+
+def test_hub_unreachable_is_told_within_seconds_with_the_ways_out(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    message = read_from_hub("own/faq", f"http://127.0.0.1:{free_port()}", tmp_path)
+    assert time.monotonic() - begun < 10
+    assert "Connection refused" in message
+    for way_out in ("local file", "git checkout", "--source sample"):
+        assert way_out in message
+
+
+def test_hub_that_hangs_is_given_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
+        begun = time.monotonic()
+        message = read_from_hub("own/faq", f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path)
+    assert time.monotonic() - begun < 10
+    assert "timed out" in message
+
+
+def test_hub_in_trouble(broken_hub: str, tmp_path: Path) -> None:
+    assert "HTTP status 503" in read_from_hub("own/faq", broken_hub, tmp_path)

@@ -1,0 +1,123 @@
+"""Topic groups, the split, and what leaks."""
+
+import pytest
+
+from hardneg.artifacts import Chunk, QAPair
+from hardneg.errors import InputError
+from hardneg.sources import Row
+from hardneg.topics import (
+    BOILERPLATE_ROWS,
+    assign_splits,
+    boilerplate,
+    group_rows,
+    leakage,
+    normalise_question,
+)
+
+
+def row(question: str, topic: str = "") -> Row:
+    return Row(qa_id=question, question=question, answer="", topic=topic, qtype="", source="", url="")
+
+
+def same_group(rows: list[Row], passages: list[list[str]]) -> list[list[int]]:
+    """Positions by group, in the order of their first row."""
+    groups: dict[int, list[int]] = {}
+    for position, group in enumerate(group_rows(rows, passages).tolist()):
+        groups.setdefault(group, []).append(position)
+    return list(groups.values())
+
+
+@pytest.mark.parametrize("other", ["WHAT is  gout", "What is gout ?", "what is gout??"])
+def test_questions_that_count_as_the_same(other: str) -> None:
+    assert normalise_question(other) == normalise_question("What is gout?") == "what is gout"
+
+
+def test_rows_stay_together_by_topic_question_and_passage() -> None:
+    rows = [row("q0", "Gout"), row("q1", "gout "), row("q2?", "A"), row("Q2", "B"), row("q4", "C"), row("q5", "D")]
+    passages = [["p0"], ["p1"], ["p2"], ["p3"], ["p4", "Twice  said"], ["twice said", "p5"]]
+    assert same_group(rows, passages) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_ties_chain() -> None:
+    rows = [row("q0", "A"), row("q1", "A"), row("q1", "B"), row("q3", "C"), row("q4", "D")]
+    assert same_group(rows, [["p0"], ["p1"], ["shared"], ["shared"], ["p4"]]) == [[0, 1, 2, 3], [4]]
+
+
+def test_a_question_without_a_topic_is_its_own() -> None:
+    assert same_group([row("q0"), row("q1"), row("q0 ?")], [["p0"], ["p1"], ["p2"]]) == [[0, 2], [1]]
+
+
+def test_boilerplate_ties_nothing() -> None:
+    rows = [row(f"q{i}", f"topic {i}") for i in range(BOILERPLATE_ROWS + 1)]
+    assert len(same_group(rows[:-1], [["boilerplate"]] * BOILERPLATE_ROWS)) == 1
+    assert len(same_group(rows, [["boilerplate"]] * (BOILERPLATE_ROWS + 1))) == BOILERPLATE_ROWS + 1
+
+
+def split_sizes(groups: list[int], splits: list[str]) -> dict[str, int]:
+    assert len(set(zip(groups, splits, strict=True))) == len(set(groups)), "a group was parted"
+    return {split: splits.count(split) for split in ("train", "val", "test")}
+
+
+def test_fractions_are_met_and_seeded() -> None:
+    groups = [group for group in range(200) for _ in range(1 + group % 4)]  # 500 rows
+    questions = [f"q{position}" for position in range(len(groups))]
+    splits = assign_splits(groups, questions, 0.1, 0.2, seed=1)
+    assert split_sizes(groups, splits) == {"train": 350, "val": 50, "test": 100}
+    assert splits == assign_splits(groups, questions, 0.1, 0.2, seed=1)
+    assert splits != assign_splits(groups, questions, 0.1, 0.2, seed=2)
+
+
+def test_questions_are_counted_not_rows() -> None:
+    groups = [0] * 50 + list(range(1, 101))  # the first group asks one question fifty times
+    questions = ["asked often"] * 50 + [f"q{position}" for position in range(100)]
+    splits = assign_splits(groups, questions, 0.1, 0.1, seed=0)
+    held_out = {(question, split) for question, split in zip(questions, splits, strict=True) if split != "train"}
+    assert len(held_out) == 20
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_huge_group_is_never_held_out(seed: int) -> None:
+    groups = [0] * 40 + list(range(1, 361))
+    splits = assign_splits(groups, [f"q{position}" for position in range(400)], 0.1, 0.1, seed)
+    assert splits[0] == "train"
+    assert split_sizes(groups, splits) == {"train": 320, "val": 40, "test": 40}
+
+
+def test_each_split_gets_a_group_even_where_none_fits() -> None:
+    groups = [0] * 9 + [1] * 5 + [2] * 6
+    splits = assign_splits(groups, [f"q{position}" for position in range(20)], 0.1, 0.1, seed=0)
+    assert split_sizes(groups, splits) == {"train": 9, "val": 6, "test": 5}
+
+
+def test_too_few_groups_to_split() -> None:
+    with pytest.raises(InputError, match=r"falls into 2 group\(s\) .* too few for train, val and test"):
+        assign_splits([0, 0, 1], ["a", "b", "c"], 0.1, 0.1, seed=0)
+
+
+def pair(qa_id: str, question: str, topic: str, split: str) -> QAPair:
+    return QAPair(qa_id=qa_id, question=question, topic=topic, qtype="", split=split, chunk_ids=[])
+
+
+def chunk(text: str, qa_ids: list[str]) -> Chunk:
+    return Chunk(chunk_id=0, text=text, title="", qa_ids=qa_ids, qtype="", source="", url="", split="")
+
+
+def test_leakage_finds_each_kind() -> None:
+    pairs = [
+        pair("a", "What is gout?", "Gout", "train"),
+        pair("b", "what is gout ?", "Podagra", "test"),
+        pair("c", "How bad is gout?", "gout", "val"),
+        pair("d", "What is flu?", "Flu", "test"),
+    ]
+    chunks = [chunk("in one", ["b", "d"]), chunk("in two", ["a", "d"])]
+    assert leakage(chunks, pairs) == {"questions": 1, "topics": 1, "chunks": 1}
+    assert leakage(chunks[:1], pairs[1:]) == {"questions": 0, "topics": 0, "chunks": 0}
+
+
+def test_boilerplate_is_counted_apart() -> None:
+    wide = [f"r{i}" for i in range(BOILERPLATE_ROWS + 1)]
+    pairs = [pair(qa_id, f"question {qa_id}", qa_id, "train" if qa_id == "r0" else "test") for qa_id in wide]
+    pairs += [pair(f"x{i}", f"question x{i}", f"x{i}", "train") for i in range(21)]
+    chunks = [chunk("everywhere", wide), chunk("here", ["x0"])]
+    assert leakage(chunks, pairs)["chunks"] == 0
+    assert boilerplate(chunks, pairs) == {"chunks": 1, "rows_of_the_widest": 21, "share_of_questions": 0.5}
