@@ -16,8 +16,9 @@ import hashlib
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,20 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from hardneg.artifacts import SHARED, Chunk, Query, load_chunks, load_queries, read_json
+from hardneg.averaging import Averaged, try_strengths
+from hardneg.batch_files import export_batch, import_batch
 from hardneg.candidates import Candidate, CandidateList, search, with_grades
 from hardneg.device import claim_device, free_gpu_bytes, mini_batch_size
-from hardneg.encoder import CachedEncoder, average_weights, fingerprint, load_model
+from hardneg.encoder import CachedEncoder, fingerprint, load_model
 from hardneg.errors import InputError, clear_os_errors, run
 from hardneg.graded import BUNDLED_GRADED, GradedSet, load_graded
 from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
+from hardneg.judge_report import describe_findings, describe_left, describe_plan, describe_stats, seconds_left
 from hardneg.judgment_store import JudgmentStore
-from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
+from hardneg.llm_judge import DEFAULT_CONCURRENCY, JudgeStats, LLMJudge
 from hardneg.run_folder import claim, copy_as_final, save_model
 from hardneg.training import Example, Recipe, train
-from hardneg.validation import Score, Validator
+from hardneg.validation import Score, Validator, relative_change
 
 # ---------------------------------------------------------------- what to judge
 
@@ -62,7 +66,6 @@ def retrieve_candidates(queries: Sequence[Query], k: int = 50, *, index: Index) 
     return search(queries, vectors, index.chunk_ids, index.vectors, k)
 
 
-DEFAULT_ENDPOINT = "http://localhost:8000/v1"
 JUDGE_PROMPT = """\
 You grade how well a passage answers a question.
 
@@ -80,20 +83,31 @@ Question: {query}
 Passage: {passage}"""
 
 
-def llm_judge_relevance(lists: Sequence[CandidateList], chunks: Sequence[Chunk], judge: Judge) -> list[CandidateList]:
+def llm_judge_relevance(
+    lists: Sequence[CandidateList], chunks: Sequence[Chunk], judge: Judge, gpu_hour_price: float | None = None
+) -> list[CandidateList]:
     """Have every candidate graded; `JUDGE_PROMPT` above is what an LLM judge is asked.
 
     Args:
         lists: candidates per query; one query's candidates are asked together, so that a server's prefix cache works.
         chunks: the corpus, by chunk id.
         judge: an LLM behind a server or the answer key.
+        gpu_hour_price: price of an hour of the server, for the progress bar.
 
     Returns:
         the same candidates with expected grades; those the judge gave no usable answer for stay None.
     """
     total = sum(len(item.candidates) for item in lists)
+    judgments = judge.judge(candidate_pairs(lists, chunks))
+    if not isinstance(judge, LLMJudge):
+        return with_grades(lists, tqdm(judgments, total=total, unit="pair"))
+    plan = judge.plan(candidate_pairs(lists, chunks))
+    print(describe_plan(plan))
+    already_asked = judge.stats.asked
     with tqdm(total=total, unit="pair") as bar:
-        return with_grades(lists, shown(judge.judge(candidate_pairs(lists, chunks)), bar, judge))
+        graded = with_grades(lists, _shown(judgments, bar, judge.stats, already_asked + plan.to_ask, gpu_hour_price))
+    print(describe_stats(judge.stats))
+    return graded
 
 
 def candidate_pairs(lists: Iterable[CandidateList], chunks: Sequence[Chunk]) -> Iterator[Pair]:
@@ -101,22 +115,34 @@ def candidate_pairs(lists: Iterable[CandidateList], chunks: Sequence[Chunk]) -> 
     return (Pair(item.query, chunks[candidate.chunk_id]) for item in lists for candidate in item.candidates)
 
 
-def shown(judgments: Iterable[Judgment], bar: tqdm, judge: Judge) -> Iterator[Judgment]:
-    """The same judgments, counted on a progress bar that tells stored from asked and unjudged."""
+def _shown(
+    judgments: Iterable[Judgment], bar: tqdm, stats: JudgeStats, to_ask: int, gpu_hour_price: float | None
+) -> Iterator[Judgment]:
     for judgment in judgments:
+        left = seconds_left(stats, to_ask)
+        note = f"unjudged {stats.unjudged.total()}" + (f", {describe_left(left, gpu_hour_price)}" if left else "")
+        bar.set_postfix_str(note, refresh=False)
         bar.update()
-        if isinstance(judge, LLMJudge):
-            stats = judge.stats
-            bar.set_postfix(stored=stats.reused, asked=stats.asked, unjudged=stats.unjudged.total(), refresh=False)
         yield judgment
+
+
+def check_unjudged(lists: Iterable[CandidateList], most: float) -> None:
+    """Raise InputError where more than this share of the pairs has no grade: nothing should be trained on the rest."""
+    grades = [candidate.grade for item in lists for candidate in item.candidates]
+    unjudged = grades.count(None)
+    if unjudged > most * len(grades):
+        raise InputError(
+            f"{unjudged} of {len(grades)} pairs are unjudged, more than --max-unjudged {most:g}; nothing was trained. "
+            "What was judged is stored: mend the server or the prompt and run the same command again"
+        )
 
 
 # ---------------------------------------------------------------- what to learn from
 
 RELEVANT_GRADE = 3.0  # expected grade from which a chunk counts as an answer
 IRRELEVANT_GRADE = 2.0  # expected grade up to which it counts as none; in between the judge is unsure: not used
-NEGATIVES_PER_EXAMPLE = 2
-MAX_POSITIVES = 3  # examples per query; a long answer has many chunks
+NEGATIVES_PER_EXAMPLE = 1
+MAX_POSITIVES = 2  # examples per query; a long answer has many chunks
 
 
 @dataclass(frozen=True)
@@ -135,6 +161,7 @@ def mine_hard_examples(
     relevant_grade: float = RELEVANT_GRADE,
     irrelevant_grade: float = IRRELEVANT_GRADE,
     negatives: int = NEGATIVES_PER_EXAMPLE,
+    max_positives: int = MAX_POSITIVES,
 ) -> Mined:
     """Find what the model ranks wrongly, and build training examples that set it right.
 
@@ -146,6 +173,7 @@ def mine_hard_examples(
         relevant_grade: lowest expected grade of a positive.
         irrelevant_grade: highest expected grade of a negative.
         negatives: negatives per example; a query with fewer irrelevant candidates gives no example.
+        max_positives: examples per query; a long answer has many chunks.
     """
     mined = Mined([], {}, [], [], Counter())
     for query, candidates in ((item.query, item.candidates) for item in lists):
@@ -159,7 +187,8 @@ def mine_hard_examples(
         mined.relevant[query["query_id"]] = set(query["ground_truth_chunk_ids"]) | {
             c.chunk_id for c in graded if c.grade > irrelevant_grade
         }
-        examples = _examples_of(query, positives, irrelevant, negatives)
+        best = sorted(positives, key=lambda c: (-c.grade, c.rank))[:max_positives]
+        examples = _examples_of(query, best, irrelevant, negatives)
         mined.examples.extend(examples)
         mined.counts.update(
             candidates=len(candidates),
@@ -176,12 +205,11 @@ def mine_hard_examples(
 def _examples_of(
     query: Query, positives: Sequence[Candidate], irrelevant: Sequence[Candidate], negatives: int
 ) -> list[Example]:
-    """One example per positive, best graded first; each takes the next hardest negatives, so that they vary."""
+    """One example per positive; each takes the next hardest negatives, so that they vary."""
     if len(irrelevant) < negatives:
         return []
-    best = sorted(positives, key=lambda c: (-(c.grade or 0), c.rank))[:MAX_POSITIVES]
     examples = []
-    for place, positive in enumerate(best):
+    for place, positive in enumerate(positives):
         start = place * negatives if (place + 1) * negatives <= len(irrelevant) else 0
         chosen = tuple(c.chunk_id for c in irrelevant[start : start + negatives])
         examples.append(Example(query["query_id"], query["query"], positive.chunk_id, chosen))
@@ -214,7 +242,7 @@ def fine_tune(
     )
     texts = [chunk["text"] for chunk in chunks]
     return train(
-        model, mined.examples, texts, mined.relevant, recipe, lambda n, loss: print(f"Epoch {n}: loss {loss:.4f}")
+        model, mined.examples, texts, mined.relevant, recipe, lambda n, loss: tqdm.write(f"Epoch {n}: loss {loss:.4f}")
     )
 
 
@@ -225,49 +253,36 @@ POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
 
 
-@dataclass(frozen=True)
-class Averaged:
-    """One strength tried: how the averaged model scores."""
-
-    strength: float
-    score: Score
-    gain: float
-    guard_change: float
-
-
-def choose_strength(
-    base: SentenceTransformer,
-    tuned: SentenceTransformer,
-    score: Callable[[SentenceTransformer], Score],
-    base_score: Score,
-    tolerance: float,
-) -> list[Averaged]:
-    """Average `tuned` with the base model, in place, at the strength that gains most without forgetting.
+def choose_strength(tried: Sequence[Averaged], tolerance: float) -> Averaged:
+    """The strength that gains most in the domain among those that forget nothing.
 
     Args:
-        base: the model before any adaptation.
-        tuned: the fine-tuned model; holds the chosen average afterwards.
-        score: measures a model on validation and guard questions.
-        base_score: what it says of the base model.
+        tried: the strengths, measured.
         tolerance: relative loss on the guard that still counts as nothing forgotten; where every strength loses
-            more, the one that loses least is taken.
-
-    Returns:
-        the strengths tried, the chosen one first.
+            more, the one that loses least is chosen.
     """
-    weights = {name: tensor.clone() for name, tensor in tuned.state_dict().items()}
+    harmless = [averaged for averaged in tried if averaged.guard_change >= -tolerance]
+    if harmless:
+        return max(harmless, key=lambda averaged: averaged.gain)
+    return max(tried, key=lambda averaged: averaged.guard_change)
+
+
+def adapt_moderately(setting: "Setting", tuned: SentenceTransformer) -> list[dict[str, Any]]:
+    """Average the tuned model with the base model, in place, at the chosen strength; returns all that were tried."""
+
+    def choose(tried: Sequence[Averaged]) -> Averaged:
+        return choose_strength(tried, setting.args.guard_tolerance)
+
     tried = []
-    for strength in STRENGTHS:
-        tuned.load_state_dict(weights)
-        average_weights(base, tuned, strength)
-        averaged = score(tuned)
-        tried.append(Averaged(strength, averaged, averaged.gain_over(base_score), averaged.guard_change(base_score)))
-        print(f"  {strength:.0%} tuned + {1 - strength:.0%} base: {describe(averaged, base_score)}")
-    harmless = [row for row in tried if row.guard_change >= -tolerance]
-    chosen = max(harmless, key=lambda row: row.gain) if harmless else max(tried, key=lambda row: row.guard_change)
-    tuned.load_state_dict(weights)
-    average_weights(base, tuned, chosen.strength)
-    return [chosen, *(row for row in tried if row is not chosen)]
+    base_score = setting.pool.score(setting.encoder(setting.base))
+    for averaged in try_strengths(
+        setting.base, tuned, STRENGTHS, lambda model: setting.pool.score(setting.encoder(model)), choose
+    ):
+        tried.append(averaged)
+        print(f"  {averaged.strength:.0%} tuned + base: {describe(averaged.score, base_score)}")
+    chosen = choose(tried)
+    print(f"Averaged with the base model: {chosen.strength:.0%} tuned")
+    return [{**asdict(averaged), "chosen": averaged is chosen} for averaged in tried]
 
 
 def describe(score: Score, base: Score) -> str:
@@ -310,8 +325,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = setting.args.output_dir / f"iteration_{number}"
         if (folder / "training.json").exists():
             print(f"Already done: {folder}")
-        else:
-            run_iteration(number, start_model(setting, number), setting, folder)
+        elif not run_iteration(number, start_model(setting, number), setting, folder):
+            return
         records.append(read_json(folder / "training.json", "python iterative_miner.py"))
     keep_best(setting, records)
 
@@ -323,6 +338,8 @@ def prepare(args: argparse.Namespace) -> Setting:
     val_queries = load_queries(args.data_dir, "val", len(chunks))
     guard = open_guard(args.guard)
     judge = open_judge(args)
+    if isinstance(judge, LLMJudge) and not (args.dry_run or args.judge_batch or args.judge_results):
+        print(describe_findings(judge.check()))
     base = load_model(args.base_model, claim_device(args.device))
     configuration = configure(args, base)
     encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
@@ -349,8 +366,8 @@ def start_model(setting: Setting, number: int) -> SentenceTransformer:
     return load_model(str(source), setting.base.device.type)
 
 
-def run_iteration(number: int, model: SentenceTransformer, setting: Setting, folder: Path) -> None:
-    """The five steps; the finished folder appears all at once."""
+def run_iteration(number: int, model: SentenceTransformer, setting: Setting, folder: Path) -> bool:
+    """The five steps; the finished folder appears all at once. False where the flags stop it before judging."""
     started = time.monotonic()
     print("\n[Step 1/5] Embedding corpus...")
     index = embed_corpus(setting, model)
@@ -360,9 +377,12 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
     lists = retrieve_candidates(setting.queries, setting.args.num_candidates, index=index)
     print(f"Retrieved candidates for {len(lists)} queries")
 
+    if stops_before_judging(setting, lists):
+        return False
     print("\n[Step 3/5] LLM judging relevance...")
-    lists = llm_judge_relevance(lists, setting.chunks, setting.judge)
+    lists = llm_judge_relevance(lists, setting.chunks, setting.judge, setting.args.gpu_hour_price)
     print(f"LLM judged {sum(len(item.candidates) for item in lists)} (query, chunk) pairs")
+    check_unjudged(lists, setting.args.max_unjudged)
 
     print("\n[Step 4/5] Mining hard examples...")
     mined = mine_hard_examples(lists)
@@ -372,13 +392,7 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
     print("\n[Step 5/5] Fine-tuning model...")
     print(f"Training on {len(mined.examples)} examples...")
     losses = fine_tune(model, mined, setting.chunks, setting.args.seed + number)
-    strengths = choose_strength(
-        setting.base,
-        model,
-        lambda candidate: setting.pool.score(setting.encoder(candidate)),
-        setting.pool.score(setting.encoder(setting.base)),
-        setting.args.guard_tolerance,
-    )
+    strengths = adapt_moderately(setting, model)
     print(f"Fine-tuning complete for iteration {number}")
 
     with progress_bar("Validating", len(setting.chunks), "chunk") as bar:
@@ -389,25 +403,57 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
         "configuration": setting.configuration,
         "counts": {**mined.counts, "examples": len(mined.examples)},
         "epoch_losses": losses,
-        "strengths": [asdict(row) for row in strengths],
+        "strengths": strengths,
         "validation": asdict(score),
         "base_validation": asdict(setting.base_score),
+        "judge": judge_record(setting.judge),
+        "arguments": {name: str(value) for name, value in vars(setting.args).items()},
+        "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
         "seconds": round(time.monotonic() - started, 1),
     }
     save_model(model, folder, record, lists)
     print(f"\nModel saved to: {folder}")
+    return True
+
+
+def judge_record(judge: Judge) -> dict[str, Any]:
+    """What training.json says of the judge: what its servers were found to be, and what it did so far."""
+    if not isinstance(judge, LLMJudge):
+        return {"kind": "answer-key"}
+    findings = asdict(judge.findings) if judge.findings else None
+    return {"kind": "llm", "findings": findings, "stats": asdict(judge.stats)}
+
+
+def stops_before_judging(setting: Setting, lists: list[CandidateList]) -> bool:
+    """Do what --dry-run, --judge-batch and --judge-results ask for; True where nothing should be judged now."""
+    args, judge = setting.args, setting.judge
+    if not isinstance(judge, LLMJudge):
+        return args.dry_run
+    pairs = list(candidate_pairs(lists, setting.chunks))
+    if args.judge_results:
+        print(f"Took in {args.judge_results}: {import_batch(judge, pairs, args.judge_results)}")
+    if args.judge_batch:
+        written = export_batch(judge, pairs, args.judge_batch)
+        print(f"{written} requests written to {args.judge_batch}; come back with their results: --judge-results FILE")
+    if args.dry_run:
+        print(f"{describe_plan(judge.plan(pairs))} in this iteration; nothing was asked")
+    return bool(args.dry_run or args.judge_batch)
 
 
 def embed_corpus(setting: Setting, model: SentenceTransformer) -> Index:
-    """Embed every chunk; index those that training may see.
-
-    Passages that answer only validation or test questions are left out: nothing of a held-out topic is trained on,
-    not even as a negative.
-    """
+    """Embed every chunk; index those that training may see."""
     encoder = setting.encoder(model)
     with progress_bar("Embedding", len(setting.chunks), "chunk") as bar:
         vectors = encoder.encode([chunk["text"] for chunk in setting.chunks], bar.update)
-    ids = np.array([chunk["chunk_id"] for chunk in setting.chunks if chunk["split"] in ("train", SHARED)], np.int64)
+    return training_index(encoder, setting.chunks, vectors)
+
+
+def training_index(encoder: CachedEncoder, chunks: Sequence[Chunk], vectors: np.ndarray) -> Index:
+    """The chunks that training may see: those that answer only validation or test questions are left out.
+
+    Nothing of a held-out topic is trained on, not even as a negative.
+    """
+    ids = np.array([chunk["chunk_id"] for chunk in chunks if chunk["split"] in ("train", SHARED)], np.int64)
     return Index(encoder, ids, vectors[ids])
 
 
@@ -449,19 +495,16 @@ def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
 
 
 def open_judge(args: argparse.Namespace) -> Judge:
-    """The judge the flags ask for; an LLM's server is reached and probed first."""
+    """The judge that the flags of `add_judge_arguments` ask for; nothing is sent to a server yet."""
     if args.judge == "answer-key":
         return AnswerKeyJudge()
-    endpoints = args.llm_endpoint or [DEFAULT_ENDPOINT]
     store = JudgmentStore(args.data_dir / "judgments.sqlite")
-    judge = LLMJudge(endpoints, args.llm_model, read_prompt(args.prompt), store, concurrency=args.concurrency)
-    findings = judge.check()
-    print(f"Judge: {findings}")
-    return judge
+    endpoints = args.llm_endpoint or ["http://localhost:8000/v1"]
+    return LLMJudge(endpoints, args.llm_model, read_prompt(args.prompt), store, concurrency=args.concurrency)
 
 
 def read_prompt(path: Path | None) -> str:
-    """The judge's prompt: `JUDGE_PROMPT`, or what another domain puts in its place."""
+    """The judge's prompt: `JUDGE_PROMPT`, or what a file puts in its place."""
     if path is None:
         return JUDGE_PROMPT
     with clear_os_errors(path, "read"):
@@ -510,13 +553,17 @@ def positive_int(text: str) -> int:
 
 
 def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `open_judge`, shared with test_small_sample.py."""
+    """The flags of `open_judge`, which test_small_sample.py shares."""
     add = parser.add_argument
     add("--judge", choices=("llm", "answer-key"), default="llm", help="who grades: a server's LLM or the data itself")
-    add("--llm-endpoint", action="append", help=f"base URL; may be repeated (default: {DEFAULT_ENDPOINT})")
+    add(
+        "--llm-endpoint",
+        action="append",
+        help="base URL of a server, may be repeated; http://localhost:8000/v1 if none",
+    )
     add("--llm-model", default="Qwen/Qwen2.5-7B-Instruct", help="model the endpoints serve")
     add("--concurrency", type=positive_int, default=DEFAULT_CONCURRENCY, help="most requests in flight")
-    add("--prompt", type=Path, help="file with another judge's prompt ({query}, then {passage})")
+    add("--prompt", type=Path, help="file with another prompt for the judge, holding {query} and then {passage}")
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -532,6 +579,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
     add("--output-dir", type=Path, default=Path("models/medical-specialized"), help="where the models go")
     add_judge_arguments(parser)
+    add("--gpu-hour-price", type=float, help="price of the server per hour: shows the cost to the end")
+    add("--dry-run", action="store_true", help="say what the judge would have to do, and stop")
+    add("--judge-batch", type=Path, help="write the outstanding requests to an OpenAI batch file, and stop")
+    add("--judge-results", type=Path, help="take in a finished batch file's results before asking the server")
     add("--max-unjudged", type=float, default=0.02, help="share of unjudged pairs above which nothing is trained")
     add("--guard", default="bundled", help="graded questions that must not get worse: a JSONL file, bundled or none")
     add("--guard-tolerance", type=float, default=0.01, help="relative nDCG@10 loss on the guard that may stand")

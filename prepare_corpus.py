@@ -48,13 +48,13 @@ def main() -> None:
 
     groups = group_rows(kept, passages)
     questions = [normalise_question(row.question) for row in kept]
-    splits = assign_splits(groups.tolist(), questions, args.val_fraction, args.test_fraction, args.seed)
+    splits = assign_splits(groups, questions, args.val_fraction, args.test_fraction, args.seed)
     chunks, pairs = build_corpus(kept, passages, splits, args.title_in_text)
 
     report = {
         "rows": count_rows(rows, kept),
         "chunks": count_chunks(chunks, passages),
-        "splits": count_splits(pairs, groups.tolist()),
+        "splits": count_splits(pairs, groups),
         "leakage": leakage(chunks, pairs),
         "boilerplate": boilerplate(chunks, pairs),
     }
@@ -183,7 +183,7 @@ def names_its_topic(chunk: Chunk) -> bool:
     return bool(chunk["title"]) and chunk["title"].casefold() in chunk["text"].casefold()
 
 
-def count_splits(pairs: Sequence[QAPair], groups: Sequence[int]) -> dict[str, dict[str, Any]]:
+def count_splits(pairs: Sequence[QAPair], groups: Sequence[str]) -> dict[str, dict[str, Any]]:
     counts = {}
     for split in SPLITS:
         inside = [(pair, group) for pair, group in zip(pairs, groups, strict=True) if pair["split"] == split]
@@ -235,14 +235,12 @@ def print_report(report: dict[str, dict[str, Any]]) -> None:
     print(aligned([chunks["characters"].keys(), chunks["characters"].values()]))
     print("\nSPLITS (by topic)")
     columns = [name for name in splits["train"] if name != "questions_by_type"]
-    print(
-        aligned(
-            [["", *(n.replace("_", " ") for n in columns)], *([s, *(splits[s][n] for n in columns)] for s in splits)]
-        )
-    )
+    by_split = [(split, *(splits[split][name] for name in columns)) for split in SPLITS]
+    print(aligned([("", *(name.replace("_", " ") for name in columns)), *by_split]))
     print("\nQUESTIONS BY TYPE")
     types = dict.fromkeys(name for split in SPLITS for name in splits[split]["questions_by_type"])
-    print(aligned([["", *SPLITS], *([n, *(splits[s]["questions_by_type"].get(n, 0) for s in SPLITS)] for n in types)]))
+    by_type = [(name, *(splits[split]["questions_by_type"].get(name, 0) for split in SPLITS)) for name in types]
+    print(aligned([("", *SPLITS), *by_type]))
     print("\nLEAKAGE BETWEEN SPLITS")
     widespread = report["boilerplate"]
     print(aligned((f"{name} in several splits", count) for name, count in report["leakage"].items()))

@@ -175,7 +175,7 @@ times=()
 
 # Sends what is shown to a log too; the log's writer outlives Ctrl-C, so that the last lines are in it.
 start_log() {
-    mkdir -p logs
+    mkdir -p logs 2>/dev/null && [[ -w logs ]] || fail "cannot write to $PWD/logs; check the permissions and the disk"
     log=logs/$(date +%Y%m%d-%H%M%S)-$$.log
     local width=0
     [[ ! -t 2 ]] || width=$(stty size <&2 | cut -d ' ' -f 2)

@@ -233,8 +233,10 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     with ExitStack() as stack:
         for name in reversed(contents):  # a stack: what is entered last is renamed first
             temporary = stack.enter_context(atomic_file(folder / name))
-            with clear_os_errors(folder / name, "write"):
-                temporary.write_bytes(contents[name])
+            with clear_os_errors(folder / name, "write"), temporary.open("wb") as file:
+                file.write(contents[name])
+                file.flush()
+                os.fsync(file.fileno())  # here already, so that the renames below follow each other at once
         with clear_os_errors(marker, "replace"):
             marker.unlink(missing_ok=True)
 

@@ -222,16 +222,3 @@ def best_places(scores: np.ndarray, k: int) -> np.ndarray:
     threshold = np.partition(scores, -k)[-k]
     contenders = np.flatnonzero(scores >= threshold)
     return contenders[np.argsort(-scores[contenders], kind="stable")[:k]]
-
-
-def average_weights(base: SentenceTransformer, tuned: SentenceTransformer, alpha: float) -> None:
-    """Set `tuned`'s weights to alpha * tuned + (1 - alpha) * base, in place.
-
-    Averaging with the base model keeps most of the gain in the domain and most of what the base could do
-    elsewhere (LM-Cocktail, arXiv 2311.13534; WiSE-FT, arXiv 2109.01903).
-    """
-    base_state = base.state_dict()
-    with torch.no_grad():
-        for name, tensor in tuned.state_dict().items():
-            if tensor.is_floating_point():
-                tensor.mul_(alpha).add_(base_state[name].to(tensor.device), alpha=1.0 - alpha)

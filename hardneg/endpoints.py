@@ -327,7 +327,7 @@ class EndpointPool:
             timer.cancel()
 
     def _wake_one(self) -> None:
-        """Let the longest-waiting caller look for room; waking all of them for one place would cost more than asking."""
+        """Let the longest-waiting caller look for room; waking all for one place would cost more than asking."""
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():

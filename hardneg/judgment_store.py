@@ -145,9 +145,9 @@ class JudgmentStore:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         judged = [record for record in records if record.grade is not None]
         with self._clear_errors(), self._transaction():
-            self._db.executemany("INSERT OR IGNORE INTO texts VALUES (?, ?)", _texts(judged))
+            self._db.executemany("INSERT INTO texts VALUES (?, ?) ON CONFLICT DO NOTHING", _texts(judged))
             self._db.executemany(
-                f"INSERT OR IGNORE INTO judgments VALUES ({','.join('?' * 16)})",
+                f"INSERT INTO judgments VALUES ({','.join('?' * 16)}) ON CONFLICT (key) DO NOTHING",
                 (_row(record, now) for record in judged),
             )
             self._db.executemany(
@@ -213,6 +213,8 @@ class JudgmentStore:
     def _clear_errors(self) -> Iterator[None]:
         try:
             yield
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise  # a mistake of this program's
         except sqlite3.DatabaseError as error:
             raise InputError(f"cannot use the judgment store {self.path}: {error}; {self._remedy(error)}") from error
 

@@ -24,7 +24,7 @@ def cut_to_tokens(text: str, tokens: int) -> str:
     if len(encoded) <= room:
         return text
     beginning = encoded[:room].decode(errors="ignore")
-    if len(beginning) < len(text) and not text[len(beginning)].isspace():
+    if beginning and not (beginning[-1].isspace() or text[len(beginning)].isspace()):
         words = beginning.rsplit(maxsplit=1)
         beginning = words[0] if len(words) == 2 else beginning  # a single endless word is cut inside
     return beginning.rstrip()

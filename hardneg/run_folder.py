@@ -63,6 +63,6 @@ def _card(record: Mapping[str, Any]) -> str:
         **record["configuration"],
         "iteration": record["iteration"],
         "training examples": record["counts"]["examples"],
-        "share of tuned weights": record["strengths"][0]["strength"],
+        "share of tuned weights": next(tried["strength"] for tried in record["strengths"] if tried["chosen"]),
     }
     return model_card(record["configuration"]["base_model"], settings, measures)

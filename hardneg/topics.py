@@ -1,13 +1,12 @@
 """Splits by topic, so that nothing about a held-out topic is trained on, and measures what leaks all the same."""
 
-import random
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -29,7 +28,7 @@ def topic_of(row: Row) -> str:
     return row.topic or row.question
 
 
-def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> NDArray[np.int32]:
+def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[str]:
     """Group rows that must not be parted: those of one topic, one question or one passage, and so on in a chain.
 
     Args:
@@ -37,7 +36,7 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> NDArra
         passages: the passages of each row's answer, without titles.
 
     Returns:
-        Group number of every row, shape (rows,).
+        The group of every row, named after its alphabetically first topic.
     """
     members: dict[tuple[str, str], list[int]] = defaultdict(list)
     for position, (row, texts) in enumerate(zip(rows, passages, strict=True)):
@@ -53,20 +52,26 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> NDArra
     ]
     first, second = np.array(ties).T
     graph = coo_array((np.ones(len(ties)), (first, second)), shape=(len(rows), len(rows)))
-    return connected_components(graph, directed=False)[1]
+    numbers = connected_components(graph, directed=False)[1].tolist()
+    topics = [normalise(topic_of(row)) for row in rows]
+    names: dict[int, str] = {}
+    for number, topic in zip(numbers, topics, strict=True):
+        names[number] = min(names.get(number, topic), topic)
+    return [names[number] for number in numbers]
 
 
 def assign_splits(
-    groups: Sequence[int], questions: Sequence[str], val_fraction: float, test_fraction: float, seed: int
+    groups: Sequence[str], questions: Sequence[str], val_fraction: float, test_fraction: float, seed: int
 ) -> list[str]:
     """Deal whole groups to test and val until each has its fraction of the questions; train gets the others.
 
-    The groups come in a seeded random order. One that would overshoot a split's fraction, or dominate it (fill
+    The groups come in a seeded random order that hangs on their names alone, so that most keep their split when
+    others change (with another passage length, say). One that would overshoot a split's fraction, or dominate it (fill
     a quarter, being larger than the median group), is left to the next split; where none fits, the split gets
     the smallest group left.
 
     Args:
-        groups: group number per row.
+        groups: name of the group per row.
         questions: normalised question per row; questions, not rows, are counted.
         val_fraction: share of the questions for val, 0 to 1.
         test_fraction: share of the questions for test, 0 to 1.
@@ -87,8 +92,7 @@ def assign_splits(
     total = sum(sizes.values())
     room = {"test": round(test_fraction * total), "val": round(val_fraction * total)}
     largest = {split: max(room[split] / 4, median(sizes.values())) for split in room}
-    order = sorted(sizes)
-    random.Random(seed).shuffle(order)
+    order = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest())
     split_of = {}
     for group in order:
         fitting = (split for split in room if sizes[group] <= min(room[split], largest[split]))

@@ -1,7 +1,8 @@
 """Fine-tuning: in-batch contrast in which no chunk known to be relevant to a query counts as its negative."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +12,7 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.losses.gradcache import CachedLossMixin
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 
 SCALE = 20.0  # 1 / temperature, the value all-MiniLM was trained with
 
@@ -104,10 +105,11 @@ class Recipe:
     seed: int
 
 
-class _EpochLoss(TrainerCallback):
-    """Collects the mean training loss of each epoch."""
+class _EpochProgress(ProgressCallback):
+    """The trainer's progress bar, which reports each epoch's mean loss instead of printing log records."""
 
     def __init__(self, report: Callable[[int, float], None]) -> None:
+        super().__init__()
         self.losses: list[float] = []
         self._report = report
 
@@ -119,6 +121,7 @@ class _EpochLoss(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: object,
     ) -> None:
+        """Called after each epoch (`logging_strategy`), and once more with the totals, which are left out."""
         if logs and "loss" in logs:
             self.losses.append(float(logs["loss"]))
             self._report(len(self.losses), self.losses[-1])
@@ -147,17 +150,32 @@ def train(
     """
     rows = {query_id: row for row, query_id in enumerate(dict.fromkeys(example.query_id for example in examples))}
     loss = MaskedContrastiveLoss(model, [relevant[query_id] for query_id in rows], recipe.mini_batch_size)
-    epochs = _EpochLoss(report)
-    with TemporaryDirectory() as scratch:
+    epochs = _EpochProgress(report)
+    with without_dropout(model), TemporaryDirectory() as scratch:
         trainer = SentenceTransformerTrainer(
             model=model,
             args=_arguments(recipe, Path(scratch), model.device.type),
             train_dataset=_dataset(examples, chunk_texts, rows),
             loss=loss,
-            callbacks=[epochs],
         )
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(epochs)
         trainer.train()
     return epochs.losses
+
+
+@contextmanager
+def without_dropout(model: SentenceTransformer) -> Iterator[None]:
+    """Switch dropout off for a short fine-tuning: attention then runs on the fused kernels, twice as fast on a CPU."""
+    # Self-attention keeps its rate in the module named `dropout` and reads `p` at every call.
+    rates = {module: module.p for module in model.modules() if isinstance(module, nn.Dropout)}
+    for module in rates:
+        module.p = 0.0
+    try:
+        yield
+    finally:
+        for module, rate in rates.items():
+            module.p = rate
 
 
 def _dataset(examples: Sequence[Example], chunk_texts: Sequence[str], rows: Mapping[str, int]) -> Dataset:

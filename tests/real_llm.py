@@ -54,6 +54,13 @@ class RealLLM:
             self.model: str = json.load(response)["data"][0]["id"]
         return self
 
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text in the model's own vocabulary."""
+        address = self.url.removesuffix("/v1") + "/tokenize"
+        request = urllib.request.Request(address, json.dumps({"content": text}).encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return len(json.load(response)["tokens"])
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:

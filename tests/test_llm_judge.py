@@ -61,7 +61,7 @@ def test_the_same_question_and_passage_are_asked_once(stub: LLMStub, tmp_path: P
     twin = Pair({**pair.query, "query_id": "twin"}, {**pair.chunk, "chunk_id": 99})
     judge = make_judge(stub, tmp_path)
     judged = [(judgment.query_id, judgment.chunk_id, judgment.grade) for judgment in judge.judge([pair, twin, pair])]
-    grade = right_grade(judge, pair)
+    grade = pytest.approx(right_grade(judge, pair))
     assert sorted(judged) == [("q0", 3, grade), ("q0", 3, grade), ("twin", 99, grade)]
     assert judge.stats.requests == 1
 

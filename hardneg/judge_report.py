@@ -1,0 +1,56 @@
+"""Words for what an LLM judge found at start-up, what it will have to do, and what it did."""
+
+from hardneg.llm_judge import JudgeFindings, JudgePlan, JudgeStats
+
+MIN_ASKED = 50  # judgments before a rate says anything
+
+
+def describe_findings(findings: JudgeFindings) -> str:
+    """Lines on the server(s): what answers, what holds it to a grade, and what its grades are read from."""
+    length = f"{findings.max_model_len:,} tokens" if findings.max_model_len else "length unknown"
+    reading = "token probabilities" if findings.probabilities else "the digit it writes (no usable probabilities)"
+    lines = [
+        f"Judge: {findings.model} ({length}) at {', '.join(findings.endpoints)}",
+        f"  held to a grade by: {findings.constraint}; grade read from {reading}",
+    ]
+    return "\n".join(
+        lines + [f"  not answering, will be tried again: {url}: {why}" for url, why in findings.unreachable.items()]
+    )
+
+
+def describe_plan(plan: JudgePlan) -> str:
+    """One line before the long step."""
+    return (
+        f"{plan.pairs:,} pairs: {plan.stored:,} already stored, {plan.to_ask:,} to ask, "
+        f"about {plan.prompt_tokens:,} prompt tokens"
+    )
+
+
+def describe_stats(stats: JudgeStats) -> str:
+    """One line after the long step."""
+    text = f"{stats.reused:,} from the store, {stats.asked:,} asked"
+    if stats.asked:
+        text += f" at {stats.asked / stats.seconds:.1f}/s, {stats.prompt_tokens:,} prompt tokens"
+        text += f" ({stats.cached_tokens / stats.prompt_tokens:.0%} cached)" if stats.cached_tokens else ""
+        text += f", {stats.cut:,} passages cut" if stats.cut else ""
+    if stats.unjudged:
+        text += f"; unjudged: {', '.join(f'{reason} {n:,}' for reason, n in stats.unjudged.most_common())}"
+    return text
+
+
+def seconds_left(stats: JudgeStats, to_ask: int) -> float | None:
+    """Seconds until `to_ask` requests are answered at the rate so far; None before MIN_ASKED answers."""
+    if stats.asked < MIN_ASKED or not stats.seconds:
+        return None
+    return max(to_ask - stats.asked, 0) * stats.seconds / stats.asked
+
+
+def describe_left(seconds: float, gpu_hour_price: float | None) -> str:
+    """Time to the end, and what it costs at a price per hour of the whole machine.
+
+    >>> describe_left(5400, 5.67)
+    '1 h 30 min left, 8.51 to pay'
+    """
+    hours, minutes = divmod(round(seconds / 60), 60)
+    text = f"{hours} h {minutes} min left" if hours else f"{minutes} min left"
+    return text if gpu_hour_price is None else f"{text}, {seconds / 3600 * gpu_hour_price:.2f} to pay"

