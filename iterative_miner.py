@@ -35,10 +35,18 @@ from hardneg.encoder import CachedEncoder, fingerprint, load_model
 from hardneg.errors import InputError, clear_os_errors, run
 from hardneg.graded import BUNDLED_GRADED, GradedSet, load_graded
 from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
-from hardneg.judge_report import describe_findings, describe_left, describe_plan, describe_stats, seconds_left
+from hardneg.judge_report import (
+    describe_findings,
+    describe_left,
+    describe_plan,
+    describe_stats,
+    judge_record,
+    seconds_left,
+)
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, JudgeStats, LLMJudge
 from hardneg.run_folder import claim, copy_as_final, save_model
+from hardneg.tables import aligned
 from hardneg.training import Example, Recipe, train
 from hardneg.validation import Score, Validator, relative_change
 
@@ -267,20 +275,20 @@ def choose_strength(tried: Sequence[Averaged], tolerance: float) -> Averaged:
     return max(tried, key=lambda averaged: averaged.guard_change)
 
 
-def adapt_moderately(setting: "Setting", tuned: SentenceTransformer) -> list[dict[str, Any]]:
+def average_with_base(setting: "Setting", tuned: SentenceTransformer) -> list[dict[str, Any]]:
     """Average the tuned model with the base model, in place, at the chosen strength; returns all that were tried."""
-
-    def choose(tried: Sequence[Averaged]) -> Averaged:
-        return choose_strength(tried, setting.args.guard_tolerance)
-
-    tried = []
     base_score = setting.pool.score(setting.encoder(setting.base))
+    tried = []
     for averaged in try_strengths(
-        setting.base, tuned, STRENGTHS, lambda model: setting.pool.score(setting.encoder(model)), choose
+        setting.base,
+        tuned,
+        STRENGTHS,
+        score=lambda model: setting.pool.score(setting.encoder(model)),
+        choose=lambda tried: choose_strength(tried, setting.args.guard_tolerance),
     ):
         tried.append(averaged)
         print(f"  {averaged.strength:.0%} tuned + base: {describe(averaged.score, base_score)}")
-    chosen = choose(tried)
+    chosen = choose_strength(tried, setting.args.guard_tolerance)
     print(f"Averaged with the base model: {chosen.strength:.0%} tuned")
     return [{**asdict(averaged), "chosen": averaged is chosen} for averaged in tried]
 
@@ -392,7 +400,7 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
     print("\n[Step 5/5] Fine-tuning model...")
     print(f"Training on {len(mined.examples)} examples...")
     losses = fine_tune(model, mined, setting.chunks, setting.args.seed + number)
-    strengths = adapt_moderately(setting, model)
+    strengths = average_with_base(setting, model)
     print(f"Fine-tuning complete for iteration {number}")
 
     with progress_bar("Validating", len(setting.chunks), "chunk") as bar:
@@ -414,14 +422,6 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
     save_model(model, folder, record, lists)
     print(f"\nModel saved to: {folder}")
     return True
-
-
-def judge_record(judge: Judge) -> dict[str, Any]:
-    """What training.json says of the judge: what its servers were found to be, and what it did so far."""
-    if not isinstance(judge, LLMJudge):
-        return {"kind": "answer-key"}
-    findings = asdict(judge.findings) if judge.findings else None
-    return {"kind": "llm", "findings": findings, "stats": asdict(judge.stats)}
 
 
 def stops_before_judging(setting: Setting, lists: list[CandidateList]) -> bool:
@@ -460,13 +460,16 @@ def training_index(encoder: CachedEncoder, chunks: Sequence[Chunk], vectors: np.
 def report_mining(mined: Mined) -> None:
     """Print how many candidates each rule took and skipped."""
     counts = mined.counts
-    print(f"  of {counts['candidates']} candidates:")
-    print(f"  {counts['relevant']:>8} relevant (grade >= {RELEVANT_GRADE:g})")
-    print(f"  {counts['irrelevant']:>8} irrelevant (grade <= {IRRELEVANT_GRADE:g}, not a known answer)")
-    print(f"  {counts['uncertain']:>8} in between or known answers graded low: not used")
-    print(f"  {counts['unjudged']:>8} unjudged: not used")
-    print(f"  {counts['queries_without_relevant']:>8} queries skipped: nothing relevant")
-    print(f"  {counts['queries_without_enough_irrelevant']:>8} queries skipped: too few irrelevant candidates")
+    rows = [
+        ("candidates", counts["candidates"]),
+        (f"relevant (grade >= {RELEVANT_GRADE:g})", counts["relevant"]),
+        (f"irrelevant (grade <= {IRRELEVANT_GRADE:g}, no known answer)", counts["irrelevant"]),
+        ("in between, or known answers graded low: not used", counts["uncertain"]),
+        ("unjudged: not used", counts["unjudged"]),
+        ("queries skipped: nothing relevant", counts["queries_without_relevant"]),
+        ("queries skipped: too few irrelevant candidates", counts["queries_without_enough_irrelevant"]),
+    ]
+    print(aligned(rows))
 
 
 def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:

@@ -299,14 +299,12 @@ import tempfile
 from itertools import groupby
 from pathlib import Path
 
-from hardneg.device import GIB, choose_gpu, list_gpus
-from hardneg.encoder import resolve_model
 from hardneg.errors import InputError, run
 
 
 def check_disk(folder, needed):
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
-    free = shutil.disk_usage(existing).free / GIB
+    free = shutil.disk_usage(existing).free / 2**30
     if free < needed:
         raise InputError(f"{existing} has {free:.1f} GiB free, a run needs {needed} GiB; free some or use another disk")
 
@@ -330,8 +328,12 @@ def preflight(gib_needed, *commands):
             if folder in args and sys.argv[0] != "evaluate.py":
                 check_disk(getattr(args, folder), int(gib_needed))
         if "device" in args:
+            from hardneg.device import choose_gpu, list_gpus
+
             choose_gpu(args.device, list_gpus())
         if "base_model" in args:
+            from hardneg.encoder import resolve_model
+
             resolve_model(args.base_model)
         if "judge" in args and args.judge == "llm":
             check_judge(args)

@@ -110,14 +110,14 @@ def _read_records(path: Path, made_by: str, fields: type) -> list[Any]:
 
 
 def load_chunks(data_dir: Path) -> list[Chunk]:
-    """Read the corpus. Raises InputError where it is missing, damaged or not numbered by position."""
+    """Read the corpus. Raises InputError where it is missing, damaged, or not the one the manifest tells of."""
     path = data_dir / "corpus_chunks.pkl"
     chunks: list[Chunk] = _read_records(path, "python prepare_corpus.py", Chunk)
-    for position, chunk in enumerate(chunks):
-        if chunk["chunk_id"] != position:
-            raise InputError(
-                f"{path}: chunk {position} is numbered {chunk['chunk_id']}; run `python prepare_corpus.py` again"
-            )
+    expected = read_json(data_dir / "manifest.json", "python prepare_corpus.py").get("corpus", {}).get("sha256")
+    if sha256_file(path) != expected:
+        raise InputError(
+            f"{path} is not the corpus that {data_dir / 'manifest.json'} tells of; run `python prepare_corpus.py` again"
+        )
     return chunks
 
 

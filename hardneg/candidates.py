@@ -80,18 +80,8 @@ def with_grades(lists: Iterable[CandidateList], judgments: Iterable[Judgment]) -
 
 
 def write_candidates(path: Path, lists: Iterable[CandidateList]) -> None:
-    """One JSON line per query, for jq and for later iterations. Raises InputError where it cannot be written."""
+    """One JSON line per query, for jq. Raises InputError where it cannot be written."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for item in lists:
             record = {"query": item.query, "candidates": [asdict(candidate) for candidate in item.candidates]}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def read_candidates(path: Path) -> list[CandidateList]:
-    """Read back what `write_candidates` wrote."""
-    with path.open(encoding="utf-8") as file:
-        records = [json.loads(line) for line in file]
-    return [
-        CandidateList(record["query"], tuple(Candidate(**candidate) for candidate in record["candidates"]))
-        for record in records
-    ]

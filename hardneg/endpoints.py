@@ -164,15 +164,12 @@ class Endpoint:
         try:
             # The client's own timeout is per read: a server that trickles bytes would never meet it.
             response = await asyncio.wait_for(request, self._policy.timeout)
-            return response.json()
-        except (asyncio.TimeoutError, openai.APITimeoutError) as error:
-            if _never_connected(error):
-                raise Unreachable("no connection") from None
-            raise Transient("connection lost" if _lost(error) else "timeout") from None
         except openai.APIStatusError as error:
             raise self._status_fault(error) from None
-        except (openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
-            raise (Unreachable("no connection") if _never_connected(error) else Transient("connection lost")) from None
+        except (asyncio.TimeoutError, openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
+            raise _connection_fault(error) from None
+        try:
+            return response.json()
         except ValueError:
             raise Transient("the answer is not JSON") from None
 
@@ -193,23 +190,17 @@ class Endpoint:
         return words[:LONGEST_WORDS]
 
 
-def _causes(error: BaseException | None) -> list[BaseException]:
-    chain = []
+def _connection_fault(error: BaseException | None) -> Fault:
+    """Which trouble it was, by the first aiohttp error among the causes: the transport calls most of them time-outs."""
     while error is not None:
-        chain.append(error)
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return Unreachable("no connection")
+        if isinstance(error, asyncio.TimeoutError):  # aiohttp's own are such too
+            return Transient("timeout")
+        if isinstance(error, aiohttp.ClientError | OSError):
+            break
         error = error.__cause__
-    return chain
-
-
-def _never_connected(error: BaseException) -> bool:
-    return any(isinstance(e, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) for e in _causes(error))
-
-
-def _lost(error: BaseException) -> bool:
-    """Whether the connection broke; the transport reports that as a time-out too."""
-    return any(isinstance(e, aiohttp.ClientConnectionError) for e in _causes(error)) and not any(
-        isinstance(e, aiohttp.ServerTimeoutError) for e in _causes(error)
-    )
+    return Transient("connection lost")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

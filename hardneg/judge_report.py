@@ -1,6 +1,10 @@
 """Words for what an LLM judge found at start-up, what it will have to do, and what it did."""
 
-from hardneg.llm_judge import JudgeFindings, JudgePlan, JudgeStats
+from dataclasses import asdict
+from typing import Any
+
+from hardneg.judge import Judge
+from hardneg.llm_judge import JudgeFindings, JudgePlan, JudgeStats, LLMJudge
 
 MIN_ASKED = 50  # judgments before a rate says anything
 
@@ -54,3 +58,16 @@ def describe_left(seconds: float, gpu_hour_price: float | None) -> str:
     hours, minutes = divmod(round(seconds / 60), 60)
     text = f"{hours} h {minutes} min left" if hours else f"{minutes} min left"
     return text if gpu_hour_price is None else f"{text}, {seconds / 3600 * gpu_hour_price:.2f} to pay"
+
+
+def judge_record(judge: Judge) -> dict[str, Any]:
+    """What training.json and small_sample_results.json say of a judge: what it was found to be, what it did so far."""
+    if not isinstance(judge, LLMJudge):
+        return {"kind": "answer-key"}
+    return {
+        "kind": "llm",
+        "model": judge.model,
+        "prompt_sha256": judge.template.sha256,
+        "findings": asdict(judge.findings) if judge.findings else None,
+        "stats": asdict(judge.stats),
+    }

@@ -31,7 +31,7 @@ RESERVED_TOKENS = 80  # for the chat template around one user message, and the a
 SHRINK = 0.7  # what is kept of a passage each time a server finds the prompt too long
 GRACE = 1.0  # seconds that answers on their way get when a run is stopped
 LONGEST_STALL = 0.05  # seconds that requests under way may wait while stored judgments are handed out
-_TOO_LONG = re.compile(r"context|too long|too large|max_model_len|maximum.*tokens", re.IGNORECASE)
+_TOO_LONG = re.compile(r"context|too long|too large|longer than|max_model_len|maximum.*(tokens|length)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class LLMJudge:
             api_key: default: the environment's OPENAI_API_KEY, or NO_KEY.
 
         Raises:
-            InputError: an endpoint is no URL or holds a password, the template or a number is wrong.
+            InputError: an endpoint is no URL or holds a password; the template, the key or a number is wrong.
         """
         self.endpoints = tuple(dict.fromkeys(_checked_url(url) for url in endpoints))
         if not self.endpoints:
@@ -118,7 +118,9 @@ class LLMJudge:
         self.concurrency = concurrency
         self.passage_tokens = passage_tokens
         self._policy = policy or RetryPolicy()
-        self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or NO_KEY
+        self._api_key = (api_key or os.environ.get("OPENAI_API_KEY") or NO_KEY).strip()
+        if not (self._api_key.isascii() and self._api_key.isprintable()):
+            raise InputError("OPENAI_API_KEY holds characters that no HTTP header may hold; set it to the key alone")
 
     def check(self) -> JudgeFindings:
         """Ask every endpoint what it serves, which constraint binds and what log-probabilities come back.
@@ -252,7 +254,7 @@ class _Run:
         self._waiting: dict[str, list[Pair]] = {}  # pairs by key: the same question and passage are asked once
         self._tasks: set[asyncio.Task[Record]] = set()
         self._finished: list[asyncio.Task[Record]] = []
-        self._closing = False
+        self._closing = self._store_failed = False
         self._counted_at = self._turned_at = time.monotonic()
         try:
             self._pool = self._loop.run_until_complete(judge._open_pool())
@@ -288,39 +290,42 @@ class _Run:
             self._turn(wait=False)
         if not self._finished:
             return
-        records, error = self._store_finished()
+        try:
+            records, error = self._store_finished()
+        except InputError as failure:
+            raise self._told_how_to_go_on(failure) from None
         for record in records:
             for pair in self._waiting.pop(record.key):
                 yield _judgment(pair, record.grade, record.probabilities, record.reason)
-        if isinstance(error, InputError):
-            done = self._judge.stats.judged
-            raise InputError(f"{error}; {done} judgments of this run are stored, the same command goes on from there")
         if error is not None:
-            raise error
+            raise self._told_how_to_go_on(error) if isinstance(error, InputError) else error
 
     def close(self) -> None:
-        """Wait a moment for what is under way, drop the rest, store what has been answered, free the connections."""
+        """Wait a moment for what is under way, drop the rest, free the connections, store what has been answered."""
         self._closing = True
         try:
-            if self._tasks:
-                _, late = self._loop.run_until_complete(asyncio.wait(self._tasks, timeout=GRACE))
-                for task in late:
-                    task.cancel()
-                if late:
-                    self._loop.run_until_complete(asyncio.wait(late))
+            self._loop.run_until_complete(self._wind_up())
             self._finished += self._tasks
-            self._store_finished()
+            if not self._store_failed:
+                self._store_finished()
         finally:
-            if self._pool is not None:
-                self._loop.run_until_complete(self._pool.close())
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
+
+    async def _wind_up(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GRACE)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        if self._pool is not None:
+            await self._pool.close()
 
     def _turn(self, wait: bool) -> None:
         """Run the loop until some task has finished, or just long enough for what is ready."""
         if not wait:
             self._loop.call_soon(self._loop.stop)
-        self._loop.run_forever()
+        self._loop.run_forever()  # until `_note_finished` stops it
         self._turned_at = time.monotonic()
 
     def _note_finished(self, task: "asyncio.Task[Record]") -> None:
@@ -332,11 +337,20 @@ class _Run:
     def _store_finished(self) -> tuple[list[Record], BaseException | None]:
         """Store all finished answers in one transaction. Returns them, and the error that ended a task without one."""
         finished, self._finished = self._finished, []
-        failed = [task for task in finished if task.cancelled() or task.exception() is not None]
-        records = [task.result() for task in finished if task not in failed]
+        records, error = [], None
+        for task in finished:
+            if not task.cancelled():
+                error = error or task.exception()
+                records += [] if task.exception() else [task.result()]
+        self._store_failed = True
         self._judge.store.add(records)
+        self._store_failed = False
         self._count(records)
-        return records, next((task.exception() for task in failed if not task.cancelled()), None)
+        return records, error
+
+    def _told_how_to_go_on(self, error: InputError) -> InputError:
+        done = self._judge.stats.judged
+        return InputError(f"{error}; {done} judgments of this run are stored, the same command goes on from there")
 
     def _count(self, records: list[Record]) -> None:
         stats = self._judge.stats
@@ -354,18 +368,22 @@ class _Run:
         judge, findings, pool = self._judge, self._judge.findings, self._pool
         assert findings is not None and pool is not None
         passage = request.passage
-        while passage or not request.is_cut:
+        if request.is_cut and not passage:
+            return judge.record(request, passage, findings.constraint, unanswered("the question leaves no room", ""))
+        while True:
             body = judge.body(request, passage, findings.constraint, findings.logprobs)
             try:
-                return judge.record(request, passage, findings.constraint, await pool.ask(body))
+                answer = await pool.ask(body)
             except GaveUp as fault:
-                return judge.record(request, passage, findings.constraint, unanswered(fault.kind, str(fault)))
+                answer = unanswered(fault.kind, str(fault))
             except Rejected as fault:
-                if not (passage and _TOO_LONG.search(str(fault))):
-                    return judge.record(request, passage, findings.constraint, unanswered(fault.kind, str(fault)))
-                judge.stats.cut += passage == request.passage and not request.is_cut
-                passage = cut_to_tokens(passage, int(estimate_tokens(passage) * SHRINK))
-        return judge.record(request, passage, findings.constraint, unanswered("the question leaves no room", ""))
+                shorter = cut_to_tokens(passage, int(estimate_tokens(passage) * SHRINK))
+                if shorter and _TOO_LONG.search(str(fault)):
+                    judge.stats.cut += passage == request.passage and not request.is_cut
+                    passage = shorter
+                    continue
+                answer = unanswered(fault.kind, str(fault))
+            return judge.record(request, passage, findings.constraint, answer)
 
 
 def _judgment(

@@ -242,7 +242,7 @@ class _Server:
 _WORDS: dict[str, tuple[str | None, str | None]] = {
     "refusal": (None, "I cannot help with that."),
     "score-3": ("Score: 3", None),
-    "full-width": ("3", None),
+    "full-width": ("\uff13", None),
     "empty": ("", None),
     "five": ("5", None),
 }

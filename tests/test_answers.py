@@ -36,7 +36,7 @@ def test_the_expected_grade_of_hand_worked_probabilities() -> None:
 
 def test_probabilities_are_renormalised_over_the_digits() -> None:
     """As llama.cpp reports them: other words hold a share, and "4" and " 4" are one grade."""
-    answer = read_answer(completion(" 4", [(" 4", {" 4": 0.4, "4": 0.1, "The": 0.2, "2": 0.25, "４": 0.05})]))
+    answer = read_answer(completion(" 4", [(" 4", {" 4": 0.4, "4": 0.1, "The": 0.2, "2": 0.25, "\uff14": 0.05})]))
     assert answer.probabilities == pytest.approx((0.0, 1 / 3, 0.0, 2 / 3))
     assert answer.grade == pytest.approx(10 / 3)
 
@@ -82,7 +82,7 @@ def test_text_that_is_a_grade(content: str) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        *((text, "not a grade") for text in ("Score: 3", "3.", "3/4", "３", "③", "0", "5", "34", "3.5", "three", "-3")),
+        *((text, "not a grade") for text in ("Score: 3", "3.", "3/4", "\uff13", "③", "0", "5", "34", "three", "-3")),
         *((text, "not a grade") for text in ('{"grade": 5}', '{"grade": "3"}', '{"score": 3}', '{"grade": 3', "[3]")),
         *((text, "not a grade") for text in ('{"grade": 3, "grade": 4}', "3\n4", "The passage")),
         ("", "empty answer"),

@@ -114,9 +114,9 @@ def test_loading_a_data_folder(tiny_data_dir: Path) -> None:
     assert [len(load_queries(tiny_data_dir, split, len(chunks))) for split in ("train", "val", "test")] == [12, 6, 6]
 
 
-def test_chunks_that_are_not_numbered_by_position(tiny_data_dir: Path) -> None:
+def test_a_corpus_that_the_manifest_does_not_know(tiny_data_dir: Path) -> None:
     write_pickle(tiny_data_dir / "corpus_chunks.pkl", load_chunks(tiny_data_dir)[1:])
-    with pytest.raises(InputError, match=r"chunk 0 is numbered 1; run `python prepare_corpus.py` again"):
+    with pytest.raises(InputError, match=r"is not the corpus that .* tells of; run `python prepare_corpus.py` again"):
         load_chunks(tiny_data_dir)
 
 

@@ -15,7 +15,10 @@ SCRIPTS = ("prepare_corpus.py", "prepare_queries.py", "test_small_sample.py", "i
 PIPELINE = (ROOT / "run_full_pipeline.sh").read_text(encoding="utf-8")
 VARIABLES = set(re.findall(r"^#   ([A-Z_]+) ", PIPELINE, re.MULTILINE))
 OTHER_VARIABLES = {"HARDNEG_DATA", "CUDA_VISIBLE_DEVICES", "OPENAI_API_KEY"}
-VLLM_FLAGS = {"--port", "--tensor-parallel-size", "--gpu-memory-utilization", "--max-model-len"}
+VLLM_FLAGS = {
+    "serve": {"--port", "--tensor-parallel-size", "--gpu-memory-utilization", "--max-model-len"},
+    "run-batch": {"-i", "-o", "--model", "--max-model-len"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +73,10 @@ def test_the_tests_that_are_named_exist(all_calls: list[Call]) -> None:
 def test_vllm_serves_on_ports_that_the_scripts_ask(all_calls: list[Call]) -> None:
     ports = set()
     for call in of(all_calls, "vllm/bin/vllm"):
-        assert call.words[1] == "serve", call
-        flags = dict(zip(call.words[3::2], call.words[4::2], strict=True))
-        assert flags.keys() <= VLLM_FLAGS, call
-        ports.add(flags["--port"])
+        words = call.words[3:] if call.words[1] == "serve" else call.words[2:]  # `serve` names the model first
+        flags = dict(zip(words[::2], words[1::2], strict=True))
+        assert flags.keys() <= VLLM_FLAGS[call.words[1]], call
+        ports |= {flags["--port"]} if "--port" in flags else set()
     asked = {urlsplit(word).port for call in all_calls for word in call.words if word.startswith("http://localhost:")}
     assert {str(port) for port in asked} == ports
 

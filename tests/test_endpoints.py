@@ -15,7 +15,6 @@ import pytest
 from hardneg.endpoints import RetryPolicy, _retry_after
 from hardneg.errors import InputError
 from hardneg.judge import Judgment, Pair
-from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import LLMJudge
 from tests.judge_data import FAST, assert_right, make_judge, make_pair, make_pairs
 from tests.llm_stub import LLMStub, true_probabilities
@@ -162,7 +161,7 @@ def test_a_pair_that_always_fails_is_unjudged_after_its_attempts(stub: LLMStub, 
 
 def test_a_storm_of_429_never_ends_a_pair_only_the_run(stub: LLMStub, tmp_path: Path) -> None:
     judge = checked_judge(stub, tmp_path)
-    stub.configure(fault="429", times=100)
+    stub.configure(fault="429", times=30)
     pairs = list(make_pairs(10))
     assert_right(judge, list(judge.judge(pairs)), pairs)
     impatient = make_judge(stub, judge.store, policy=IMPATIENT)
@@ -223,7 +222,7 @@ def test_a_dead_server_ends_the_run_and_says_how_to_go_on(tmp_path: Path) -> Non
         judging = judge.judge(make_pairs(100))
         next(judging)
         server.kill()
-        with pytest.raises(InputError, match="no connection.*the same command goes on from there"):
+        with pytest.raises(InputError, match=r"no connection.*the same command goes on from there"):
             list(judging)
         server.start()
         pairs = list(make_pairs(100))
@@ -316,39 +315,38 @@ from pathlib import Path
 from hardneg.judgment_store import JudgmentStore
 from tests.judge_data import make_judge, make_pairs
 
-url, folder, rounds, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+url, folder, rounds, pairs = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), list(make_pairs(int(sys.argv[4])))
+with JudgmentStore(folder / "judgments.sqlite") as store:
+    keys = [make_judge([url], store).request(pair).key for pair in pairs]
 random.seed(7)
-for number in range(rounds):
-    reading, writing = os.pipe()
+for _ in range(rounds):
+    seen = folder / "seen"
+    seen.write_bytes(b"")
     child = os.fork()  # what was imported need not be imported again
     if child == 0:
-        for judgment in make_judge([url], folder).judge(make_pairs(count)):
-            os.write(writing, f"{judgment.chunk_id} {judgment.grade!r}\\n".encode())
+        with seen.open("ab", buffering=0) as file:
+            for judgment in make_judge([url], folder).judge(pairs):
+                file.write(f"{judgment.chunk_id} {judgment.grade!r}\\n".encode())
         os._exit(0)
-    os.close(writing)
-    time.sleep(random.uniform(0.02, 0.4))
+    time.sleep(random.uniform(0.05, 0.35))
     os.kill(child, random.choice([signal.SIGKILL, signal.SIGTERM]))
     os.waitpid(child, 0)
-    with os.fdopen(reading) as pipe:
-        seen = [line.split() for line in pipe.read().splitlines()]
     with JudgmentStore(folder / "judgments.sqlite") as store:
-        judge = make_judge([url], store)
-        keys = {str(pair.chunk["chunk_id"]): judge.request(pair).key for pair in make_pairs(count)}
-        lost = [chunk_id for chunk_id, grade in seen if store.get(keys[chunk_id]).grade != float(grade)]
-        sound = store._db.execute("PRAGMA integrity_check").fetchone()[0]
-        print(len(seen), len(store), len(lost), sound, flush=True)
+        judged = [line.split() for line in seen.read_text().splitlines()]
+        lost = sum(store.get(keys[int(chunk_id)]).grade != float(grade) for chunk_id, grade in judged)
+        print(len(store), lost, store._db.execute("PRAGMA integrity_check").fetchone()[0], flush=True)
 """
 
 
 def test_kills_at_random_instants_lose_nothing(tmp_path: Path) -> None:
-    """60 kills, by SIGKILL and SIGTERM: what was handed out is stored, and the next run asks only the rest."""
-    rounds, count, concurrency = 60, 3000, 8
+    """50 kills, by SIGKILL and SIGTERM: what was handed out is stored, and the next run asks only the rest."""
+    rounds, count, concurrency = 50, 3000, 8
     with LLMStub(latency=0.002) as server:
         command = [sys.executable, "-c", _KILLED, server.url, str(tmp_path), str(rounds), str(count)]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         reports = [line.split() for line in output.splitlines()]
-        assert len(reports) == rounds and all(report[2:] == ["0", "ok"] for report in reports)
-        assert sum(int(report[0]) > 0 for report in reports) > 10  # many were killed at work
+        assert len(reports) == rounds and all(report[1:] == ["0", "ok"] for report in reports)
+        assert len({report[0] for report in reports}) > 10  # many were killed at work
         judge, pairs = make_judge(server, tmp_path), list(make_pairs(count))
         assert_right(judge, list(judge.judge(pairs)), pairs)
         answered = server.stats()["answered"]

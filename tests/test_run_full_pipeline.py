@@ -319,7 +319,7 @@ def test_a_small_run_from_end_to_end_goes_on_where_it_was(real_clone: Clone, tmp
     assert_jq_filters_find_something(real_clone.folder, tmp_path / "runbook")
     weights = real_clone.folder / "models/quick/iteration_0/model.safetensors"
     trained = weights.stat().st_mtime_ns
-    status, shown = real_clone.run("--quick", "--from", "train", **variables)
+    status, shown = real_clone.run("--quick", "--from", "train", "--to", "train", **variables)
     assert status == 0, shown
     assert weights.stat().st_mtime_ns == trained
 

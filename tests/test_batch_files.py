@@ -1,0 +1,141 @@
+"""Batch files: what `vllm run-batch` or a hosted service is given, and what comes back."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hardneg.batch_files import export_batch, import_batch
+from hardneg.errors import InputError
+from hardneg.judge import Pair
+from hardneg.llm_judge import LLMJudge
+from tests.judge_data import assert_right, make_judge, make_pair, make_pairs
+from tests.llm_stub import MODEL, LLMStub, true_probabilities
+
+NOWHERE = ["http://127.0.0.1:9/v1"]
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> LLMJudge:
+    """A judge whose server is never asked."""
+    return make_judge(NOWHERE, tmp_path)
+
+
+def answer(request: dict, model: str = MODEL) -> dict:
+    """What a batch run makes of one line of the request file."""
+    probabilities = true_probabilities(request["body"]["messages"][0]["content"])
+    top = [{"token": str(g), "logprob": math.log(p)} for g, p in enumerate(probabilities, 1)]
+    digit = max(top, key=lambda entry: entry["logprob"])["token"]
+    choice = {"message": {"content": digit}, "logprobs": {"content": [{"token": digit, "top_logprobs": top}]}}
+    body = {"model": model, "choices": [choice], "usage": {"prompt_tokens": 9}}
+    response = {"status_code": 200, "request_id": "1", "body": body}
+    return {"id": "1", "custom_id": request["custom_id"], "response": response, "error": None}
+
+
+def run_batch(requests: Path, results: Path, change: Callable[[int, dict], dict] = lambda _, line: line) -> None:
+    """Answer a request file, last line first, each result passed through `change`."""
+    lines = [json.loads(line) for line in requests.read_text(encoding="utf-8").splitlines()]
+    answers = [change(number, answer(line)) for number, line in enumerate(lines)]
+    results.write_text("".join(json.dumps(line) + "\n" for line in reversed(answers)), encoding="utf-8")
+
+
+def test_what_comes_back_is_in_the_store_and_not_asked_again(judge: LLMJudge, tmp_path: Path) -> None:
+    pairs = [*make_pairs(30), make_pair(7)]
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    assert export_batch(judge, pairs, requests) == 30
+    run_batch(requests, results)
+    found = import_batch(judge, pairs, results)
+    assert (found.judged, found.unjudged, found.failed, found.unknown) == (30, {}, 0, 0)
+    assert_right(judge, list(judge.judge(make_pairs(30))), list(make_pairs(30)))
+    assert judge.stats.asked == 0
+    assert export_batch(judge, pairs, requests) == 0
+
+
+def test_the_lines_are_openai_batch_requests(judge: LLMJudge, tmp_path: Path) -> None:
+    export_batch(judge, make_pairs(2), tmp_path / "r.jsonl", constraint="object")
+    first, second = map(json.loads, (tmp_path / "r.jsonl").read_text().splitlines())
+    assert set(first) == {"custom_id", "method", "url", "body"}
+    assert (first["method"], first["url"]) == ("POST", "/v1/chat/completions")
+    assert first["custom_id"] == judge.request(make_pair(0)).key != second["custom_id"]
+    assert first["body"]["model"] == MODEL and "response_format" in first["body"]
+    assert "Passage 0 is about" in first["body"]["messages"][0]["content"]
+
+
+def test_a_live_server_and_a_batch_share_their_keys(judge: LLMJudge, tmp_path: Path) -> None:
+    with LLMStub() as stub:
+        list(make_judge(stub, judge.store).judge(make_pairs(5)))
+    assert export_batch(judge, make_pairs(8), tmp_path / "r.jsonl") == 3
+
+
+def test_what_the_batch_could_not_answer_stays_outstanding(judge: LLMJudge, tmp_path: Path) -> None:
+    def change(number: int, line: dict) -> dict:
+        if number == 0:
+            return line | {"response": None, "error": {"code": "batch_expired"}}
+        if number == 1:
+            line["response"]["status_code"] = 500
+        elif number == 2:
+            line["response"]["body"]["choices"] = []
+        elif number == 3:
+            line["response"]["body"]["choices"][0]["message"]["content"] = "Score: 3"
+        elif number == 4:
+            line["custom_id"] = "of another run"
+        return line
+
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    export_batch(judge, make_pairs(10), requests)
+    run_batch(requests, results, change)
+    found = import_batch(judge, make_pairs(10), results)
+    assert (found.judged, found.unjudged, found.failed, found.unknown) == (5, {"not a grade": 1}, 3, 1)
+    assert judge.plan(make_pairs(10)).to_ask == 5
+
+
+def test_results_of_another_model_are_refused(judge: LLMJudge, tmp_path: Path) -> None:
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    export_batch(judge, make_pairs(3), requests)
+    lines = [json.loads(line) for line in requests.read_text().splitlines()]
+    results.write_text("\n".join(json.dumps(answer(line, "other")) for line in lines))
+    with pytest.raises(InputError, match="results of model other, not of stub-model"):
+        import_batch(judge, make_pairs(3), results)
+    assert len(judge.store) == 0
+
+
+def test_a_dated_name_of_the_model_is_the_model(judge: LLMJudge, tmp_path: Path) -> None:
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    export_batch(judge, make_pairs(1), requests)
+    results.write_text(json.dumps(answer(json.loads(requests.read_text()), f"{MODEL}-2026-01-01")))
+    assert import_batch(judge, make_pairs(1), results).judged == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "holds no results"),
+        ("\n", "holds no results"),
+        ('{"custom_id": "a", "response": {}}\n{"custom', "line 2, is no batch result"),
+        ('{"custom_id": "a", "method": "POST"}\n', "line 1, is no batch result"),
+        ("[]", "line 1, is no batch result"),
+        ("\udcff", "line 1, is no batch result"),
+    ],
+)
+def test_a_file_that_is_no_results_file(content: str, problem: str, judge: LLMJudge, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=problem):
+        import_batch(judge, make_pairs(1), path)
+
+
+def test_a_missing_file(judge: LLMJudge, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="check the path"):
+        import_batch(judge, make_pairs(1), tmp_path / "missing.jsonl")
+
+
+def test_a_failed_export_leaves_nothing(judge: LLMJudge, tmp_path: Path) -> None:
+    def broken() -> Iterator[Pair]:
+        yield make_pair(1)
+        raise InputError("the pairs end here")
+
+    with pytest.raises(InputError, match="the pairs end here"):
+        export_batch(judge, broken(), tmp_path / "r.jsonl")
+    assert not list(tmp_path.glob("*r.jsonl*"))

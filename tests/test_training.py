@@ -1,0 +1,212 @@
+"""The masked loss against sentence-transformers' own and by hand; fine-tuning a tiny model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from tiny_data import tiny_corpus
+from torch import Tensor, nn
+
+from hardneg.encoder import load_model, top_k
+from hardneg.training import SCALE, Example, MaskedContrastiveLoss, Recipe, train, without_dropout
+
+RECIPE = Recipe(epochs=3, batch_size=4, learning_rate=2e-3, warmup_fraction=0.1, mini_batch_size=4, seed=7)
+QUERIES = ["How is gout treated?", "How is asthma treated?", "What are the symptoms of scurvy?"]
+POSITIVES = ["Gout is treated with allopurinol.", "Inhaled steroids.", "Bleeding gums and loose teeth, for weeks."]
+NEGATIVES = ["Colchicine eases the attack.", "A tight chest and cough at night.", "Vitamin C"]
+
+
+@pytest.fixture
+def model(tiny_model: Path) -> SentenceTransformer:
+    """A fresh copy in evaluation mode: no dropout."""
+    return load_model(str(tiny_model), "cpu").eval()
+
+
+def features(model: SentenceTransformer, *columns: list[str]) -> list[dict[str, Tensor]]:
+    return [model.preprocess(column) for column in columns]
+
+
+def gradients(model: SentenceTransformer, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward()
+    found = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    model.zero_grad()
+    return found
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys() and any(gradient.abs().max() > 1e-3 for gradient in one.values())
+    for name, gradient in one.items():
+        torch.testing.assert_close(gradient, other[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+LABELS = torch.tensor([[0, 10, 20], [1, 11, 21], [2, 12, 22]])
+
+
+@pytest.mark.parametrize("columns", [(QUERIES, POSITIVES), (QUERIES, POSITIVES, NEGATIVES)])
+@pytest.mark.parametrize("mini_batch_size", [3, 1])
+def test_without_masks_it_is_multiple_negatives_ranking_loss(
+    model: SentenceTransformer, columns: tuple[list[str], ...], mini_batch_size: int
+) -> None:
+    theirs = MultipleNegativesRankingLoss(model, scale=SCALE)(features(model, *columns), torch.zeros(3))
+    ours = MaskedContrastiveLoss(model, [set(), set(), set()], mini_batch_size)
+    loss = ours(features(model, *columns), LABELS[:, : len(columns)])
+    assert loss.item() == pytest.approx(theirs.item(), rel=1e-5)
+    assert_same(gradients(model, loss), gradients(model, theirs))
+
+
+@pytest.mark.parametrize("mini_batch_size", [1, 2])
+def test_gradient_cache_changes_nothing(model: SentenceTransformer, mini_batch_size: int) -> None:
+    relevant = [{10, 11}, {11, 22}, {12}]
+    whole = MaskedContrastiveLoss(model, relevant, 3)(features(model, QUERIES, POSITIVES, NEGATIVES), LABELS)
+    cached = MaskedContrastiveLoss(model, relevant, mini_batch_size)
+    loss = cached(features(model, QUERIES, POSITIVES, NEGATIVES), LABELS)
+    assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
+    assert_same(gradients(model, loss), gradients(model, whole))
+
+
+def hand_made(relevant: Sequence[set[int]], labels: list[list[int]], *columns: list[list[float]]) -> tuple[Tensor, ...]:
+    """Loss of embeddings given as numbers, scale 1, and the gradient of each column."""
+    tensors = [torch.tensor(column, requires_grad=True) for column in columns]
+    loss = MaskedContrastiveLoss(nn.Identity(), relevant, 8, scale=1.0)  # type: ignore[arg-type]
+    value = loss.calculate_loss([[tensor] for tensor in tensors], torch.tensor(labels))
+    value.backward()
+    return value.detach(), *(tensor.grad for tensor in tensors if tensor.grad is not None)
+
+
+EAST, NORTH, WEST = [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]
+
+
+def test_value_by_hand() -> None:
+    # cosines: row 0: 1, 0 | 0; row 1: 0, 1 | 1
+    value, *_ = hand_made(
+        [set(), set()], [[0, 1, 3], [1, 2, 4]], [EAST, NORTH], [[2.0, 0.0], NORTH], [[0.0, 3.0], NORTH]
+    )
+    e = torch.e
+    # the second row's negatives are both NORTH: its own, and the first row's, scaled
+    expected = (-torch.log(torch.tensor(e / (e + 1 + 1 + 1))) - torch.log(torch.tensor(e / (1 + e + e + e)))) / 2
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_masked_chunk_gets_no_gradient_from_that_query_alone() -> None:
+    slanted = [[0.6, 0.8], [0.8, 0.6]]
+    negatives = [[0.28, 0.96], [0.96, 0.28]]
+    labels = [[0, 10, 20], [1, 11, 21]]
+    # Chunk 21 answers query 0: only query 1 pushes it. Query 1 is given nothing to push by masking 21 there as well.
+    _, _, _, both = hand_made([{10, 21}, {11, 21}], labels, [EAST, NORTH], slanted, negatives)
+    assert both[1].abs().max() == 0 and both[0].abs().max() > 1e-3
+    _, _, _, one = hand_made([{10, 21}, {11}], labels, [EAST, NORTH], slanted, negatives)
+    assert one[1].abs().max() > 1e-3
+    # with 21 masked for query 0, moving it changes nothing in query 0's gradient
+    _, here, _, _ = hand_made([{10, 21}, {11, 21}], labels, [EAST, NORTH], slanted, negatives)
+    _, there, _, _ = hand_made([{10, 21}, {11, 21}], labels, [EAST, NORTH], slanted, [negatives[0], WEST])
+    torch.testing.assert_close(here, there)
+
+
+def test_the_own_positive_is_never_masked() -> None:
+    # all chunks are relevant to both queries: nothing but the own positive is left, the loss is 0
+    everything = {10, 11, 20, 21}
+    value, *_ = hand_made([everything] * 2, [[0, 10, 20], [1, 11, 21]], [EAST, NORTH], [NORTH, EAST], [EAST, EAST])
+    assert value.item() == 0
+
+
+def test_the_same_chunk_twice_in_a_batch_is_no_negative() -> None:
+    """Two queries with one answer between them: 7 is at both places, each query sees its own copy only."""
+    shared, *_ = hand_made([{7}, {7}], [[0, 7, 8], [1, 7, 9]], [EAST, NORTH], [EAST, EAST], [NORTH, WEST])
+    one = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # positive, both negatives
+    assert shared.item() == pytest.approx(nn.functional.cross_entropy(one, torch.tensor([0, 0])).item(), rel=1e-6)
+
+
+def test_a_row_number_belongs_to_a_query_not_to_a_place_in_the_batch() -> None:
+    # the batch holds query 2 first and query 0 second; chunk 11 answers query 2 only
+    arguments = ([[2, 10], [0, 11]], [EAST, NORTH], [EAST, NORTH])
+    value, *_ = hand_made([set(), set(), {10, 11}], *arguments)
+    expected = (0 + torch.log(torch.tensor(1 + 1 / torch.e))) / 2
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+# ---------------------------------------------------------------- train
+
+
+def tiny_examples() -> tuple[list[Example], list[str], dict[str, set[int]]]:
+    """The training questions, each with one answer and one other chunk as its negative."""
+    chunks, _, queries = tiny_corpus()
+    examples = [
+        Example(query["query_id"], query["query"], query["ground_truth_chunk_ids"][-1], (1 + (place * 5) % 14,))
+        for place, query in enumerate(queries["train"])
+    ]
+    relevant = {query["query_id"]: set(query["ground_truth_chunk_ids"]) for query in queries["train"]}
+    assert not any(set(example.negative_ids) & relevant[example.query_id] for example in examples)
+    return examples, [chunk["text"] for chunk in chunks], relevant
+
+
+def mean_reciprocal_rank(model: SentenceTransformer) -> float:
+    examples, texts, _ = tiny_examples()
+    queries = model.encode([example.query for example in examples], normalize_embeddings=True)
+    positions, _ = top_k(queries, model.encode(texts, normalize_embeddings=True), len(texts))
+    return sum(
+        1 / (1 + row.tolist().index(example.positive_id)) for row, example in zip(positions, examples, strict=True)
+    ) / len(examples)
+
+
+def weights(model: SentenceTransformer) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def test_training_lowers_the_loss_and_improves_the_ranking(model: SentenceTransformer) -> None:
+    reported: list[tuple[int, float]] = []
+    before = mean_reciprocal_rank(model)
+    losses = train(model, *tiny_examples(), RECIPE, lambda epoch, loss: reported.append((epoch, loss)))
+    assert reported == list(zip((1, 2, 3), losses, strict=True))
+    assert losses[2] < losses[1] < losses[0]
+    assert mean_reciprocal_rank(model) > before + 0.1
+
+
+def test_training_is_deterministic_for_a_seed(tiny_model: Path) -> None:
+    def trained(seed: int, mini_batch_size: int = 4) -> tuple[list[float], dict[str, Tensor]]:
+        model = load_model(str(tiny_model), "cpu")
+        recipe = Recipe(1, 4, 2e-3, 0.1, mini_batch_size, seed)
+        return train(model, *tiny_examples(), recipe, lambda *_: None), weights(model)
+
+    losses, first = trained(1)
+    torch.manual_seed(99)  # the state of the world outside does not matter
+    again_losses, again = trained(1)
+    assert losses == again_losses and all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], tensor) for name, tensor in trained(2)[1].items())
+    small_losses, _ = trained(1, mini_batch_size=2)
+    assert small_losses == pytest.approx(losses, rel=1e-4)
+
+
+def dropout_rates(model: SentenceTransformer) -> list[float]:
+    return [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+
+
+def test_dropout_is_off_while_training_and_restored_afterwards(model: SentenceTransformer) -> None:
+    before = dropout_rates(model)
+    assert 0.1 in before
+    during: list[float] = []
+    train(model, *tiny_examples(), RECIPE, lambda *_: during.extend(dropout_rates(model)))
+    assert during and set(during) == {0.0}
+    assert dropout_rates(model) == before
+    with pytest.raises(KeyboardInterrupt), without_dropout(model):
+        raise KeyboardInterrupt
+    assert dropout_rates(model) == before
+
+
+def test_without_dropout_training_mode_changes_no_embedding(model: SentenceTransformer) -> None:
+    """The rates reach the attention too, which keeps them elsewhere than in a forward pass of a module."""
+    column = features(model, QUERIES)[0]
+    expected = model(dict(column))["sentence_embedding"]
+    model.train()
+    assert not torch.allclose(model(dict(column))["sentence_embedding"], expected, atol=1e-5)
+    with without_dropout(model):
+        torch.testing.assert_close(model(dict(column))["sentence_embedding"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_training_leaves_no_files(model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(model, *tiny_examples(), RECIPE, lambda *_: None)
+    assert list(tmp_path.iterdir()) == []
