@@ -12,7 +12,6 @@ arguments it goes on where it was: judgments, embeddings and finished iterations
 """
 
 import argparse
-import hashlib
 import random
 import time
 from collections import Counter
@@ -26,7 +25,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from hardneg.artifacts import SHARED, Chunk, Query, load_chunks, load_queries, read_json
+from hardneg.artifacts import SHARED, Chunk, Query, load_chunks, load_queries, read_json, sha256_file
 from hardneg.averaging import Averaged, try_strengths
 from hardneg.batch_files import export_batch, import_batch
 from hardneg.candidates import Candidate, CandidateList, search, with_grades
@@ -349,7 +348,7 @@ def prepare(args: argparse.Namespace) -> Setting:
     if isinstance(judge, LLMJudge) and not (args.dry_run or args.judge_batch or args.judge_results):
         print(describe_findings(judge.check()))
     base = load_model(args.base_model, claim_device(args.device))
-    configuration = configure(args, base)
+    configuration = configure(args, base, judge)
     encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
     validator = Validator(chunks, val_queries, guard)
     with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
@@ -396,6 +395,11 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
     mined = mine_hard_examples(lists)
     print(f"Mined {len(mined.hard_positives)} hard positives, {len(mined.hard_negatives)} hard negatives")
     report_mining(mined)
+    if not mined.examples:
+        raise InputError(
+            "nothing to train on: no query has both a relevant and enough irrelevant candidates; look at the grades "
+            "with test_small_sample.py, or raise --num-candidates"
+        )
 
     print("\n[Step 5/5] Fine-tuning model...")
     print(f"Training on {len(mined.examples)} examples...")
@@ -489,7 +493,8 @@ def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
         copy_as_final(setting.args.output_dir / f"iteration_{best}", final, {**records[best], "chosen": reason})
     else:
         reason = f"the base model: no iteration gained on validation within the guard tolerance of {tolerance:.1%}"
-        save_model(setting.base, final, {**records[0], "validation": asdict(base), "chosen": reason}, [])
+        record = {"configuration": setting.configuration, "validation": asdict(base), "base_validation": asdict(base)}
+        save_model(setting.base, final, {**record, "chosen": reason}, [])
     print(f"\nFinal model: {reason}")
     print(f"Model saved to: {final}")
 
@@ -518,26 +523,35 @@ def open_guard(name: str) -> GradedSet | None:
     """The graded questions that must not get worse."""
     if name == "none":
         return None
-    return load_graded(BUNDLED_GRADED if name == "bundled" else Path(name))
+    return load_graded(guard_path(name))
 
 
-def configure(args: argparse.Namespace, base: SentenceTransformer) -> dict[str, Any]:
+def guard_path(name: str) -> Path:
+    """The file of a guard."""
+    return BUNDLED_GRADED if name == "bundled" else Path(name)
+
+
+def configure(args: argparse.Namespace, base: SentenceTransformer, judge: Judge) -> dict[str, Any]:
     """Everything that determines the result; the output folder is claimed for it."""
     manifest = read_json(args.data_dir / "manifest.json", "python prepare_corpus.py")
     configuration = {
         "base_model": args.base_model,
         "base_weights": fingerprint(base),
         "corpus_sha256": manifest["corpus"]["sha256"],
+        "queries_sha256": manifest["queries"].get("sha256"),
         "num_queries": args.num_queries,
         "num_candidates": args.num_candidates,
         "judge": args.judge,
         "seed": args.seed,
         "guard": args.guard,
+        "guard_sha256": None if args.guard == "none" else sha256_file(guard_path(args.guard)),
         "guard_tolerance": args.guard_tolerance,
+        "mining": [RELEVANT_GRADE, IRRELEVANT_GRADE, NEGATIVES_PER_EXAMPLE, MAX_POSITIVES],
+        "training": [EPOCHS, BATCH_SIZE, LEARNING_RATE, WARMUP_FRACTION],
+        "averaging": [*STRENGTHS, POOL_QUERIES, POOL_DEPTH],
     }
-    if args.judge == "llm":
-        prompt = hashlib.sha256(read_prompt(args.prompt).encode()).hexdigest()
-        configuration |= {"llm_model": args.llm_model, "prompt_sha256": prompt}
+    if isinstance(judge, LLMJudge):
+        configuration |= {"llm_model": judge.model, "prompt_sha256": judge.template.sha256}
     claim(args.output_dir, configuration)
     return configuration
 
@@ -552,6 +566,14 @@ def positive_int(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+def seed(text: str) -> int:
+    """argparse type: a seed that every library takes."""
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{number} is not between 0 and {2**32 - 1}")
     return number
 
 
@@ -589,7 +611,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--max-unjudged", type=float, default=0.02, help="share of unjudged pairs above which nothing is trained")
     add("--guard", default="bundled", help="graded questions that must not get worse: a JSONL file, bundled or none")
     add("--guard-tolerance", type=float, default=0.01, help="relative nDCG@10 loss on the guard that may stand")
-    add("--seed", type=int, default=42, help="of the question sample and the training order")
+    add("--seed", type=seed, default=42, help="of the question sample and the training order")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     return parser.parse_args(argv)
 

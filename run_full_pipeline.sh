@@ -145,7 +145,7 @@ command_of() {
         ;;
     sample)
         command=(test_small_sample.py --num-queries 30 --num-candidates 10 "${judge_flags[@]}" "${sample_graded[@]}"
-            --base-model "$BASE_MODEL" --data-dir "$DATA_DIR" --device "$DEVICE")
+            --base-model "$BASE_MODEL" --data-dir "$DATA_DIR" --seed "$SEED" --device "$DEVICE")
         flags=$SAMPLE_FLAGS
         ;;
     train)

@@ -13,10 +13,20 @@ from sentence_transformers import SentenceTransformer
 
 from hardneg.artifacts import sha256_file
 from hardneg.errors import InputError, clear_os_errors
+from hardneg.hub import hub_silence
 
 PACKAGED_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 ENCODE_BATCH = 32
+# What a transformer's config says of its files and training, not of its architecture.
+_NOT_ARCHITECTURE = {
+    "_name_or_path",
+    "transformers_version",
+    "dtype",
+    "architectures",
+    "attention_probs_dropout_prob",
+    "hidden_dropout_prob",
+}
 BLOCK = 1024  # texts encoded between two commits to the cache; also query rows per score block
 
 
@@ -62,11 +72,12 @@ def load_model(name_or_path: str, device: str) -> SentenceTransformer:
         InputError: it cannot be found or read.
     """
     source = resolve_model(name_or_path)
+    silence = "" if Path(source).is_dir() else hub_silence("models", source)
     try:
-        with _quiet_loading():
-            return SentenceTransformer(source, device=device)
+        with quiet_progress():
+            return SentenceTransformer(source, device=device, local_files_only=bool(silence))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = silence or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"model {name_or_path} cannot be loaded ({reason}); check the name and the network, "
             f"or use a local folder or {PACKAGED_NAMES[0]}, which is packaged"
@@ -74,8 +85,8 @@ def load_model(name_or_path: str, device: str) -> SentenceTransformer:
 
 
 @contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """transformers shows a progress bar per model load; the stages print their own lines."""
+def quiet_progress() -> Iterator[None]:
+    """Without transformers' progress bars for loading and saving: the stages print their own lines."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -86,7 +97,7 @@ def _quiet_loading() -> Iterator[None]:
 
 
 def fingerprint(model: SentenceTransformer) -> str:
-    """Hex SHA-256 of everything that determines an embedding: weights, module settings, maximum length, prompts."""
+    """Hex SHA-256 of everything that determines an embedding: weights, architecture, tokenizer, length, prompts."""
     digest = hashlib.sha256()
     settings = {
         "modules": [[type(module).__name__, _module_settings(module)] for module in model],
@@ -97,13 +108,19 @@ def fingerprint(model: SentenceTransformer) -> str:
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
 def _module_settings(module: torch.nn.Module) -> dict[str, object]:
-    get_config = getattr(module, "get_config_dict", None)
-    return get_config() if get_config else {}
+    settings: dict[str, object] = {}
+    if hasattr(module, "get_config_dict"):
+        settings["module"] = module.get_config_dict()
+    if hasattr(module, "auto_model"):  # a transformer: its own settings, but not where it was loaded from
+        config = module.auto_model.config.to_dict()
+        settings["transformer"] = {key: config[key] for key in config.keys() - _NOT_ARCHITECTURE}
+        settings["tokenizer"] = module.tokenizer.backend_tokenizer.to_str()
+    return settings
 
 
 class CachedEncoder:

@@ -23,7 +23,7 @@ from hardneg.judgment_store import JudgmentStore, Record, judgment_key
 from hardneg.probing import JudgeFindings, reprobe, survey
 from hardneg.prompting import TYPICAL_BYTES_PER_TOKEN, PromptTemplate, cut_to_tokens, estimate_tokens
 
-DEFAULT_CONCURRENCY = 64
+DEFAULT_CONCURRENCY = 64  # at 50 ms a request no bound below 1,280/s, twice what the client can do
 DEFAULT_PASSAGE_TOKENS = 1024
 MAX_CONCURRENCY = 1000  # connections that the HTTP client keeps
 NO_KEY = "EMPTY"  # what vLLM's documentation sends where no key is needed

@@ -3,42 +3,50 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_ADAPTED = """\
+Candidates were retrieved per training question, graded 1-4, and mined for hard positives and hard negatives; the
+model was trained by in-batch contrast with graded-relevant chunks masked out, then averaged with the base model."""
+_UNCHANGED = "No iteration gained on validation without forgetting: these are the base model's own weights."
 
-def model_card(base_model: str, settings: Mapping[str, Any], measures: Sequence[tuple[str, str, str]]) -> str:
+
+def model_card(
+    base_model: str, settings: Mapping[str, Any], measures: Sequence[Sequence[str]], adapted: bool, chosen: str
+) -> str:
     """Markdown of a model card.
 
     Args:
         base_model: name of the model that was adapted.
         settings: name -> value of everything that determined the result.
         measures: rows (measure, base model, this model), already formatted.
+        adapted: False where the base model itself was kept.
+        chosen: why this model was kept; empty for an iteration's.
     """
-    setting_rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
-    measure_rows = "\n".join(f"| {' | '.join(row)} |" for row in measures)
-    front_matter_base = f"base_model: {base_model}\n" if not base_model.startswith((".", "/")) else ""
+    named_base = f"base_model: {base_model}\n" if not base_model.startswith((".", "/")) else ""
+    title = f"{base_model}, {'adapted by iterative hard-negative mining' if adapted else 'unchanged'}"
+    why = f"\n\nWhy this one: {chosen}." if chosen else ""
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
-{front_matter_base}tags: [sentence-transformers, retrieval, hard-negatives, domain-adaptation]
+{named_base}tags: [sentence-transformers, retrieval, hard-negatives, domain-adaptation]
 ---
 
-# {base_model}, adapted by iterative hard-negative mining
+# {title}
 
-Load it with `SentenceTransformer(path)`; similarity is the cosine.
+Load it with `SentenceTransformer(path)`; similarity is the cosine.{why}
 
 ## Validation
 
-Chosen on validation questions whose topics were not trained on; `evaluate.py` reports the test questions.
+Validation questions' topics were not trained on; `evaluate.py` reports the test questions.
 
-| measure | base model | this model |
-|---|---|---|
-{measure_rows}
+{_table(("measure", "base model", "this model"), measures)}
 
 ## How it was made
 
-Candidates were retrieved per training question, graded 1-4, and mined for hard positives and hard negatives; the
-model was trained by in-batch contrast with graded-relevant chunks masked out, then averaged with the base model.
+{_ADAPTED if adapted else _UNCHANGED}
 
-| setting | value |
-|---|---|
-{setting_rows}
+{_table(("setting", "value"), [(name, str(value)) for name, value in settings.items()])}
 """
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])

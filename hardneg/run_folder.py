@@ -9,6 +9,7 @@ from sentence_transformers import SentenceTransformer
 
 from hardneg.artifacts import atomic_dir, read_json, write_json
 from hardneg.candidates import CandidateList, write_candidates
+from hardneg.encoder import quiet_progress
 from hardneg.errors import InputError
 from hardneg.model_card import model_card
 
@@ -39,18 +40,22 @@ def save_model(
     model: SentenceTransformer, folder: Path, record: Mapping[str, Any], lists: Iterable[CandidateList]
 ) -> None:
     """Write model, model card, training.json and the graded candidates as one folder, whole or not at all."""
-    with atomic_dir(folder) as temporary:
+    with atomic_dir(folder) as temporary, quiet_progress():
         model.save(str(temporary), create_model_card=False)
         write_candidates(temporary / "candidates.jsonl", lists)
-        write_json(temporary / "training.json", dict(record))
-        (temporary / "README.md").write_text(_card(record), encoding="utf-8")
+        _write_record(temporary, record)
 
 
 def copy_as_final(source: Path, final: Path, record: Mapping[str, Any]) -> None:
     """Make `final` a copy of a saved iteration, with `record` as its training.json."""
     with atomic_dir(final) as temporary:
         shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("candidates.jsonl"))
-        write_json(temporary / "training.json", dict(record))
+        _write_record(temporary, record)
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    write_json(folder / "training.json", dict(record))
+    (folder / "README.md").write_text(_card(record), encoding="utf-8")
 
 
 def _card(record: Mapping[str, Any]) -> str:
@@ -59,10 +64,14 @@ def _card(record: Mapping[str, Any]) -> str:
     measures = [
         (name, f"{base[key]:.4f}", f"{tuned[key]:.4f}") for key, name in names.items() if tuned[key] is not None
     ]
-    settings = {
-        **record["configuration"],
-        "iteration": record["iteration"],
-        "training examples": record["counts"]["examples"],
-        "share of tuned weights": next(tried["strength"] for tried in record["strengths"] if tried["chosen"]),
-    }
-    return model_card(record["configuration"]["base_model"], settings, measures)
+    settings = dict(record["configuration"])
+    if "iteration" in record:  # absent where the base model itself was kept
+        chosen = next(tried for tried in record["strengths"] if tried["chosen"])
+        settings |= {
+            "iteration": record["iteration"],
+            "training examples": record["counts"]["examples"],
+            "share of tuned weights": chosen["strength"],
+        }
+    return model_card(
+        record["configuration"]["base_model"], settings, measures, "iteration" in record, record.get("chosen", "")
+    )

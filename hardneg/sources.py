@@ -1,8 +1,6 @@
 """Reads question/answer rows in every form MedQuAD and people's own data come in: hub set, table file, XML, sample."""
 
 import re
-import urllib.error
-import urllib.request
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +13,12 @@ import pyarrow.json
 import pyarrow.parquet
 
 from hardneg.errors import InputError, clear_os_errors
+from hardneg.hub import hub_silence
 
 SAMPLE = "sample"
 SAMPLE_DIR = Path(__file__).parent / "sample" / "medquad"
 TABLE_SUFFIXES = (".parquet", ".jsonl", ".csv")
 MAX_BLOCK = 2**31 - 1  # bytes; what pyarrow reads at once, and no JSON line may be longer
-HUB_TIMEOUT = 5.0  # seconds the data hub may take to answer before its cached copy, or an error, is next
 FORMS = "a hub data set id like lavita/MedQuAD, a .parquet, .jsonl or .csv file, a folder of MedQuAD XML, or `sample`"
 
 # What each field is called in lavita/MedQuAD, in keivalya/MedQuad-MedicalQnADataset, and otherwise (case-folded).
@@ -152,7 +150,7 @@ def _read_hub(name: str) -> pa.Table:
     """All splits of a hub data set, one after the other; the cached copy where the hub does not answer."""
     import datasets  # takes a second to import, and only this form needs it
 
-    silence = _hub_silence(name)
+    silence = hub_silence("datasets", name)
     if silence:
         datasets.config.HF_HUB_OFFLINE = True  # the cached copy or nothing: its own retries take half a minute
     try:
@@ -165,21 +163,6 @@ def _read_hub(name: str) -> pa.Table:
         ) from error
     tables = [split.with_format("arrow")[:] for split in splits.values()]
     return pa.concat_tables(tables, promote_options="permissive")  # the splits may differ in unused columns
-
-
-def _hub_silence(name: str) -> str:
-    """Why the hub does not answer, or "" where it does: one request, no retries."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    try:
-        with urllib.request.urlopen(f"{constants.ENDPOINT}/api/datasets/{name}", timeout=HUB_TIMEOUT):
-            return ""
-    except urllib.error.HTTPError as error:  # it answered; what a 4xx means the hub's own client says better
-        return f"HTTP status {error.code}" if error.code >= 500 else ""
-    except OSError as error:
-        return str(getattr(error, "reason", error))
 
 
 def _one_line(error: Exception) -> str:

@@ -151,7 +151,7 @@ def test_the_full_run_is_the_runbooks(clone: Clone) -> None:
         "prepare_corpus.py --source lavita/MedQuAD --seed 42 --data-dir data",
         "prepare_queries.py --data-dir data",
         f"test_small_sample.py --num-queries 30 --num-candidates 10 {judge} --graded bundled --base-model {base} "
-        "--data-dir data --device auto",
+        "--data-dir data --seed 42 --device auto",
         f"iterative_miner.py --iterations 2 --num-queries 1000 --num-candidates 50 {judge} --base-model {base} "
         "--data-dir data --output-dir models/medical-specialized --seed 42 --device auto",
         f"evaluate.py --baseline-model {base} --specialized-model models/medical-specialized/final --k 5 "

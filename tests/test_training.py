@@ -132,14 +132,14 @@ def test_a_row_number_belongs_to_a_query_not_to_a_place_in_the_batch() -> None:
 
 
 def tiny_examples() -> tuple[list[Example], list[str], dict[str, set[int]]]:
-    """The training questions, each with one answer and one other chunk as its negative."""
+    """The training questions, each with one answer and another question's answer as its negative."""
     chunks, _, queries = tiny_corpus()
+    answers = [query["ground_truth_chunk_ids"][-1] for query in queries["train"]]
     examples = [
-        Example(query["query_id"], query["query"], query["ground_truth_chunk_ids"][-1], (1 + (place * 5) % 14,))
-        for place, query in enumerate(queries["train"])
+        Example(query["query_id"], query["query"], positive, (negative,))
+        for query, positive, negative in zip(queries["train"], answers, answers[3:] + answers[:3], strict=True)
     ]
     relevant = {query["query_id"]: set(query["ground_truth_chunk_ids"]) for query in queries["train"]}
-    assert not any(set(example.negative_ids) & relevant[example.query_id] for example in examples)
     return examples, [chunk["text"] for chunk in chunks], relevant
 
 
@@ -197,7 +197,7 @@ def test_dropout_is_off_while_training_and_restored_afterwards(model: SentenceTr
 
 
 def test_without_dropout_training_mode_changes_no_embedding(model: SentenceTransformer) -> None:
-    """The rates reach the attention too, which keeps them elsewhere than in a forward pass of a module."""
+    """The attention's dropout is off as well, though it is no module's forward pass."""
     column = features(model, QUERIES)[0]
     expected = model(dict(column))["sentence_embedding"]
     model.train()

@@ -1,0 +1,732 @@
+"""Judge a small sample before the full run: 30 training questions x 10 candidates, minutes instead of hours.
+
+    python test_small_sample.py --llm-endpoint http://localhost:8000/v1 --llm-model Qwen/Qwen2.5-7B-Instruct
+    python test_small_sample.py --graded bundled --min-kappa 0.2    # measure the judge against people; exit 1 below
+    python test_small_sample.py --judge answer-key --base-model all-MiniLM-L6-v2    # no LLM, no GPU, no hub
+
+Needs the outputs of prepare_corpus.py and prepare_queries.py. Prints how the grades are distributed, what is hard for
+the model, single judgments, the agreement with the answer key (and with people), the time that the full run would
+take, and what looks wrong and where to turn. small_sample_results.json has all of it, every judgment included. The
+embeddings and judgments are kept in the data folder: iterative_miner.py pays for none of them again.
+"""
+
+import argparse
+import math
+import random
+import sys
+import tempfile
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+from tqdm import tqdm
+
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, write_json
+from hardneg.candidates import CandidateList, with_grades
+from hardneg.device import claim_device
+from hardneg.encoder import CachedEncoder, load_model, resolve_model
+from hardneg.errors import InputError, clear_os_errors, run
+from hardneg.graded import BUNDLED_GRADED, GradedSet, load_graded
+from hardneg.judge import GRADES, AnswerKeyJudge, Judge, Judgment, Pair
+from hardneg.judge_report import MIN_ASKED, describe_findings, describe_plan, judge_record
+from hardneg.llm_judge import JudgeStats, LLMJudge
+from hardneg.metrics import RELEVANT_GRADE, auc, cohen_kappa, confusion_matrix, weighted_kappa, weighted_kappa_interval
+from hardneg.probing import JudgeFindings
+from hardneg.tables import aligned
+from iterative_miner import (
+    add_judge_arguments,
+    candidate_pairs,
+    mine_hard_examples,
+    open_judge,
+    positive_int,
+    progress_bar,
+    retrieve_candidates,
+    training_index,
+)
+from iterative_miner import parse_arguments as miner_arguments
+
+# When something looks wrong
+DOMINATING = 0.8  # share of the judged pairs with one and the same score
+MAX_UNJUDGED = 0.02  # share of the pairs without a grade
+MAX_KNOWN_IRRELEVANT = 0.2  # share of the known answers that are graded 1
+LOW_KAPPA = 0.2  # quadratically weighted; below it agreement is slight at best (Landis & Koch 1977)
+LENGTH_BIAS = 0.5  # rank correlation of grade and passage length
+
+RANK_EDGES = (2, 4, 11)  # the ranks 1, 2-3, 4-10 and the rest
+CALIBRATION_BINS = 10
+SHOWN = 3  # examples of each kind on the terminal
+DISAGREEMENTS_LISTED = 20
+BAR_WIDTH = 40  # characters of the longest bar
+TEXT_WIDTH = 220  # characters of a passage on the terminal
+
+PROMPT_PLACE = "iterative_miner.py:llm_judge_relevance(), JUDGE_PROMPT"
+KEY_PLACE = "hardneg/judge.py:AnswerKeyJudge"
+MINING_PLACE = "iterative_miner.py:mine_hard_examples(), RELEVANT_GRADE and IRRELEVANT_GRADE"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Sample, retrieve, judge, measure, write, print; exit 1 where the judge misses --min-kappa."""
+    args = parse_arguments(argv)
+    sample = load_sample(args)
+    lists = retrieve(args, sample)
+    print(f"\nJudging {sum(len(item.candidates) for item in lists):,} (query, chunk) pairs...")
+    judgments, effort = judge_all(sample.judge, list(candidate_pairs(lists, sample.chunks)), args.gpu_hour_price)
+    results = measure(lists, judgments, sample.chunks)
+    results["rate"] = effort | {"full_run_estimate": estimate_full_run(effort, args.gpu_hour_price)}
+    results["graded"] = measure_against_people(sample, args.gpu_hour_price) if sample.graded else None
+    results["judge"] = judge_record(sample.judge)
+    results["warnings"] = list(find_warnings(results, sample.judge))
+    results["parameters"] = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
+    write_json(args.output_file, results)
+    print_report(results, args)
+    check_gate(results["graded"], args.min_kappa)
+
+
+# ---------------------------------------------------------------- flags and inputs
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line. Raises InputError where flags do not go together."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--num-queries", type=positive_int, default=30, help="training questions, spread over the question types")
+    add("--num-candidates", type=positive_int, default=10, help="chunks retrieved and judged per question")
+    add_judge_arguments(parser)
+    add("--base-model", default="sentence-transformers/all-MiniLM-L12-v2", help="retrieves: hub name or folder")
+    add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
+    add("--output-file", type=Path, default=Path("small_sample_results.json"), help="JSON to write")
+    add("--graded", metavar="FILE", help="also measure the judge on this JSONL set that people graded, or 'bundled'")
+    add("--min-kappa", type=kappa, help="weighted kappa with the graded set (-1 to 1) below which to exit with 1")
+    add("--gpu-hour-price", type=float, help="price of the server per hour: shows what judging costs")
+    add("--seed", type=int, default=42, help="of the question sample")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    args = parser.parse_args(argv)
+    if args.graded and args.judge == "answer-key":
+        raise InputError(
+            "--graded measures an LLM, the answer key knows nothing of that set; leave it or use --judge llm"
+        )
+    if args.min_kappa is not None and not args.graded:
+        raise InputError("--min-kappa is about the agreement with people; name a graded set too, e.g. --graded bundled")
+    return args
+
+
+def kappa(text: str) -> float:
+    """argparse type: a number between -1 and 1."""
+    value = float(text)
+    if not -1 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between -1 and 1")
+    return value
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Everything that is judged, and who judges."""
+
+    chunks: list[Chunk]
+    queries: list[Query]
+    judge: Judge
+    graded: GradedSet | None
+
+
+def load_sample(args: argparse.Namespace) -> Sample:
+    """Check everything that can be wrong before anything is embedded or judged; raises InputError where it is."""
+    check_writable(args.output_file)
+    resolve_model(args.base_model)
+    chunks = load_chunks(args.data_dir)
+    queries = load_queries(args.data_dir, "train", len(chunks))
+    chosen = sample_over_types(queries, args.num_queries, args.seed)
+    graded = load_graded(BUNDLED_GRADED if args.graded == "bundled" else Path(args.graded)) if args.graded else None
+    judge = open_judge(args)
+    if isinstance(judge, LLMJudge):
+        print(describe_findings(judge.check()))
+    types = len({query["qtype"] for query in chosen})
+    print(f"Sampled {len(chosen)} of {len(queries):,} training questions, of {types} types")
+    return Sample(chunks, chosen, judge, graded)
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError where no file can be written at `path`."""
+    if path.is_dir():
+        raise InputError(f"--output-file {path} is a folder; name a file")
+    with clear_os_errors(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def sample_over_types(queries: Sequence[Query], count: int, seed: int) -> list[Query]:
+    """A seeded sample that takes the question types in turns, so that rare ones occur too.
+
+    Raises:
+        InputError: there are not that many questions.
+    """
+    if count > len(queries):
+        raise InputError(f"--num-queries {count}: there are only {len(queries)} training questions; ask for fewer")
+    by_type: dict[str, list[Query]] = defaultdict(list)
+    for query in random.Random(seed).sample(queries, len(queries)):
+        by_type[query["qtype"]].append(query)
+    turns = zip_longest(*by_type.values())
+    return [query for turn in turns for query in turn if query is not None][:count]
+
+
+def retrieve(args: argparse.Namespace, sample: Sample) -> list[CandidateList]:
+    """The base model's candidates among the chunks that training may see."""
+    encoder = CachedEncoder(load_model(args.base_model, claim_device(args.device)), args.data_dir / "embeddings.sqlite")
+    with progress_bar("Embedding", len(sample.chunks), "chunk") as bar:
+        vectors = encoder.encode([chunk["text"] for chunk in sample.chunks], bar.update)
+    print(f"Embedded {len(vectors):,} chunks")
+    index = training_index(encoder, sample.chunks, vectors)
+    lists = retrieve_candidates(sample.queries, args.num_candidates, index=index)
+    print(f"Retrieved candidates for {len(lists)} queries")
+    return lists
+
+
+# ---------------------------------------------------------------- judging
+
+
+def judge_all(
+    judge: Judge, pairs: Sequence[Pair], gpu_hour_price: float | None
+) -> tuple[list[Judgment], dict[str, Any]]:
+    """All judgments, with a progress bar, and what they took of the server: nothing, for the answer key."""
+    stats = JudgeStats()
+    if isinstance(judge, LLMJudge):
+        print(describe_plan(judge.plan(pairs)))
+        stats = judge.stats
+    before, unjudged = replace(stats), 0
+    judgments = []
+    with tqdm(total=len(pairs), unit="pair") as bar:
+        for judgment in judge.judge(pairs):
+            judgments.append(judgment)
+            unjudged += judgment.grade is None
+            bar.set_postfix_str(f"unjudged {unjudged}", refresh=False)
+            bar.update()
+    asked, seconds = stats.asked - before.asked, stats.seconds - before.seconds
+    effort = {
+        "asked": asked,
+        "from_store": stats.reused - before.reused,
+        "seconds": round(seconds, 3),
+        "judgments_per_second": asked / seconds if asked else None,
+        "prompt_tokens": stats.prompt_tokens - before.prompt_tokens,
+        "cached_tokens": stats.cached_tokens - before.cached_tokens,
+        "passages_cut": stats.cut - before.cut,
+        "cost": None if gpu_hour_price is None else seconds / 3600 * gpu_hour_price,
+    }
+    return judgments, effort
+
+
+def estimate_full_run(effort: dict[str, Any], gpu_hour_price: float | None) -> dict[str, Any] | None:
+    """What judging takes in iterative_miner.py with its defaults, at this rate; None where no rate was measured.
+
+    Rather too much: a later iteration finds many of its pairs in the store.
+    """
+    if effort["judgments_per_second"] is None:
+        return None
+    full = miner_arguments([])
+    judgments = full.num_queries * full.num_candidates * full.iterations
+    seconds = judgments / effort["judgments_per_second"]
+    return {
+        "queries": full.num_queries,
+        "candidates": full.num_candidates,
+        "iterations": full.iterations,
+        "judgments": judgments,
+        "seconds": round(seconds, 1),
+        "cost": None if gpu_hour_price is None else seconds / 3600 * gpu_hour_price,
+    }
+
+
+# ---------------------------------------------------------------- measuring the sample
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPair:
+    """One judgment with all that helps to understand it."""
+
+    question: str
+    qtype: str
+    chunk_text: str
+    grade: float | None  # expected grade, 1.0 to 4.0
+    probabilities: tuple[float, ...] | None  # of the grades 1-4
+    unjudged_reason: str | None
+    rank: int
+    cosine: float
+    known_answer: bool
+    answer_key_grade: int
+    query_id: str
+    chunk_id: int
+
+
+def measure(lists: Sequence[CandidateList], judgments: Sequence[Judgment], chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """The sample's part of small_sample_results.json."""
+    rows = judged_pairs(lists, judgments, chunks)
+    judged = [row for row in rows if row.grade is not None]
+    reasons = Counter(row.unjudged_reason for row in rows if row.grade is None)
+    scores = Counter(score(row.grade) for row in judged)
+    return {
+        "score_distribution": {str(grade): scores[grade] for grade in GRADES} | {"unjudged": len(rows) - len(judged)},
+        "hard_examples": hard_examples(with_grades(lists, judgments), rows),
+        "sample_judgments": [asdict(row) for row in random.Random(0).sample(rows, len(rows))],  # the first few: fair
+        "unjudged": {"count": len(rows) - len(judged), "reasons": dict(reasons.most_common())},
+        "agreement": agreement([row.answer_key_grade for row in judged], [score(row.grade) for row in judged]),
+        "biases": biases(judged),
+    }
+
+
+def score(grade: float) -> int:
+    """An expected grade as the whole grade next to it, halves up."""
+    return math.floor(grade + 0.5)
+
+
+def judged_pairs(
+    lists: Sequence[CandidateList], judgments: Sequence[Judgment], chunks: Sequence[Chunk]
+) -> list[JudgedPair]:
+    """One row per candidate, in the candidates' order."""
+    said = {(judgment.query_id, judgment.chunk_id): judgment for judgment in judgments}
+    keys = AnswerKeyJudge().judge(candidate_pairs(lists, chunks))
+    rows = []
+    for (item, candidate), key in zip(((i, c) for i in lists for c in i.candidates), keys, strict=True):
+        query, judgment = item.query, said[item.query["query_id"], candidate.chunk_id]
+        rows.append(
+            JudgedPair(
+                question=query["query"],
+                qtype=query["qtype"],
+                chunk_text=chunks[candidate.chunk_id]["text"],
+                grade=judgment.grade,
+                probabilities=judgment.probabilities,
+                unjudged_reason=judgment.unjudged_reason,
+                rank=candidate.rank,
+                cosine=candidate.cosine,
+                known_answer=candidate.known,
+                answer_key_grade=int(key.grade or 0),
+                query_id=query["query_id"],
+                chunk_id=candidate.chunk_id,
+            )
+        )
+    return rows
+
+
+def hard_examples(lists: Sequence[CandidateList], rows: Sequence[JudgedPair]) -> dict[str, list[dict[str, Any]]]:
+    """What training would learn from: positives with the lowest ranked first, negatives with the highest."""
+    row_of = {(row.query_id, row.chunk_id): asdict(row) for row in rows}
+    mined = mine_hard_examples(lists)
+    positives = sorted(mined.hard_positives, key=lambda found: -found[1].rank)
+    negatives = sorted(mined.hard_negatives, key=lambda found: found[1].rank)
+    return {
+        name: [row_of[query["query_id"], candidate.chunk_id] for query, candidate in found]
+        for name, found in (("hard_positives", positives), ("hard_negatives", negatives))
+    }
+
+
+def agreement(theirs: Sequence[int], judges: Sequence[int]) -> dict[str, Any]:
+    """How far the judge agrees with other grades of the same pairs.
+
+    Returns:
+        "confusion" (rows their grade 1-4, columns the judge's), Cohen's kappa, the quadratically weighted one with a
+        95 % interval, and "binary_kappa" of relevant (RELEVANT_GRADE or more) or not; None where one is undefined.
+    """
+    confusion = confusion_matrix(theirs, judges)
+    relevant = [[GRADES[-1] if grade >= RELEVANT_GRADE else GRADES[0] for grade in side] for side in (theirs, judges)]
+    return {
+        "pairs": len(theirs),
+        "confusion": confusion.tolist(),
+        "cohen_kappa": number(cohen_kappa(confusion)),
+        "weighted_kappa": number(weighted_kappa(confusion)),
+        "weighted_kappa_ci95": [number(bound) for bound in weighted_kappa_interval(confusion)],
+        "binary_kappa": number(cohen_kappa(confusion_matrix(*relevant))),
+    }
+
+
+def biases(judged: Sequence[JudgedPair]) -> dict[str, Any]:
+    """What grades depend on besides the answer: being a known answer, passage length in characters, rank.
+
+    Known answers are left out of the means by length and rank: they are better, and beyond the candidates' number all
+    ranks are theirs.
+    """
+    known = [row.grade for row in judged if row.known_answer]
+    rest = [row for row in judged if not row.known_answer]
+    lengths = [len(row.chunk_text) for row in rest]
+    quartiles = np.quantile(lengths, (0.25, 0.5, 0.75)) if lengths else ()
+    return {
+        "known_answers": {
+            "pairs": len(known),
+            "mean_grade": mean(known),
+            "mean_grade_of_rest": mean([row.grade for row in rest]),
+            "share_graded_1": mean([score(grade) == GRADES[0] for grade in known]),
+        },
+        "length": bias_of(lengths, [row.grade for row in rest], quartiles),
+        "rank": bias_of([row.rank for row in rest], [row.grade for row in rest], RANK_EDGES),
+    }
+
+
+def bias_of(values: Sequence[int], grades: Sequence[float], edges: Sequence[float]) -> dict[str, Any]:
+    """Spearman's correlation of grade and value (None where one of them is constant), and mean grades by bin of values.
+
+    Args:
+        values: per pair.
+        grades: per pair.
+        edges: first values of all bins but the first.
+    """
+    varies = len(set(values)) > 1 and len(set(grades)) > 1
+    bins = np.digitize(values, edges)
+    rows = []
+    for place in range(len(edges) + 1):
+        inside = np.flatnonzero(bins == place)
+        if len(inside):
+            ends = (min(values[i] for i in inside), max(values[i] for i in inside))
+            rows.append(
+                {"from": ends[0], "to": ends[1], "pairs": len(inside), "mean_grade": mean([grades[i] for i in inside])}
+            )
+    return {"spearman": number(spearmanr(values, grades).statistic) if varies else None, "by_bin": rows}
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean; None of nothing."""
+    return float(np.mean(values)) if len(values) else None
+
+
+def number(value: float) -> float | None:
+    """A figure for JSON: None for NaN."""
+    return None if math.isnan(value) else float(value)
+
+
+# ---------------------------------------------------------------- measuring the judge against people
+
+
+def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict[str, Any]:
+    """Have the graded set judged, and compare."""
+    graded = sample.graded
+    assert graded is not None
+    answers = [answer for question in graded.questions for answer in question.answers]
+    print(f"\nJudging the {len(answers):,} answers of {graded.name} to {len(graded.questions)} questions...")
+    pairs = graded_pairs(graded)
+    judgments, effort = judge_all(sample.judge, pairs, gpu_hour_price)
+    by_id = {judgment.chunk_id: judgment for judgment in judgments}
+    said = [(pair, answer.grade, by_id[pair.chunk["chunk_id"]]) for pair, answer in zip(pairs, answers, strict=True)]
+    judged = [(pair, people, judgment) for pair, people, judgment in said if judgment.grade is not None]
+    grades = [judgment.grade for _, _, judgment in judged]
+    relevant = [people >= RELEVANT_GRADE for _, people, _ in judged]
+    return {
+        "file": graded.name,
+        "questions": len(graded.questions),
+        "answers": len(answers),
+        "unjudged": dict(Counter(judgment.unjudged_reason for _, _, judgment in said if judgment.grade is None)),
+        "agreement": agreement([score(people) for _, people, _ in judged], [score(grade) for grade in grades]),
+        "auc": number(auc(grades, relevant)),
+        "calibration": calibration([judgment.probabilities for _, _, judgment in judged], relevant),
+        "effort": effort,
+        "largest_disagreements": [
+            {
+                "question": pair.query["query"],
+                "answer": pair.chunk["text"],
+                "people": people,
+                "judge": judgment.grade,
+                "probabilities": judgment.probabilities,
+            }
+            for pair, people, judgment in sorted(judged, key=lambda each: -abs(each[1] - each[2].grade))
+        ][:DISAGREEMENTS_LISTED],
+    }
+
+
+def graded_pairs(graded: GradedSet) -> list[Pair]:
+    """The graded set as pairs, one question's answers together; chunk ids count them."""
+    pairs: list[Pair] = []
+    for question in graded.questions:
+        query = Query(
+            query_id=question.question_id, query=question.question, ground_truth_chunk_ids=[], qtype="", topic=""
+        )
+        for answer in question.answers:
+            chunk = Chunk(
+                chunk_id=len(pairs),
+                text=answer.text,
+                title=answer.title,
+                qa_ids=[],
+                qtype="",
+                source=graded.name,
+                url="",
+                split="",
+            )
+            pairs.append(Pair(query, chunk))
+    return pairs
+
+
+def calibration(probabilities: Sequence[tuple[float, ...] | None], relevant: Sequence[bool]) -> dict[str, Any] | None:
+    """Whether P(grade >= RELEVANT_GRADE) means what it says; None where the judge gives no probabilities.
+
+    Returns:
+        "bins" of equal width with their mean prediction and the share that people find relevant, and the expected
+        calibration error (Naeini et al. 2015): the mean distance of the two over all pairs.
+    """
+    pairs = [(sum(p[RELEVANT_GRADE - 1 :]), is_one) for p, is_one in zip(probabilities, relevant, strict=True) if p]
+    if not pairs:
+        return None
+    predicted, observed = np.array(pairs, float).T
+    places = np.minimum((predicted * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins = [
+        {
+            "from": place / CALIBRATION_BINS,
+            "to": (place + 1) / CALIBRATION_BINS,
+            "pairs": int((places == place).sum()),
+            "mean_predicted": float(predicted[places == place].mean()),
+            "observed_share": float(observed[places == place].mean()),
+        }
+        for place in sorted(set(places.tolist()))
+    ]
+    error = sum(each["pairs"] * abs(each["mean_predicted"] - each["observed_share"]) for each in bins) / len(pairs)
+    return {"pairs": len(pairs), "expected_calibration_error": error, "bins": bins}
+
+
+def check_gate(graded: dict[str, Any] | None, min_kappa: float | None) -> None:
+    """End with status 1 and one line where the judge agrees less with people than --min-kappa asks for."""
+    if graded is None or min_kappa is None:
+        return
+    reached = graded["agreement"]["weighted_kappa"]
+    if reached is None or reached < min_kappa:
+        sys.stdout.flush()
+        sys.stderr.write(
+            f"judge not good enough: weighted kappa {figure(reached)} with {graded['file']}, --min-kappa is "
+            f"{min_kappa:g}; improve the prompt ({PROMPT_PLACE}, or --prompt FILE) or serve a better model\n"
+        )
+        raise SystemExit(1)
+
+
+# ---------------------------------------------------------------- what looks wrong
+
+
+def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
+    """One line per thing that looks wrong, with the place to turn to."""
+    is_llm = isinstance(judge, LLMJudge)
+    yield from score_warnings(results["score_distribution"], is_llm)
+    if not results["hard_examples"]["hard_positives"]:
+        yield f"no hard examples were found: there is nothing to learn from; see {MINING_PLACE}"
+    if not is_llm:
+        return
+    yield from server_warnings(judge.findings)
+    yield from unjudged_warnings(results["unjudged"]["reasons"], len(results["sample_judgments"]), "the sample's")
+    yield from agreement_warnings(results["agreement"], "the answer key")
+    known, length = results["biases"]["known_answers"], results["biases"]["length"]["spearman"]
+    if known["pairs"] and known["share_graded_1"] > MAX_KNOWN_IRRELEVANT:
+        yield f"{known['share_graded_1']:.0%} of the {known['pairs']} known answers are graded 1; see {PROMPT_PLACE}"
+    if length is not None and abs(length) > LENGTH_BIAS:
+        kind = "longer" if length > 0 else "shorter"
+        yield f"{kind} passages are graded higher (Spearman {length:+.2f}); see {PROMPT_PLACE}"
+    if graded := results["graded"]:
+        yield from unjudged_warnings(graded["unjudged"], graded["answers"], f"{graded['file']}'s")
+        yield from agreement_warnings(graded["agreement"], f"people ({graded['file']})")
+
+
+def score_warnings(distribution: dict[str, int], is_llm: bool) -> Iterator[str]:
+    """On scores that dominate or never occur; the answer key has no grade 3."""
+    place = PROMPT_PLACE if is_llm else KEY_PLACE
+    counts = {grade: distribution[str(grade)] for grade in GRADES if is_llm or grade != 3}
+    total = sum(counts.values())
+    if not total:
+        yield f"no pair was judged; see {place}"
+        return
+    most = max(counts, key=lambda grade: counts[grade])
+    if counts[most] > DOMINATING * total:
+        yield f"score {most} dominates: {counts[most] / total:.0%} of the judged pairs; see {place}"
+    if never := [str(grade) for grade, count in counts.items() if not count]:
+        yield f"score {' and '.join(never)} never given; see {place}"
+
+
+def server_warnings(findings: JudgeFindings | None) -> Iterator[str]:
+    """On what the server cannot do."""
+    if findings is None:
+        return
+    if findings.constraint == "none":
+        yield (
+            "the server holds the model to no grade: no constraint of hardneg/answers.py:CONSTRAINTS binds; "
+            "use vLLM 0.12 or newer, or llama.cpp's server"
+        )
+    if not findings.probabilities:
+        yield (
+            "the server gives no usable token probabilities: grades are whole numbers, less sure than expected "
+            "grades; see hardneg/answers.py:read_answer()"
+        )
+    for url, reason in findings.unreachable.items():
+        yield f"{url} did not answer ({reason}); see hardneg/probing.py:survey()"
+
+
+def unjudged_warnings(reasons: dict[str, int], pairs: int, whose: str) -> Iterator[str]:
+    """On too many pairs without a grade."""
+    count = sum(reasons.values())
+    if count > MAX_UNJUDGED * pairs:
+        words = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
+        yield f"{count / pairs:.1%} of {whose} pairs are unjudged ({words}); see hardneg/answers.py:read_answer()"
+
+
+def agreement_warnings(found: dict[str, Any], whom: str) -> Iterator[str]:
+    """On a low kappa."""
+    if found["weighted_kappa"] is not None and found["weighted_kappa"] < LOW_KAPPA:
+        yield f"weighted kappa with {whom} is only {found['weighted_kappa']:.2f}; see {PROMPT_PLACE}"
+
+
+# ---------------------------------------------------------------- the report
+
+
+def print_report(results: dict[str, Any], args: argparse.Namespace) -> None:
+    """The findings in readable form."""
+    print_scores(results["score_distribution"])
+    hard = results["hard_examples"]
+    print_examples("HARD POSITIVES: the judge says relevant, the model ranks them low", hard["hard_positives"])
+    print_examples("HARD NEGATIVES: the judge says irrelevant, the model ranks them high", hard["hard_negatives"])
+    judgments = results["sample_judgments"]
+    heading(f"SAMPLE JUDGMENTS: {SHOWN} of {len(judgments):,}")
+    print_rows(judgments[:SHOWN])
+    print_biases(results["biases"])
+    if args.judge == "llm":
+        print_agreement("AGREEMENT WITH THE ANSWER KEY", results["agreement"], "key")
+        print_rate(results["rate"])
+    if results["graded"]:
+        print_graded(results["graded"])
+    print_verdict(results["warnings"], args.output_file)
+
+
+def heading(title: str) -> None:
+    """A blank line and a title."""
+    print(f"\n{title}")
+
+
+def print_scores(distribution: dict[str, int]) -> None:
+    """Counts, shares and bars."""
+    heading("SCORE DISTRIBUTION")
+    total, most = sum(distribution.values()), max(distribution.values())
+    for name, count in distribution.items():
+        print(f"  {name:<8} {count:>6,} {count / total:>6.1%}  {'█' * round(BAR_WIDTH * count / most)}".rstrip())
+
+
+def print_examples(title: str, examples: Sequence[dict[str, Any]]) -> None:
+    """The most striking example of each of a few questions."""
+    heading(f"{title} ({len(examples):,})")
+    of_question: dict[str, dict[str, Any]] = {}
+    for example in examples:
+        of_question.setdefault(example["query_id"], example)
+    print_rows(list(of_question.values())[:SHOWN])
+
+
+def print_rows(rows: Iterable[dict[str, Any]]) -> None:
+    """Judged pairs, in three lines each."""
+    for row in rows:
+        grade = f"unjudged ({row['unjudged_reason']})" if row["grade"] is None else f"grade {row['grade']:.2f}"
+        if row["probabilities"]:
+            grade += f" (1-4: {' '.join(f'{p:.2f}' for p in row['probabilities'])})"
+        known = ", known answer" if row["known_answer"] else ""
+        print(f"  {grade}, rank {row['rank']}, cosine {row['cosine']:.2f}{known}")
+        print(f"    Q: {textwrap.shorten(row['question'], TEXT_WIDTH)}")
+        print(f"    P: {textwrap.shorten(row['chunk_text'], TEXT_WIDTH)}")
+
+
+def print_biases(found: dict[str, Any]) -> None:
+    """Mean grades by what they should not depend on."""
+    heading("MEAN GRADE")
+    known = found["known_answers"]
+    others = figure(known["mean_grade_of_rest"])
+    print(f"  known answers {figure(known['mean_grade'])} ({known['pairs']}), other passages {others}")
+    for name, unit in (("length", "characters"), ("rank", "rank")):
+        cells = []
+        for found_bin in found[name]["by_bin"]:
+            first, last = found_bin["from"], found_bin["to"]
+            span = f"{first}-{last}" if last > first else str(first)
+            cells.append(f"{span}: {found_bin['mean_grade']:.2f}")
+        print(f"  other passages by {unit}   {'   '.join(cells)}   (Spearman {figure(found[name]['spearman'])})")
+
+
+def print_agreement(title: str, found: dict[str, Any], rows: str) -> None:
+    """The confusion matrix and the kappas."""
+    heading(f"{title} ({found['pairs']:,} pairs)")
+    header = (f"{rows} \\ judge", *GRADES)
+    print(
+        aligned(
+            [header, *((grade, *counts) for grade, counts in zip(map(str, GRADES), found["confusion"], strict=True))]
+        )
+    )
+    low, high = found["weighted_kappa_ci95"]
+    print(
+        f"  Cohen's kappa {figure(found['cohen_kappa'])}, weighted kappa {figure(found['weighted_kappa'])} "
+        f"(95% CI {figure(low)} to {figure(high)}), relevant or not {figure(found['binary_kappa'])}"
+    )
+
+
+def print_rate(rate: dict[str, Any]) -> None:
+    """Judgments per second, and what follows for the full run."""
+    heading("RATE")
+    full = rate["full_run_estimate"]
+    if full is None:
+        print("  none measured: all judgments were in the store already; another --seed draws other questions")
+        return
+    few = f", measured on {rate['asked']} judgments only" if rate["asked"] < MIN_ASKED else ""
+    print(f"  {describe_effort(rate)}{few}")
+    size = f"{full['queries']} queries x {full['candidates']} candidates x {full['iterations']} iterations"
+    print(
+        f"  the full run ({size} = {full['judgments']:,} judgments) would take {duration(full['seconds'])} of judging"
+        + ("" if full["cost"] is None else f", and cost {full['cost']:.2f}")
+    )
+
+
+def print_graded(graded: dict[str, Any]) -> None:
+    """How the judge compares with people."""
+    title = f"JUDGE AGAINST PEOPLE: {graded['file']}, {graded['questions']} questions, {graded['answers']:,} answers"
+    print_agreement(title, graded["agreement"], "people")
+    print(f"  AUC of the expected grade at people's grade >= {RELEVANT_GRADE}: {figure(graded['auc'])}")
+    if found := graded["calibration"]:
+        error = found["expected_calibration_error"]
+        print(f"  P(grade >= {RELEVANT_GRADE}) against the share that people grade so, calibration error {error:.2f}:")
+        rows = [
+            (f"{b['from']:.1f}-{b['to']:.1f}", b["pairs"], f"{b['mean_predicted']:.2f}", f"{b['observed_share']:.2f}")
+            for b in found["bins"]
+        ]
+        print(aligned([("judge says", "pairs", "mean", "people"), *rows], indent="    "))
+    print(f"  {describe_effort(graded['effort'])}")
+
+
+def print_verdict(warnings: Sequence[str], output_file: Path) -> None:
+    """What looks wrong, and where to go next."""
+    if warnings:
+        heading("SOMETHING LOOKS WRONG")
+        print("\n".join(f"  - {warning}" for warning in warnings))
+        print("Mend that first and run this again. Nothing is asked twice; --prompt FILE tries another wording.")
+    else:
+        heading("Looks right. Read ten judgments yourself, then: python iterative_miner.py")
+    print(f"Wrote {output_file}; see .score_distribution, .hard_examples and .sample_judgments with jq")
+
+
+def describe_effort(effort: dict[str, Any]) -> str:
+    """One line on what judging took of the server."""
+    if not effort["asked"]:
+        return f"{effort['from_store']:,} judgments from the store, none asked"
+    text = (
+        f"{effort['judgments_per_second']:.1f} judgments/s: {effort['asked']:,} asked in {duration(effort['seconds'])}"
+    )
+    text += f", {effort['from_store']:,} from the store; {effort['prompt_tokens']:,} prompt tokens"
+    text += f" ({effort['cached_tokens'] / effort['prompt_tokens']:.0%} cached)" if effort["cached_tokens"] else ""
+    text += f", {effort['passages_cut']:,} passages cut" if effort["passages_cut"] else ""
+    return text if effort["cost"] is None else f"{text}, cost {effort['cost']:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in readable form.
+
+    >>> duration(8100), duration(150), duration(4.2)
+    ('2 h 15 min', '2.5 min', '4.2 s')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
+def figure(value: float | None) -> str:
+    """Two decimals, n/a where there is none."""
+    return "n/a" if value is None else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,104 @@
+"""Averaging two models' weights, exactly; every strength is measured and the chosen one stays in place."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from hardneg.averaging import Averaged, average_weights, try_strengths
+from hardneg.encoder import load_model
+from hardneg.validation import Score
+
+WEIGHT = "0.model.embeddings.word_embeddings.weight"
+
+
+@pytest.fixture
+def base(tiny_model: Path) -> SentenceTransformer:
+    return load_model(str(tiny_model), "cpu")
+
+
+@pytest.fixture
+def tuned(tiny_model: Path) -> SentenceTransformer:
+    """The same model with other weights."""
+    model = load_model(str(tiny_model), "cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def weights(model: SentenceTransformer) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_exact_average(base: SentenceTransformer, tuned: SentenceTransformer, strength: float) -> None:
+    before, after = weights(base), weights(tuned)
+    assert not torch.equal(before[WEIGHT], after[WEIGHT])
+    average_weights(base, tuned, strength)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())  # the base is untouched
+    for name, tensor in tuned.state_dict().items():
+        # halves and wholes lose nothing in floating point
+        assert torch.equal(tensor, strength * after[name] + (1 - strength) * before[name]), name
+
+
+def test_whole_numbers_are_left_alone(base: SentenceTransformer, tuned: SentenceTransformer) -> None:
+    base[0].register_buffer("counter", torch.tensor([4]))
+    tuned[0].register_buffer("counter", torch.tensor([8]))
+    average_weights(base, tuned, 0.5)
+    assert tuned[0].counter.tolist() == [8]
+
+
+def test_an_averaged_model_can_go_on_training(base: SentenceTransformer, tuned: SentenceTransformer) -> None:
+    average_weights(base, tuned, 0.5)
+    assert all(parameter.requires_grad and parameter.is_leaf for parameter in tuned.parameters())
+
+
+def run(
+    base: SentenceTransformer, tuned: SentenceTransformer, wanted: float
+) -> tuple[Iterator[Averaged], list[Sequence[Averaged]]]:
+    """Strengths 1, 0.5 and 0.25, scored by how far the model is from the base; `wanted` is chosen."""
+    start = weights(base)[WEIGHT]
+    asked: list[Sequence[Averaged]] = []
+
+    def score(model: SentenceTransformer) -> Score:
+        distance = (model.state_dict()[WEIGHT] - start).norm().item()
+        return Score(1 + distance, 2 + 2 * distance, 1 - distance / 100)
+
+    def choose(tried: Sequence[Averaged]) -> Averaged:
+        asked.append(list(tried))
+        return next(averaged for averaged in tried if averaged.strength == wanted)
+
+    return try_strengths(base, tuned, (1.0, 0.5, 0.25), score, choose), asked
+
+
+@pytest.mark.parametrize("wanted", [1.0, 0.5, 0.25])
+def test_the_chosen_strength_stays(base: SentenceTransformer, tuned: SentenceTransformer, wanted: float) -> None:
+    before, after = weights(base), weights(tuned)
+    tries, asked = run(base, tuned, wanted)
+    found = list(tries)
+    assert [averaged.strength for averaged in found] == [1.0, 0.5, 0.25]
+    assert asked == [found]
+    for name, tensor in tuned.state_dict().items():
+        torch.testing.assert_close(tensor, wanted * after[name] + (1 - wanted) * before[name], rtol=0, atol=1e-6)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
+
+
+def test_each_strength_is_measured_from_the_tuned_weights(
+    base: SentenceTransformer, tuned: SentenceTransformer
+) -> None:
+    distance = (weights(tuned)[WEIGHT] - weights(base)[WEIGHT]).norm().item()
+    tries, _ = run(base, tuned, 1.0)
+    for averaged, strength in zip(tries, (1.0, 0.5, 0.25), strict=True):
+        assert averaged.score.mrr == pytest.approx(1 + strength * distance, rel=1e-4)
+        assert averaged.gain == pytest.approx(strength * distance, rel=1e-4)  # both figures grow by this share
+        assert averaged.guard_change == pytest.approx(-strength * distance / 100, rel=1e-4)
+
+
+def test_nothing_is_measured_before_it_is_asked_for(base: SentenceTransformer, tuned: SentenceTransformer) -> None:
+    tries, asked = run(base, tuned, 0.5)
+    assert next(tries).strength == 1.0 and asked == []

