@@ -61,16 +61,19 @@ class Index:
     vectors: np.ndarray  # float32 (C, d), unit rows
 
 
-def retrieve_candidates(queries: Sequence[Query], k: int = 50, *, index: Index) -> list[CandidateList]:
+def retrieve_candidates(
+    queries: Sequence[Query], k: int = 50, *, index: Index, known_answers: bool = True
+) -> list[CandidateList]:
     """Each query's k nearest chunks by cosine, plus its known answers wherever the model ranks them.
 
     Args:
         queries: training queries.
         k: chunks per query; 50 as in the paper, 10 makes a run five times shorter.
         index: the searchable chunks.
+        known_answers: False for a corpus without an answer key: the judge alone decides what is relevant.
     """
     vectors = index.encoder.encode([query["query"] for query in queries])
-    return search(queries, vectors, index.chunk_ids, index.vectors, k)
+    return search(queries, vectors, index.chunk_ids, index.vectors, k, known_answers)
 
 
 JUDGE_PROMPT = """\
@@ -185,16 +188,17 @@ def mine_hard_examples(
     mined = Mined([], {}, [], [], Counter())
     for query, candidates in ((item.query, item.candidates) for item in lists):
         graded = [candidate for candidate in candidates if candidate.grade is not None]
-        positives = [c for c in graded if c.grade >= relevant_grade]
+        # The data says that a known answer is one: the judge, which is noisy in the middle, need only not refute it.
+        positives = [c for c in graded if c.grade >= relevant_grade or (c.known and c.grade > irrelevant_grade)]
         irrelevant = [c for c in graded if c.grade <= irrelevant_grade and not c.known]
         hard_positives = [c for c in positives if irrelevant and c.rank > irrelevant[0].rank]
         hard_negatives = [c for c in irrelevant if positives and c.rank < positives[-1].rank]
         mined.hard_positives.extend((query, c) for c in hard_positives)
         mined.hard_negatives.extend((query, c) for c in hard_negatives)
-        mined.relevant[query["query_id"]] = set(query["ground_truth_chunk_ids"]) | {
-            c.chunk_id for c in graded if c.grade > irrelevant_grade
+        mined.relevant[query["query_id"]] = {
+            c.chunk_id for c in candidates if c.known or (c.grade or 0) > irrelevant_grade
         }
-        best = sorted(positives, key=lambda c: (-c.grade, c.rank))[:max_positives]
+        best = sorted(positives, key=lambda c: (not c.known, -c.grade, c.rank))[:max_positives]
         examples = _examples_of(query, best, irrelevant, negatives)
         mined.examples.extend(examples)
         mined.counts.update(
@@ -381,7 +385,8 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
     print(f"Embedded {len(setting.chunks)} chunks")
 
     print("\n[Step 2/5] Retrieving candidates...")
-    lists = retrieve_candidates(setting.queries, setting.args.num_candidates, index=index)
+    known_answers = setting.args.positives == "known"
+    lists = retrieve_candidates(setting.queries, setting.args.num_candidates, index=index, known_answers=known_answers)
     print(f"Retrieved candidates for {len(lists)} queries")
 
     if stops_before_judging(setting, lists):
@@ -466,9 +471,9 @@ def report_mining(mined: Mined) -> None:
     counts = mined.counts
     rows = [
         ("candidates", counts["candidates"]),
-        (f"relevant (grade >= {RELEVANT_GRADE:g})", counts["relevant"]),
+        (f"relevant (grade >= {RELEVANT_GRADE:g}; known answers > {IRRELEVANT_GRADE:g})", counts["relevant"]),
         (f"irrelevant (grade <= {IRRELEVANT_GRADE:g}, no known answer)", counts["irrelevant"]),
-        ("in between, or known answers graded low: not used", counts["uncertain"]),
+        ("in between, or refuted known answers: not used", counts["uncertain"]),
         ("unjudged: not used", counts["unjudged"]),
         ("queries skipped: nothing relevant", counts["queries_without_relevant"]),
         ("queries skipped: too few irrelevant candidates", counts["queries_without_enough_irrelevant"]),
@@ -542,6 +547,7 @@ def configure(args: argparse.Namespace, base: SentenceTransformer, judge: Judge)
         "num_queries": args.num_queries,
         "num_candidates": args.num_candidates,
         "judge": args.judge,
+        "positives": args.positives,
         "seed": args.seed,
         "guard": args.guard,
         "guard_sha256": None if args.guard == "none" else sha256_file(guard_path(args.guard)),
@@ -604,6 +610,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
     add("--output-dir", type=Path, default=Path("models/medical-specialized"), help="where the models go")
     add_judge_arguments(parser)
+    add(
+        "--positives",
+        choices=("known", "judge"),
+        default="known",
+        help="the data's answers that the judge does not refute, and what it finds; or only what it finds",
+    )
     add("--gpu-hour-price", type=float, help="price of the server per hour: shows the cost to the end")
     add("--dry-run", action="store_true", help="say what the judge would have to do, and stop")
     add("--judge-batch", type=Path, help="write the outstanding requests to an OpenAI batch file, and stop")

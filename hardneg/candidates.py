@@ -32,7 +32,12 @@ class CandidateList:
 
 
 def search(
-    queries: Sequence[Query], query_vectors: np.ndarray, chunk_ids: np.ndarray, chunk_vectors: np.ndarray, k: int
+    queries: Sequence[Query],
+    query_vectors: np.ndarray,
+    chunk_ids: np.ndarray,
+    chunk_vectors: np.ndarray,
+    k: int,
+    known_answers: bool = True,
 ) -> list[CandidateList]:
     """Each query's top-k chunks by cosine, and its known answers wherever they rank; exact, ties to the lower id.
 
@@ -42,13 +47,15 @@ def search(
         chunk_ids: int64 (C,), ascending: the chunks searched.
         chunk_vectors: float32 (C, d), unit rows.
         k: how many to retrieve.
+        known_answers: False treats the queries as if no answer to them were known.
     """
     lists = []
     position = {int(chunk_id): place for place, chunk_id in enumerate(chunk_ids)}
     for start in range(0, len(queries), BLOCK):
         block = query_vectors[start : start + BLOCK] @ chunk_vectors.T
         for query, scores in zip(queries[start : start + BLOCK], block, strict=True):
-            known = [position[chunk_id] for chunk_id in query["ground_truth_chunk_ids"] if chunk_id in position]
+            answers = query["ground_truth_chunk_ids"] if known_answers else []
+            known = [position[chunk_id] for chunk_id in answers if chunk_id in position]
             places = best_places(scores, min(k, len(scores)))
             wanted = np.concatenate([places, np.setdiff1d(np.array(known, np.int64), places)])
             found = [

@@ -7,14 +7,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hardneg.answers import CONSTRAINTS, Answer, request_body
-from hardneg.endpoints import LONGEST_WORDS, Endpoint, Fault, Rejected, RetryPolicy, Throttled, Transient, Unreachable
+from hardneg.endpoints import LONGEST_WORDS, Endpoint, Fault, Rejected, RetryPolicy, Unreachable
 from hardneg.errors import InputError
 from hardneg.prompting import PromptTemplate
 
 # Left free, a model answers "Paris": a digit shows that the constraint binds.
 _UNGRADEABLE = "What is the capital of France? Answer with one word."
 _SAMPLE = ("What is the capital of France?", "Paris is the capital of France and its largest city.")
-PROBE_ATTEMPTS = 3
 _UNKNOWN_FIELD = (400, 422)  # how servers say that they do not take a field of the request
 
 
@@ -92,16 +91,15 @@ async def _patient_probe(
     endpoint: Endpoint, model: str, template: PromptTemplate, policy: RetryPolicy
 ) -> EndpointFindings | str:
     """What an endpoint is, or why it does not answer."""
-    for attempt in range(1, PROBE_ATTEMPTS + 1):
+    for pause in (policy.pause(1), policy.pause(2), None):
         try:
             return await probe(endpoint, model, template)
-        except (Transient, Throttled) as fault:
-            if attempt == PROBE_ATTEMPTS:
-                return _unreachable(endpoint.url, fault, model)
-            await asyncio.sleep(policy.pause(attempt))
-        except Unreachable as fault:
-            return _unreachable(endpoint.url, fault, model)
-    raise AssertionError("unreachable")
+        except Fault as fault:
+            if pause is None or isinstance(fault, Unreachable):
+                reason = _unreachable(endpoint.url, fault, model)
+                break
+        await asyncio.sleep(pause)
+    return reason
 
 
 async def probe(endpoint: Endpoint, model: str, template: PromptTemplate) -> EndpointFindings:

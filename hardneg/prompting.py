@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hardneg.errors import InputError
 
-# Byte-pair vocabularies make 3 bytes of Chinese into about one token, and of 600 MedQuAD passages (SmolLM2's vocabulary)
+# Byte-pair vocabularies make about one token of 3 bytes of Chinese, and of 600 MedQuAD passages (SmolLM2's vocabulary)
 # none had under 3.35 bytes per token. Where this is too few after all, the server refuses and the judge cuts further.
 MIN_BYTES_PER_TOKEN = 3.0
 TYPICAL_BYTES_PER_TOKEN = 4.5  # for estimates of cost; the same passages have 4.77
