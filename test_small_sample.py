@@ -574,8 +574,8 @@ def print_report(results: dict[str, Any], args: argparse.Namespace) -> None:
     """The findings in readable form."""
     print_scores(results["score_distribution"])
     hard = results["hard_examples"]
-    print_examples("HARD POSITIVES: the judge says relevant, the model ranks them low", hard["hard_positives"])
-    print_examples("HARD NEGATIVES: the judge says irrelevant, the model ranks them high", hard["hard_negatives"])
+    print_examples("HARD POSITIVES: relevant, but ranked low by the model", hard["hard_positives"])
+    print_examples("HARD NEGATIVES: irrelevant, but ranked high by the model", hard["hard_negatives"])
     judgments = results["sample_judgments"]
     heading(f"SAMPLE JUDGMENTS: {SHOWN} of {len(judgments):,}")
     print_rows(judgments[:SHOWN])

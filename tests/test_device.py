@@ -37,7 +37,7 @@ def test_a_gpu_by_number() -> None:
 
 @pytest.mark.parametrize("requested", ["cuda", "cuda:0", "mps", "gpu"])
 def test_a_device_that_is_not_there(requested: str) -> None:
-    with pytest.raises(InputError, match=f"--device {requested}: no such device here .GPUs: none.*use auto, cpu"):
+    with pytest.raises(InputError, match=rf"--device {requested}: no such device here \(GPUs: none\); use auto, cpu"):
         choose_gpu(requested, [])
 
 
@@ -52,7 +52,7 @@ def test_all_too_full_is_refused_with_the_figures() -> None:
     message = str(caught.value)
     assert "cuda:0 0.5 of 24.0 GiB, cuda:1 1.2 of 24.0 GiB; 1.25 GiB needed" in message
     assert "--gpu-memory-utilization" in message and "--device cpu" in message and "\n" not in message
-    with pytest.raises(InputError, match="cuda:0 0.5 of 24.0 GiB; 1.25"):
+    with pytest.raises(InputError, match=r"\(cuda:0 0\.5 of 24\.0 GiB; 1\.25"):
         choose_gpu("cuda:0", gpus(0.5, 20))  # the free one was not asked for
 
 

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -232,25 +233,23 @@ def test_braces_in_texts_are_only_text(stub: LLMStub, tmp_path: Path) -> None:
     assert prompt == "Grade 1-4.\nQuestion: What helps against condition 0?\nPassage: {query} {0} {passage} %s {{}}"
 
 
-_MEMORY = """
-import resource, sys, tempfile
-from pathlib import Path
-from hardneg.judgment_store import JudgmentStore
-from tests.judge_data import make_judge, make_pairs
-for count in map(int, sys.argv[2:]):
-    with tempfile.TemporaryDirectory() as folder, JudgmentStore(Path(folder) / "judgments.sqlite") as store:
-        judge = make_judge([sys.argv[1]], store, concurrency=64)
-        assert sum(judgment.grade is not None for judgment in judge.judge(make_pairs(count))) == count
-        assert sum(1 for _ in judge.judge(make_pairs(count))) == count
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-"""
+def test_memory_does_not_grow_with_the_pairs(stub: LLMStub, tmp_path: Path) -> None:
+    """Less than 100 MB from 10,000 to 200,000 pairs is less than 525 bytes a pair; here from 100 to 1,200."""
 
+    def peak(start: int, count: int) -> int:
+        tracemalloc.reset_peak()
+        assert sum(judgment.grade is not None for judgment in judge.judge(make_pairs(count, start))) == count
+        return tracemalloc.get_traced_memory()[1]
 
-def test_memory_does_not_grow_with_the_pairs(stub: LLMStub) -> None:
-    """The growth from 300 to 2,000 pairs, far below what a record of each would take in the 200,000 of a long run."""
-    command = [sys.executable, "-c", _MEMORY, stub.url, "300", "2000"]
-    small, large = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
-    assert large - small < 8, f"{small} MB, then {large} MB"
+    judge = make_judge(stub, tmp_path)
+    list(judge.judge(make_pairs(100)))
+    tracemalloc.start()
+    try:
+        small, large = peak(1000, 100), peak(2000, 1200)
+        again = peak(2000, 1200)  # now from the store
+    finally:
+        tracemalloc.stop()
+    assert max(large, again) - small < 1100 * 525, (small, large, again)
 
 
 _JUDGE = """

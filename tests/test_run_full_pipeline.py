@@ -352,4 +352,5 @@ def small_run(model: Path) -> dict[str, str]:
         "NUM_CANDIDATES": "5",
         "GRADED": "",
         "MINER_FLAGS": "--guard none",
+        "OMP_NUM_THREADS": "1",  # more threads than free cores make so small a model far slower
     }

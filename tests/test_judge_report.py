@@ -1,0 +1,106 @@
+"""What is said of an LLM judge before, during and after the long step."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hardneg.judge import AnswerKeyJudge
+from hardneg.judge_report import (
+    MIN_ASKED,
+    describe_findings,
+    describe_left,
+    describe_plan,
+    describe_stats,
+    judge_record,
+    seconds_left,
+)
+from hardneg.judgment_store import JudgmentStore
+from hardneg.llm_judge import JudgePlan, JudgeStats, LLMJudge
+from hardneg.probing import JudgeFindings
+
+FINDINGS = JudgeFindings(
+    endpoints={"http://a/v1": "qwen", "http://b/v1": "qwen"},
+    unreachable={},
+    model="qwen",
+    max_model_len=4096,
+    constraint="choice",
+    logprobs=True,
+    probabilities=True,
+)
+
+
+def findings(**changes: object) -> JudgeFindings:
+    return JudgeFindings(**{name: getattr(FINDINGS, name) for name in FINDINGS.__dataclass_fields__} | changes)  # type: ignore[arg-type]
+
+
+def test_findings() -> None:
+    assert describe_findings(FINDINGS).splitlines() == [
+        "Judge: qwen (4,096 tokens) at http://a/v1, http://b/v1",
+        "  held to a grade by: choice; grade read from token probabilities",
+    ]
+    poor = findings(
+        endpoints={"http://a/v1": "qwen"},
+        unreachable={"http://b/v1": "refused"},
+        max_model_len=None,
+        constraint="none",
+        probabilities=False,
+    )
+    assert describe_findings(poor).splitlines() == [
+        "Judge: qwen (length unknown) at http://a/v1",
+        "  held to a grade by: none; grade read from the digit it writes (no usable probabilities)",
+        "  not answering, will be tried again: http://b/v1: refused",
+    ]
+
+
+def test_plan() -> None:
+    text = describe_plan(JudgePlan(50_000, 1_234, 48_000, 20_000_000))
+    assert text == "50,000 pairs: 1,234 already stored, 48,000 to ask, about 20,000,000 prompt tokens"
+
+
+def test_stats() -> None:
+    assert describe_stats(JudgeStats(reused=1500)) == "1,500 from the store, 0 asked"
+    stats = JudgeStats(
+        reused=10, asked=1200, unjudged=Counter(refused=2, timeout=1000), prompt_tokens=4000, cached_tokens=1000
+    )
+    stats.cut, stats.seconds = 3, 60.0
+    assert describe_stats(stats) == (
+        "10 from the store, 1,200 asked at 20.0/s, 4,000 prompt tokens (25% cached), 3 passages cut"
+        "; unjudged: timeout 1,000, refused 2"
+    )
+
+
+def test_time_left() -> None:
+    assert seconds_left(JudgeStats(asked=MIN_ASKED - 1, seconds=10), 1000) is None
+    assert seconds_left(JudgeStats(asked=50, seconds=10.0), 1050) == pytest.approx(200)
+    assert seconds_left(JudgeStats(asked=50, seconds=10.0), 20) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "price", "text"),
+    [
+        (20, None, "0 min left"),
+        (90, None, "2 min left"),
+        (3599, None, "1 h 0 min left"),
+        (36_000, None, "10 h 0 min left"),
+        (5400, 6.0, "1 h 30 min left, 9.00 to pay"),
+        (5400, 0.0, "1 h 30 min left, 0.00 to pay"),
+    ],
+)
+def test_time_and_price_in_words(seconds: float, price: float | None, text: str) -> None:
+    assert describe_left(seconds, price) == text
+
+
+def test_the_record_is_json_and_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judge_record(AnswerKeyJudge()) == {"kind": "answer-key"}
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    with JudgmentStore(tmp_path / "judgments.sqlite") as store:
+        judge = LLMJudge(["http://a/v1"], "qwen", "{query} {passage}", store)
+        assert judge_record(judge)["findings"] is None
+        judge.findings = FINDINGS
+        judge.stats.unjudged["refused"] += 1
+        record = json.loads(json.dumps(judge_record(judge)))
+    assert (record["kind"], record["model"], record["prompt_sha256"]) == ("llm", "qwen", judge.template.sha256)
+    assert record["findings"]["constraint"] == "choice" and record["stats"]["unjudged"] == {"refused": 1}
+    assert "secret" not in json.dumps(record)

@@ -1,0 +1,163 @@
+"""Which configuration owns a run folder, and what a saved model's folder holds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from hardneg.candidates import Candidate, CandidateList
+from hardneg.encoder import load_model
+from hardneg.errors import InputError
+from hardneg.run_folder import claim, copy_as_final, save_model
+
+CONFIGURATION = {"base_model": "tiny", "seed": 1, "guard_tolerance": 0.01}
+QUERY = {"query_id": "q", "query": "Gout?", "ground_truth_chunk_ids": [2], "qtype": "", "topic": "gout"}
+LISTS = [CandidateList(QUERY, (Candidate(2, 1, 0.5, True, 4.0),))]  # type: ignore[arg-type]
+
+
+def make_record(**changes: Any) -> dict[str, Any]:
+    return {
+        "iteration": 3,
+        "configuration": CONFIGURATION,
+        "counts": {"examples": 17},
+        "strengths": [{"strength": 1.0, "chosen": False}, {"strength": 0.6, "chosen": True}],
+        "base_validation": {"mrr": 0.5, "dcg": 0.61234, "guard_ndcg": 0.7},
+        "validation": {"mrr": 0.6, "dcg": 0.7, "guard_ndcg": 0.69},
+    } | changes
+
+
+def test_a_folder_is_claimed_and_found_again(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "run"
+    claim(folder, CONFIGURATION)
+    assert json.loads((folder / "run.json").read_text()) == CONFIGURATION
+    (folder / "iteration_0").mkdir()
+    claim(folder, dict(reversed(CONFIGURATION.items())))
+
+
+def test_an_empty_folder_may_be_claimed(tmp_path: Path) -> None:
+    claim(tmp_path, CONFIGURATION)
+    assert (tmp_path / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        ({"seed": 2}, "seed: 1 there, 2 now"),
+        ({"prompt_sha256": "ab"}, "prompt_sha256: None there, ab now"),
+        ({"seed": 2, "base_model": "big"}, "base_model: tiny there, big now; seed: 1 there, 2 now"),
+    ],
+)
+def test_another_configuration_is_refused_with_the_difference(
+    tmp_path: Path, other: dict[str, Any], difference: str
+) -> None:
+    claim(tmp_path, CONFIGURATION)
+    with pytest.raises(InputError) as caught:
+        claim(tmp_path, CONFIGURATION | other)
+    assert f"holds a run of another configuration ({difference}); choose another --output-dir" in str(caught.value)
+    assert json.loads((tmp_path / "run.json").read_text()) == CONFIGURATION
+
+
+def test_a_setting_that_is_gone_is_a_difference(tmp_path: Path) -> None:
+    claim(tmp_path, CONFIGURATION | {"extra": 1})
+    with pytest.raises(InputError, match="extra: 1 there, None now"):
+        claim(tmp_path, CONFIGURATION)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(InputError, match=r"is not empty and holds no run\.json; choose another --output-dir"):
+        claim(tmp_path, CONFIGURATION)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_kill_while_claiming_does_not_bar_the_folder(tmp_path: Path) -> None:
+    """What `atomic_file` leaves where it is killed before its rename."""
+    (tmp_path / ".run.json.x1y2.tmp").touch()
+    claim(tmp_path, CONFIGURATION)
+    assert (tmp_path / "run.json").exists()
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(InputError, match="a file stands where a folder is needed"):
+        claim(tmp_path / "run", CONFIGURATION)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "3"])
+def test_a_damaged_note(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(InputError):
+        claim(tmp_path, CONFIGURATION)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> SentenceTransformer:
+    return load_model(str(tiny_model), "cpu")
+
+
+def test_a_saved_model_loads_and_is_documented(model: SentenceTransformer, tmp_path: Path) -> None:
+    folder = tmp_path / "iteration_3"
+    save_model(model, folder, make_record(), LISTS)
+    loaded = SentenceTransformer(str(folder), device="cpu")
+    np.testing.assert_array_equal(loaded.encode("Gout?"), model.encode("Gout?"))
+    assert json.loads((folder / "training.json").read_text()) == make_record()
+    candidates = json.loads((folder / "candidates.jsonl").read_text())
+    assert candidates["candidates"][0]["grade"] == 4.0 and candidates["query"] == QUERY
+    card = (folder / "README.md").read_text()
+    for line in (
+        "| MRR@5 | 0.5000 | 0.6000 |",
+        "| DCG@5 | 0.6123 | 0.7000 |",
+        "| guard nDCG@10 | 0.7000 | 0.6900 |",
+        "| seed | 1 |",
+        "| iteration | 3 |",
+        "| training examples | 17 |",
+        "| share of tuned weights | 0.6 |",
+    ):
+        assert line in card.splitlines()
+    assert [path.name for path in tmp_path.iterdir()] == ["iteration_3"]
+
+
+def test_the_card_of_a_run_without_a_guard(model: SentenceTransformer, tmp_path: Path) -> None:
+    scores = {"mrr": 0.5, "dcg": 0.6, "guard_ndcg": None}
+    save_model(model, tmp_path / "it", make_record(validation=scores, base_validation=scores), [])
+    assert "guard nDCG" not in (tmp_path / "it" / "README.md").read_text()
+
+
+def test_the_base_model_kept_as_final_claims_no_training(model: SentenceTransformer, tmp_path: Path) -> None:
+    record = make_record(chosen="the base model: nothing gained")
+    for name in ("iteration", "strengths", "counts"):
+        del record[name]
+    save_model(model, tmp_path / "final", record, [])
+    card = (tmp_path / "final" / "README.md").read_text()
+    assert "# tiny, unchanged" in card and "Why this one: the base model: nothing gained." in card
+    assert "share of tuned weights" not in card and "training examples" not in card
+
+
+def test_a_failed_save_leaves_what_was_there(model: SentenceTransformer, tmp_path: Path) -> None:
+    folder = tmp_path / "iteration_3"
+    save_model(model, folder, make_record(), LISTS)
+    with pytest.raises(KeyError):
+        save_model(model, folder, {"iteration": 4}, LISTS)
+    assert json.loads((folder / "training.json").read_text())["iteration"] == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["iteration_3"]
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write"):
+        save_model(model, tmp_path / "file" / "iteration_0", make_record(), LISTS)
+
+
+def test_final_is_a_copy_with_its_own_record(model: SentenceTransformer, tmp_path: Path) -> None:
+    source, final = tmp_path / "iteration_3", tmp_path / "final"
+    save_model(model, source, make_record(), LISTS)
+    final.mkdir()
+    (final / "stale").touch()  # an older final is replaced, not added to
+    copy_as_final(source, final, make_record(chosen="it is best"))
+    assert json.loads((final / "training.json").read_text())["chosen"] == "it is best"
+    assert "chosen" not in json.loads((source / "training.json").read_text())
+    names = {path.name for path in source.iterdir()}
+    assert {path.name for path in final.iterdir()} == names - {"candidates.jsonl"}
+    assert "Why this one: it is best." in (final / "README.md").read_text()
+    assert "Why this one" not in (source / "README.md").read_text()
+    assert (final / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
