@@ -39,8 +39,8 @@ MIN_CHUNK_CHARS = 100  # below this a passage is no longer an answer
 SAMPLE_CHUNKS = 20  # in corpus_sample.json
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: list[str] | None = None) -> None:
+    args = parse_arguments(argv)
     columns = {"question": args.question_column, "answer": args.answer_column, "topic": args.topic_column}
     rows = read_rows(args.source, {field: name for field, name in columns.items() if name})
     kept = choose_topics(answered_rows(rows, args.source), args.max_topics, args.seed)
@@ -65,7 +65,7 @@ def main() -> None:
     print(f"\nWrote {len(chunks):,} chunks and {len(pairs):,} question/answer pairs to {args.data_dir}")
 
 
-def parse_args() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -81,7 +81,7 @@ def parse_args() -> argparse.Namespace:
     add("--test-fraction", type=float, default=0.1, help="share of the questions for testing, 0 to 1")
     add("--seed", type=int, default=42, help="of every random choice")
     add("--data-dir", type=Path, default=Path("data"), help="folder to write to")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.chunk_chars < MIN_CHUNK_CHARS:
         parser.error(f"--chunk-chars is {args.chunk_chars}; a passage needs at least {MIN_CHUNK_CHARS} characters")
     if args.max_topics is not None and args.max_topics < len(SPLITS):

@@ -35,8 +35,8 @@ from hardneg.topics import normalise_question
 SAMPLE_QUERIES = 5  # of each split, in queries_sample.json
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: list[str] | None = None) -> None:
+    args = parse_arguments(argv)
     manifest = read_manifest(args.data_dir)
     chunks, pairs = load_chunks(args.data_dir), load_qa_pairs(args.data_dir)
     queries = build_queries(pairs)
@@ -46,12 +46,12 @@ def main() -> None:
     print(f"\nWrote {sum(map(len, queries.values())):,} queries to {args.data_dir}")
 
 
-def parse_args() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder prepare_corpus.py wrote to")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def read_manifest(data_dir: Path) -> dict[str, Any]:

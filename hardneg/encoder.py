@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from hardneg.artifacts import sha256_file
@@ -76,7 +77,7 @@ def load_model(name_or_path: str, device: str) -> SentenceTransformer:
     try:
         with quiet_progress():
             return SentenceTransformer(source, device=device, local_files_only=bool(silence))
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = silence or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"model {name_or_path} cannot be loaded ({reason}); check the name and the network, "
@@ -119,7 +120,9 @@ def _module_settings(module: torch.nn.Module) -> dict[str, object]:
     if hasattr(module, "auto_model"):  # a transformer: its own settings, but not where it was loaded from
         config = module.auto_model.config.to_dict()
         settings["transformer"] = {key: config[key] for key in config.keys() - _NOT_ARCHITECTURE}
-        settings["tokenizer"] = module.tokenizer.backend_tokenizer.to_str()
+        tokenizer = json.loads(module.tokenizer.backend_tokenizer.to_str())
+        # Every encode() sets these two anew; the maximum length is in the fingerprint by itself.
+        settings["tokenizer"] = {key: tokenizer[key] for key in tokenizer.keys() - {"truncation", "padding"}}
     return settings
 
 

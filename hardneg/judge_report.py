@@ -1,6 +1,6 @@
 """Words for what an LLM judge found at start-up, what it will have to do, and what it did."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from hardneg.judge import Judge
@@ -52,8 +52,8 @@ def seconds_left(stats: JudgeStats, to_ask: int) -> float | None:
 def describe_left(seconds: float, gpu_hour_price: float | None) -> str:
     """Time to the end, and what it costs at a price per hour of the whole machine.
 
-    >>> describe_left(5400, 5.67)
-    '1 h 30 min left, 8.51 to pay'
+    >>> describe_left(5400, 5.0)
+    '1 h 30 min left, 7.50 to pay'
     """
     hours, minutes = divmod(round(seconds / 60), 60)
     text = f"{hours} h {minutes} min left" if hours else f"{minutes} min left"
@@ -69,5 +69,8 @@ def judge_record(judge: Judge) -> dict[str, Any]:
         "model": judge.model,
         "prompt_sha256": judge.template.sha256,
         "findings": asdict(judge.findings) if judge.findings else None,
-        "stats": asdict(judge.stats),
+        "stats": {
+            **{field.name: getattr(judge.stats, field.name) for field in fields(judge.stats)},
+            "unjudged": dict(judge.stats.unjudged),
+        },
     }

@@ -23,6 +23,8 @@ def claim(folder: Path, configuration: Mapping[str, Any]) -> None:
     note = folder / "run.json"
     if note.exists():
         found = read_json(note, "python iterative_miner.py")
+        if not isinstance(found, dict):
+            raise InputError(f"{note} tells of no run; choose another --output-dir, or delete that folder")
         changed = [key for key in {**found, **configuration} if found.get(key) != configuration.get(key)]
         if changed:
             differences = "; ".join(f"{key}: {found.get(key)} there, {configuration.get(key)} now" for key in changed)
@@ -31,7 +33,7 @@ def claim(folder: Path, configuration: Mapping[str, Any]) -> None:
                 "choose another --output-dir, or delete that folder"
             )
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no run.json; choose another --output-dir")
     write_json(note, dict(configuration))
 

@@ -46,6 +46,11 @@ def test_a_known_answer_named_twice_is_one_candidate() -> None:
     assert found(make_query("q", 11, 11), 1) == [(4, 1, False), (11, 6, True)]
 
 
+def test_as_if_no_answer_were_known() -> None:
+    [item] = search([make_query("q", 4, 11)], EAST, IDS, VECTORS, 2, known_answers=False)
+    assert [(c.chunk_id, c.rank, c.known) for c in item.candidates] == [(4, 1, False), (7, 2, False)]
+
+
 def test_fewer_chunks_than_k() -> None:
     assert [chunk_id for chunk_id, *_ in found(make_query("q", 11), 50)] == [4, 7, 2, 5, 9, 11]
 

@@ -582,8 +582,7 @@ def test_nothing_to_learn_from(arguments: list[str], tmp_path: Path, capsys: pyt
     _, _, queries = tiny_corpus()
     everything: Any = [{**query, "ground_truth_chunk_ids": list(range(15))} for query in queries["train"]]
     write_pickle(tmp_path / "data" / "train_queries.pkl", everything)
-    error = refused(arguments, capsys)
-    assert "example" in error
+    assert "nothing to train on: no query has both" in refused(arguments, capsys)
     assert not list(tmp_path.glob("models/iteration_*"))
 
 
@@ -667,6 +666,14 @@ def test_too_many_unjudged_then_a_sound_server(
             # refusals were asked again, grades were not
             assert now[prompt] - answered.get(prompt, 0) in (0, 1)
     assert sum(now.values()) - sum(answered.values()) <= int(found[1]) + 10  # and the probes
+
+
+def test_a_few_unjudged_are_let_through_and_counted(asking: list[str], stub: LLMStub, tmp_path: Path) -> None:
+    stub.configure(fault="refusal", after=60, times=1)
+    miner.main(asking)
+    record = read_json(tmp_path / "models" / "iteration_0" / "training.json", "")
+    assert record["counts"]["unjudged"] == 1
+    assert record["judge"]["stats"]["unjudged"] == {"refused": 1}
 
 
 def test_judging_by_batch_file_needs_no_server(

@@ -66,7 +66,7 @@ class Clone:
     def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
         """Exit status and everything shown."""
         process = self.start(*arguments, **variables)
-        shown, _ = process.communicate(timeout=200)
+        shown, _ = process.communicate(timeout=400)
         return process.returncode, shown
 
     def asked(self) -> list[str]:
