@@ -180,7 +180,7 @@ def mine_hard_examples(
 
     Args:
         lists: graded candidates, best ranked first.
-        relevant_grade: lowest expected grade of a positive.
+        relevant_grade: lowest expected grade of a positive; a known answer need only be above `irrelevant_grade`.
         irrelevant_grade: highest expected grade of a negative.
         negatives: negatives per example; a query with fewer irrelevant candidates gives no example.
         max_positives: examples per query; a long answer has many chunks.
@@ -207,8 +207,8 @@ def mine_hard_examples(
             relevant=len(positives),
             uncertain=len(graded) - len(positives) - len(irrelevant),
             irrelevant=len(irrelevant),
-            queries_without_relevant=not positives,
-            queries_without_enough_irrelevant=bool(positives) and len(irrelevant) < negatives,
+            queries_without_relevant=int(not positives),
+            queries_without_enough_irrelevant=int(bool(positives) and len(irrelevant) < negatives),
         )
     return mined
 
@@ -349,7 +349,7 @@ def prepare(args: argparse.Namespace) -> Setting:
     val_queries = load_queries(args.data_dir, "val", len(chunks))
     guard = open_guard(args.guard)
     judge = open_judge(args)
-    if isinstance(judge, LLMJudge) and not (args.dry_run or args.judge_batch or args.judge_results):
+    if isinstance(judge, LLMJudge) and not (only_looks(args) or args.judge_results):
         print(describe_findings(judge.check()))
     base = load_model(args.base_model, claim_device(args.device))
     configuration = configure(args, base, judge)
@@ -437,16 +437,22 @@ def stops_before_judging(setting: Setting, lists: list[CandidateList]) -> bool:
     """Do what --dry-run, --judge-batch and --judge-results ask for; True where nothing should be judged now."""
     args, judge = setting.args, setting.judge
     if not isinstance(judge, LLMJudge):
+        if args.dry_run:
+            print(f"{sum(len(item.candidates) for item in lists):,} pairs for the answer key, which asks nobody")
         return args.dry_run
     pairs = list(candidate_pairs(lists, setting.chunks))
     if args.judge_results:
-        print(f"Took in {args.judge_results}: {import_batch(judge, pairs, args.judge_results)}")
+        taken = import_batch(judge, pairs, args.judge_results)
+        print(
+            f"Took in {args.judge_results}: {taken.judged:,} judged, {taken.unjudged.total():,} without a grade, "
+            f"{taken.failed:,} failed, {taken.unknown:,} that nothing here waits for"
+        )
     if args.judge_batch:
         written = export_batch(judge, pairs, args.judge_batch)
         print(f"{written} requests written to {args.judge_batch}; come back with their results: --judge-results FILE")
     if args.dry_run:
         print(f"{describe_plan(judge.plan(pairs))} in this iteration; nothing was asked")
-    return bool(args.dry_run or args.judge_batch)
+    return only_looks(args)
 
 
 def embed_corpus(setting: Setting, model: SentenceTransformer) -> Index:
@@ -460,7 +466,8 @@ def embed_corpus(setting: Setting, model: SentenceTransformer) -> Index:
 def training_index(encoder: CachedEncoder, chunks: Sequence[Chunk], vectors: np.ndarray) -> Index:
     """The chunks that training may see: those that answer only validation or test questions are left out.
 
-    Nothing of a held-out topic is trained on, not even as a negative.
+    Nothing of a held-out topic is trained on, not even as a negative, but for the few boilerplate passages that
+    answer questions of training topics too.
     """
     ids = np.array([chunk["chunk_id"] for chunk in chunks if chunk["split"] in ("train", SHARED)], np.int64)
     return Index(encoder, ids, vectors[ids])
@@ -520,15 +527,21 @@ def read_prompt(path: Path | None) -> str:
     """The judge's prompt: `JUDGE_PROMPT`, or what a file puts in its place."""
     if path is None:
         return JUDGE_PROMPT
-    with clear_os_errors(path, "read"):
-        return path.read_text(encoding="utf-8")
+    try:
+        with clear_os_errors(path, "read"):
+            return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
 
 
 def open_guard(name: str) -> GradedSet | None:
     """The graded questions that must not get worse."""
     if name == "none":
         return None
-    return load_graded(guard_path(name))
+    guard = load_graded(guard_path(name))
+    if guard.n_without_ideal == len(guard.questions):
+        raise InputError(f"--guard {name}: no answer in it is graded above 1; name another, or none")
+    return guard
 
 
 def guard_path(name: str) -> Path:
@@ -558,8 +571,14 @@ def configure(args: argparse.Namespace, base: SentenceTransformer, judge: Judge)
     }
     if isinstance(judge, LLMJudge):
         configuration |= {"llm_model": judge.model, "prompt_sha256": judge.template.sha256}
-    claim(args.output_dir, configuration)
+    if not only_looks(args):
+        claim(args.output_dir, configuration)
     return configuration
+
+
+def only_looks(args: argparse.Namespace) -> bool:
+    """Whether the flags ask for something that ends before any judging."""
+    return bool(args.dry_run or args.judge_batch)
 
 
 def progress_bar(what: str, total: int, unit: str) -> tqdm:
@@ -575,11 +594,19 @@ def positive_int(text: str) -> int:
     return number
 
 
+def share(text: str) -> float:
+    """argparse type: a number from 0 to 1."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
 def seed(text: str) -> int:
     """argparse type: a seed that every library takes."""
     number = int(text)
-    if not 0 <= number < 2**32:
-        raise argparse.ArgumentTypeError(f"{number} is not between 0 and {2**32 - 1}")
+    if not 0 <= number < 2**31:  # iterations add their number to it
+        raise argparse.ArgumentTypeError(f"{number} is not between 0 and {2**31 - 1}")
     return number
 
 
@@ -620,12 +647,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--dry-run", action="store_true", help="say what the judge would have to do, and stop")
     add("--judge-batch", type=Path, help="write the outstanding requests to an OpenAI batch file, and stop")
     add("--judge-results", type=Path, help="take in a finished batch file's results before asking the server")
-    add("--max-unjudged", type=float, default=0.02, help="share of unjudged pairs above which nothing is trained")
+    add("--max-unjudged", type=share, default=0.02, help="share of unjudged pairs above which nothing is trained")
     add("--guard", default="bundled", help="graded questions that must not get worse: a JSONL file, bundled or none")
-    add("--guard-tolerance", type=float, default=0.01, help="relative nDCG@10 loss on the guard that may stand")
+    add("--guard-tolerance", type=share, default=0.01, help="relative nDCG@10 loss on the guard that may stand")
     add("--seed", type=seed, default=42, help="of the question sample and the training order")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    return parser.parse_args(argv)
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (as nvidia-smi counts)")
+    args = parser.parse_args(argv)
+    if args.judge != "llm" and (args.judge_batch or args.judge_results):
+        raise InputError("--judge-batch and --judge-results are about an LLM's judgments; use them with --judge llm")
+    return args
 
 
 if __name__ == "__main__":

@@ -50,11 +50,16 @@ def parse_gpus(listing: str, visible: str | None) -> list[Gpu]:
     gpus = []
     for line in listing.strip().splitlines():
         index, uuid, free, total = (field.strip() for field in line.split(","))
-        gpus.append(Gpu(int(index), uuid, int(free) * 2**20, int(total) * 2**20))
+        gpus.append(Gpu(int(index), uuid, _bytes(free), _bytes(total)))
     if visible is None:
         return gpus
     names = [name.strip() for name in visible.split(",") if name.strip()]
     return [gpu for gpu in gpus if str(gpu.index) in names or any(gpu.uuid.startswith(name) for name in names)]
+
+
+def _bytes(mebibytes: str) -> int:
+    """Boards that share the host's memory report none of their own: they are taken to have enough."""
+    return int(mebibytes) * 2**20 if mebibytes.isdigit() else 2**40
 
 
 def choose_gpu(requested: str, gpus: Sequence[Gpu]) -> Gpu | None:

@@ -21,7 +21,8 @@ def model_card(
         adapted: False where the base model itself was kept.
         chosen: why this model was kept; empty for an iteration's.
     """
-    named_base = f"base_model: {base_model}\n" if not base_model.startswith((".", "/")) else ""
+    is_hub_name = base_model.count("/") <= 1 and not base_model.startswith((".", "/"))
+    named_base = f"base_model: {base_model}\n" if is_hub_name else ""
     title = f"{base_model}, {'adapted by iterative hard-negative mining' if adapted else 'unchanged'}"
     why = f"\n\nWhy this one: {chosen}." if chosen else ""
     return f"""---

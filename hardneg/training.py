@@ -1,5 +1,6 @@
 """Fine-tuning: in-batch contrast in which no chunk known to be relevant to a query counts as its negative."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.base.losses.gradcache import CachedLossMixin
 from torch import Tensor, nn
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
+
+from hardneg.errors import InputError
 
 SCALE = 20.0  # 1 / temperature, the value all-MiniLM was trained with
 
@@ -147,10 +150,14 @@ def train(
 
     Returns:
         the mean loss of each epoch.
+
+    Raises:
+        InputError: the loss is no longer finite.
     """
     rows = {query_id: row for row, query_id in enumerate(dict.fromkeys(example.query_id for example in examples))}
     loss = MaskedContrastiveLoss(model, [relevant[query_id] for query_id in rows], recipe.mini_batch_size)
     epochs = _EpochProgress(report)
+    model.model_card_data.generate_widget_examples = False  # the card is our own
     with without_dropout(model), TemporaryDirectory() as scratch:
         trainer = SentenceTransformerTrainer(
             model=model,
@@ -161,6 +168,8 @@ def train(
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(epochs)
         trainer.train()
+    if not all(map(math.isfinite, epochs.losses)):
+        raise InputError(f"training diverged (epoch losses {epochs.losses}); lower the learning rate")
     return epochs.losses
 
 

@@ -488,7 +488,7 @@ def test_against_a_real_server(base: list[str], tmp_path: Path) -> None:
     """Three questions with three candidates each, and a short prompt."""
     prompt = tmp_path / "prompt.txt"
     prompt.write_text(PROMPT, encoding="utf-8")
-    small = ["--num-queries", "3", "--num-candidates", "3", "--prompt", str(prompt)]
+    small = ["--num-queries", "3", "--num-candidates", "3", "--prompt", str(prompt), "--concurrency", "2"]
     with RealLLM(context_tokens=512) as server:
         script.main([*base, *of_server(server.url, server.model), *small])
     found = results(tmp_path)
