@@ -233,12 +233,18 @@ EPOCHS = 2
 BATCH_SIZE = 32  # examples per step; memory does not depend on it (gradient caching), quality does
 LEARNING_RATE = 5e-5
 WARMUP_FRACTION = 0.1
+DISTILLATION_WEIGHT = 6.0  # of staying near the base model's embeddings: without it, more is forgotten for less gain
 
 
 def fine_tune(
-    model: SentenceTransformer, mined: Mined, chunks: Sequence[Chunk], seed: int, batch_size: int = BATCH_SIZE
+    model: SentenceTransformer,
+    mined: Mined,
+    chunks: Sequence[Chunk],
+    seed: int,
+    base: CachedEncoder,
+    batch_size: int = BATCH_SIZE,
 ) -> list[float]:
-    """Train `model` in place on the mined examples; returns the mean loss of each epoch.
+    """Train `model` in place on the mined examples, held near `base`; returns the mean loss of each epoch.
 
     Out of memory does not call for a smaller `batch_size`: `hardneg.device.mini_batch_size` bounds the passages held
     at once by the GPU's free memory, without changing the result.
@@ -250,11 +256,14 @@ def fine_tune(
         warmup_fraction=WARMUP_FRACTION,
         mini_batch_size=mini_batch_size(batch_size, free_gpu_bytes(model.device.type)),
         seed=seed,
+        distillation_weight=DISTILLATION_WEIGHT,
     )
+
+    def report(epoch: int, loss: float) -> None:
+        tqdm.write(f"Epoch {epoch}: loss {loss:.4f}")
+
     texts = [chunk["text"] for chunk in chunks]
-    return train(
-        model, mined.examples, texts, mined.relevant, recipe, lambda n, loss: tqdm.write(f"Epoch {n}: loss {loss:.4f}")
-    )
+    return train(model, mined.examples, texts, mined.relevant, recipe, report, base)
 
 
 # ---------------------------------------------------------------- how strongly to adapt
@@ -408,7 +417,7 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
 
     print("\n[Step 5/5] Fine-tuning model...")
     print(f"Training on {len(mined.examples)} examples...")
-    losses = fine_tune(model, mined, setting.chunks, setting.args.seed + number)
+    losses = fine_tune(model, mined, setting.chunks, setting.args.seed + number, setting.encoder(setting.base))
     strengths = average_with_base(setting, model)
     print(f"Fine-tuning complete for iteration {number}")
 
@@ -566,7 +575,7 @@ def configure(args: argparse.Namespace, base: SentenceTransformer, judge: Judge)
         "guard_sha256": None if args.guard == "none" else sha256_file(guard_path(args.guard)),
         "guard_tolerance": args.guard_tolerance,
         "mining": [RELEVANT_GRADE, IRRELEVANT_GRADE, NEGATIVES_PER_EXAMPLE, MAX_POSITIVES],
-        "training": [EPOCHS, BATCH_SIZE, LEARNING_RATE, WARMUP_FRACTION],
+        "training": [EPOCHS, BATCH_SIZE, LEARNING_RATE, WARMUP_FRACTION, DISTILLATION_WEIGHT],
         "averaging": [*STRENGTHS, POOL_QUERIES, POOL_DEPTH],
     }
     if isinstance(judge, LLMJudge):

@@ -1,4 +1,4 @@
-"""Fine-tuning: in-batch contrast in which no chunk known to be relevant to a query counts as its negative."""
+"""Fine-tuning: in-batch contrast without known false negatives, held near the base model by self-distillation."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +15,7 @@ from sentence_transformers.base.losses.gradcache import CachedLossMixin
 from torch import Tensor, nn
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 
 SCALE = 20.0  # 1 / temperature, the value all-MiniLM was trained with
@@ -37,6 +38,9 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
     or the judge says answers query i must not be pushed away from it. Without masks this is
     MultipleNegativesRankingLoss (arXiv 1705.00652); gradients are cached (arXiv 2101.06983), so that the batch
     size is a choice of the recipe and `mini_batch_size` one of the memory.
+
+    With a `Teacher`, the mean of 1 - cosine between the batch's embeddings and the teacher's is added: what training
+    need not move stays where it was, so that questions of other kinds still find their answers.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         relevant: Sequence[AbstractSet[int]],
         mini_batch_size: int,
         scale: float = SCALE,
+        teacher: "Teacher | None" = None,
     ) -> None:
         """
         Args:
@@ -52,11 +57,13 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
             relevant: per query row, the ids of all chunks that must not serve as its negatives.
             mini_batch_size: passages embedded at once.
             scale: 1 / temperature of the softmax over cosines.
+            teacher: where the embeddings should stay near; None for contrast alone.
         """
         super().__init__()
         self.model = model
         self.mini_batch_size = mini_batch_size
         self.scale = scale
+        self._teacher = teacher
         self._relevant = [torch.tensor(sorted(chunk_ids), dtype=torch.long) for chunk_ids in relevant]
 
     def forward(self, sentence_features: Sequence[dict[str, Tensor]], labels: Tensor) -> Tensor:
@@ -78,10 +85,13 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         """See `CachedLossMixin`; `labels` as in `forward`."""
         assert labels is not None
         queries, *chunk_columns = (nn.functional.normalize(torch.cat(column), dim=1) for column in reps)
-        logits = self.scale * queries @ torch.cat(chunk_columns).T
+        chunks = torch.cat(chunk_columns)
+        logits = self.scale * queries @ chunks.T
         logits = logits.masked_fill(self._false_negatives(labels).to(logits.device), -torch.inf)
         targets = torch.arange(len(queries), device=logits.device)
         loss = nn.functional.cross_entropy(logits, targets)
+        if self._teacher is not None:
+            loss = loss + self._teacher.distance(queries, chunks, labels)
         if with_backward:
             loss.backward()
             loss = loss.detach()
@@ -96,6 +106,28 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         return mask
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """The base model's embeddings of what is trained on, and how much staying near them counts."""
+
+    weight: float
+    queries: Tensor  # float32 (Q, d), unit rows, by query row
+    chunks: Tensor  # float32 (C, d), unit rows; only rows of chunks that are trained on are filled
+
+    def distance(self, queries: Tensor, chunks: Tensor, labels: Tensor) -> Tensor:
+        """weight * mean(1 - cosine) between a batch's embeddings and the teacher's.
+
+        Args:
+            queries: (B, d), unit rows.
+            chunks: (B * (1 + n), d), unit rows, column after column.
+            labels: as in `MaskedContrastiveLoss.forward`.
+        """
+        labels = labels.cpu()
+        taught = torch.cat([self.queries[labels[:, 0]], self.chunks[labels[:, 1:].T.flatten()]])
+        own = torch.cat([queries, chunks])
+        return self.weight * (1 - (own * taught.to(own.device)).sum(dim=1)).mean()
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Settings of one fine-tuning run."""
@@ -106,6 +138,7 @@ class Recipe:
     warmup_fraction: float
     mini_batch_size: int
     seed: int
+    distillation_weight: float = 0.0  # 0: contrast alone
 
 
 class _EpochProgress(ProgressCallback):
@@ -137,6 +170,7 @@ def train(
     relevant: Mapping[str, AbstractSet[int]],
     recipe: Recipe,
     report: Callable[[int, float], None],
+    base: CachedEncoder | None = None,
 ) -> list[float]:
     """Fine-tune `model` in place with `MaskedContrastiveLoss`.
 
@@ -147,6 +181,7 @@ def train(
         relevant: query id -> chunk ids that must not be its negatives.
         recipe: the settings.
         report: called after each epoch with its number (from 1) and mean loss.
+        base: the teacher's encoder, needed where the recipe distils.
 
     Returns:
         the mean loss of each epoch.
@@ -155,7 +190,9 @@ def train(
         InputError: the loss is no longer finite.
     """
     rows = {query_id: row for row, query_id in enumerate(dict.fromkeys(example.query_id for example in examples))}
-    loss = MaskedContrastiveLoss(model, [relevant[query_id] for query_id in rows], recipe.mini_batch_size)
+    teacher = _teacher(base, recipe.distillation_weight, examples, chunk_texts) if base else None
+    masks = [relevant[query_id] for query_id in rows]
+    loss = MaskedContrastiveLoss(model, masks, recipe.mini_batch_size, teacher=teacher)
     epochs = _EpochProgress(report)
     model.model_card_data.generate_widget_examples = False  # the card is our own
     with without_dropout(model), TemporaryDirectory() as scratch:
@@ -171,6 +208,20 @@ def train(
     if not all(map(math.isfinite, epochs.losses)):
         raise InputError(f"training diverged (epoch losses {epochs.losses}); lower the learning rate")
     return epochs.losses
+
+
+def _teacher(
+    base: CachedEncoder, weight: float, examples: Sequence[Example], chunk_texts: Sequence[str]
+) -> Teacher | None:
+    """The base model's embeddings of the examples' texts, which its encoder has in its cache; None at weight 0."""
+    if not weight:
+        return None
+    queries = base.encode(list({example.query_id: example.query for example in examples}.values()))
+    trained_on = sorted({chunk_id for example in examples for chunk_id in (example.positive_id, *example.negative_ids)})
+    vectors = torch.from_numpy(base.encode([chunk_texts[chunk_id] for chunk_id in trained_on]))
+    chunks = torch.zeros(len(chunk_texts), vectors.shape[1])
+    chunks[trained_on] = vectors
+    return Teacher(weight, torch.from_numpy(queries), chunks)
 
 
 @contextmanager

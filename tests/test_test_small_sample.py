@@ -3,8 +3,6 @@
 import json
 import math
 import re
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,15 +13,13 @@ from tiny_data import tiny_corpus
 
 import test_small_sample as script
 from hardneg.artifacts import Query, read_json
-from hardneg.errors import InputError
+from hardneg.errors import InputError, run
 from hardneg.judgment_store import sha256_text
 from hardneg.probing import JudgeFindings
 from iterative_miner import JUDGE_PROMPT
 from tests.judge_data import PROMPT, make_judge
 from tests.llm_stub import MODEL, LLMStub, true_grade, true_probabilities
 from tests.real_llm import RealLLM, model_path
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -472,12 +468,15 @@ def test_impossible_numbers_end_with_status_2(flags: list[str]) -> None:
     assert end.value.code == 2
 
 
-def test_a_server_that_is_not_there_is_one_line_and_status_2(base: list[str]) -> None:
-    command = [sys.executable, "test_small_sample.py", *base, *of_server("http://127.0.0.1:9/v1"), "--num-queries", "2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: no LLM server answers at http://127.0.0.1:9/v1; start it (`vllm serve")
-    assert len(done.stderr.splitlines()) == 1 and done.stdout == ""
+def test_a_server_that_is_not_there_is_one_line_and_status_2(
+    base: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(lambda: script.main([*base, *of_server("http://127.0.0.1:9/v1"), "--num-queries", "2"]))
+    shown = capsys.readouterr()
+    assert (end.value.code, shown.out) == (2, "")
+    (line,) = shown.err.splitlines()
+    assert line.startswith("error: no LLM server answers at http://127.0.0.1:9/v1; start it (`vllm serve")
 
 
 # ---------------------------------------------------------------- a real server

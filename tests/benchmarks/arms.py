@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     validator = Validator(chunks, load_queries(args.data_dir, "val", len(chunks)), miner.open_guard(args.guard))
     pool = validator.pool(encoder, args.pool_queries, miner.POOL_DEPTH, args.seed)
     tuned = load_model(args.base_model, "cpu")
-    miner.EPOCHS, miner.LEARNING_RATE = args.epochs, args.learning_rate
+    miner.EPOCHS, miner.LEARNING_RATE, miner.DISTILLATION_WEIGHT = args.epochs, args.learning_rate, args.distillation
     started = time.monotonic()
-    losses = miner.fine_tune(tuned, mined, chunks, args.seed, args.batch_size)
+    losses = miner.fine_tune(tuned, mined, chunks, args.seed, encoder, args.batch_size)
     arm = {name: str(value) for name, value in vars(args).items() if name not in ("data_dir", "strengths")}
     print(
         json.dumps(
@@ -69,6 +69,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--batch-size", type=int, default=miner.BATCH_SIZE, help="examples per step")
     add("--learning-rate", type=float, default=miner.LEARNING_RATE, help="peak learning rate")
     add("--epochs", type=int, default=miner.EPOCHS, help="passes over the examples")
+    add("--distillation", type=float, default=miner.DISTILLATION_WEIGHT, help="weight of staying near the base model")
     add("--strengths", type=float, nargs="+", default=[1.0, 0.6], help="shares of the tuned weights to score")
     add("--pool-queries", type=int, default=miner.POOL_QUERIES, help="validation questions to score on")
     add("--seed", type=int, default=42, help="of samples and training order")
