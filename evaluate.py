@@ -2,7 +2,7 @@
 
     python evaluate.py --baseline-model sentence-transformers/all-MiniLM-L12-v2 \\
         --specialized-model models/medical-specialized/final --k 5
-    python evaluate.py --graded bundled --require-target    # also consumer questions graded by people; exit 1 on a miss
+    python evaluate.py --graded bundled --require-target    # also consumer questions with graded answers; exit 1 on a miss
 
 Prints MRR, DCG (binary gain, not normalised), precision and recall at k of both models, the relative improvement with
 95 % intervals over questions, and whether MRR and DCG improve by the target. evaluation_results.json has all of it as
@@ -388,7 +388,7 @@ def print_improvement(result: dict[str, Any]) -> None:
 def print_graded(graded: dict[str, Any]) -> None:
     """Both models on the graded set."""
     heading("GRADED QUESTIONS")
-    print(f"\n{graded['file']}: {graded['questions']} questions, {graded['answers']:,} answers graded by people")
+    print(f"\n{graded['file']}: {graded['questions']} questions, {graded['answers']:,} graded answers")
     if graded["left_out_of_ndcg"]:
         print(f"  left out of nDCG for want of any useful answer: {graded['left_out_of_ndcg']}")
     print(f"  {'':8} {'Baseline':>9} {'Specialized':>12}   Change")

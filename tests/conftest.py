@@ -13,8 +13,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of a hub clien
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random two-layer BERT that knows the words of the tiny corpus. Read only."""
-    from tiny_data import tiny_corpus
-    from tiny_model import build_tiny_model
+    from tests.tiny_data import tiny_corpus
+    from tests.tiny_model import build_tiny_model
 
     chunks, _, queries = tiny_corpus()
     questions: list[Query] = [query for records in queries.values() for query in records]
@@ -25,6 +25,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_data_dir(tmp_path: Path) -> Path:
     """A data folder of 30 chunks, 12 train, 6 val and 6 test queries; each test has its own to spoil."""
-    from tiny_data import write_tiny_data
+    from tests.tiny_data import write_tiny_data
 
     return write_tiny_data(tmp_path / "data")

@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from documents import DOCUMENTS, ROOT, Call, blocks, calls
+
+from tests.documents import DOCUMENTS, ROOT, Call, blocks, calls
 
 SCRIPTS = ("prepare_corpus.py", "prepare_queries.py", "test_small_sample.py", "iterative_miner.py", "evaluate.py")
 PIPELINE = (ROOT / "run_full_pipeline.sh").read_text(encoding="utf-8")

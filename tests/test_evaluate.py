@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
-from tiny_data import tiny_corpus, write_tiny_data
-from tiny_model import build_tiny_model
 
 import evaluate
 from hardneg.artifacts import Query, read_json, sha256_file, write_json, write_pickle
 from hardneg.encoder import load_model
 from hardneg.errors import InputError
 from hardneg.graded import load_graded
+from tests.tiny_data import tiny_corpus, write_tiny_data
+from tests.tiny_model import build_tiny_model
 
 ROOT = Path(__file__).parent.parent
 

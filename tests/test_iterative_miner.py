@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
-from tiny_data import tiny_corpus, write_tiny_data
 
 import iterative_miner as miner
 from hardneg.artifacts import Query, read_json, write_json, write_pickle
@@ -28,6 +27,7 @@ from hardneg.judge import AnswerKeyJudge
 from hardneg.training import Example
 from hardneg.validation import Score
 from tests.llm_stub import MODEL, LLMStub, true_grade
+from tests.tiny_data import tiny_corpus, write_tiny_data
 
 ROOT = Path(__file__).parent.parent
 

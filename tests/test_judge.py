@@ -2,10 +2,9 @@
 
 from collections import Counter
 
-from tiny_data import tiny_corpus
-
 from hardneg.artifacts import Query
 from hardneg.judge import AnswerKeyJudge, Judgment, Pair
+from tests.tiny_data import tiny_corpus
 
 
 def test_grades_by_hand() -> None:

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from documents import calls
-from llm_stub import MODEL, LLMStub
+
+from tests.documents import calls
+from tests.llm_stub import MODEL, LLMStub
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = "run_full_pipeline.sh"
@@ -339,9 +340,8 @@ def assert_jq_filters_find_something(clone: Path, folder: Path) -> None:
 
 def small_run(model: Path) -> dict[str, str]:
     """Settings of a run of seconds: 12 topics of the sample, and a tiny model made for it."""
-    from tiny_model import build_tiny_model
-
     from hardneg.sources import read_rows
+    from tests.tiny_model import build_tiny_model
 
     rows = read_rows("sample", {})
     build_tiny_model(model, [text for row in rows for text in (row.question, row.answer)])

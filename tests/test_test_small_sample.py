@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_data import tiny_corpus
 
 import test_small_sample as script
 from hardneg.artifacts import Query, read_json
@@ -20,6 +19,7 @@ from iterative_miner import JUDGE_PROMPT
 from tests.judge_data import PROMPT, make_judge
 from tests.llm_stub import MODEL, LLMStub, true_grade, true_probabilities
 from tests.real_llm import RealLLM, model_path
+from tests.tiny_data import tiny_corpus
 
 
 @pytest.fixture(scope="module")
@@ -283,62 +283,6 @@ def test_rare_question_types_are_sampled_too() -> None:
     assert len(script.sample_over_types(queries, 53, 0)) == 53
     with pytest.raises(InputError, match="--num-queries 54: there are only 53 training questions; ask for fewer"):
         script.sample_over_types(queries, 54, 0)
-
-
-@pytest.mark.parametrize(("grade", "whole"), [(1.0, 1), (1.49, 1), (1.5, 2), (2.5, 3), (3.5, 4), (4.0, 4)])
-def test_halves_are_rounded_up(grade: float, whole: int) -> None:
-    assert script.score(grade) == whole
-
-
-def test_agreement_by_hand() -> None:
-    """Four of six agree; the margins are 2 1 1 2 and 1 3 1 1, so by chance 8 of 36 do: (24 - 8) / (36 - 8) = 4/7.
-
-    Relevant or not: five of six agree, by chance (3 * 4 + 3 * 2) / 36 = 1/2 of them: 2/3.
-    """
-    found = script.agreement([1, 1, 2, 3, 4, 4], [1, 2, 2, 3, 4, 2])
-    assert found["confusion"] == [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 1]]
-    assert found["cohen_kappa"] == pytest.approx(4 / 7)
-    assert found["binary_kappa"] == pytest.approx(2 / 3)
-    low, high = found["weighted_kappa_ci95"]
-    assert low < found["weighted_kappa"] < high
-    nothing = script.agreement([], [])
-    assert (nothing["pairs"], nothing["weighted_kappa"], nothing["weighted_kappa_ci95"]) == (0, None, [None, None])
-
-
-def test_calibration_by_hand() -> None:
-    probabilities = [(0.5, 0.25, 0.25, 0.0), (0.5, 0.25, 0.125, 0.125), (0.0, 0.0, 0.0, 1.0), None]
-    found = script.calibration(probabilities, [True, False, True, True])
-    assert found is not None
-    low = {"from": 0.2, "to": 0.3, "pairs": 2, "mean_predicted": 0.25, "observed_share": 0.5}
-    high = {"from": 0.9, "to": 1.0, "pairs": 1, "mean_predicted": 1.0, "observed_share": 1.0}
-    assert (found["pairs"], found["bins"]) == (3, [low, high])
-    assert found["expected_calibration_error"] == pytest.approx((2 * 0.25 + 0) / 3)
-    assert script.calibration([None, None], [True, False]) is None
-
-
-def pair(grade: float, rank: int = 1, length: int = 10, known: bool = False) -> script.JudgedPair:
-    return script.JudgedPair("?", "", "x" * length, grade, None, None, rank, 0.5, known, 1, "q", 0)
-
-
-def test_biases_by_hand() -> None:
-    rest = [
-        pair(1, rank=1, length=10),
-        pair(2, rank=2, length=20),
-        pair(3, rank=3, length=30),
-        pair(4, rank=40, length=40),
-    ]
-    found = script.biases([*rest, pair(1.2, rank=99, known=True), pair(3.8, rank=5, known=True)])
-    expected = {"pairs": 2, "mean_grade": 2.5, "mean_grade_of_rest": 2.5, "share_graded_1": 0.5}
-    assert found["known_answers"] == expected
-    assert found["length"]["spearman"] == found["rank"]["spearman"] == pytest.approx(1)
-    assert [each["mean_grade"] for each in found["length"]["by_bin"]] == [1, 2, 3, 4]
-    assert found["rank"]["by_bin"] == [
-        {"from": 1, "to": 1, "pairs": 1, "mean_grade": 1.0},
-        {"from": 2, "to": 3, "pairs": 2, "mean_grade": 2.5},
-        {"from": 40, "to": 40, "pairs": 1, "mean_grade": 4.0},
-    ]
-    assert script.biases([pair(3), pair(3)])["rank"]["spearman"] is None
-    assert script.biases([])["length"] == {"spearman": None, "by_bin": []}
 
 
 @pytest.mark.parametrize(

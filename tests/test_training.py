@@ -8,11 +8,11 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from tiny_data import tiny_corpus
 from torch import Tensor, nn
 
 from hardneg.encoder import load_model, top_k
 from hardneg.training import SCALE, Example, MaskedContrastiveLoss, Recipe, train, without_dropout
+from tests.tiny_data import tiny_corpus
 
 RECIPE = Recipe(epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, mini_batch_size=6, seed=7)
 QUERIES = ["How is gout treated?", "How is asthma treated?", "What are the symptoms of scurvy?"]

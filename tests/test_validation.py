@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_data import tiny_corpus
 
 from hardneg.artifacts import Chunk, Query
 from hardneg.encoder import CachedEncoder, load_model, top_k
 from hardneg.graded import GradedAnswer, GradedQuestion, GradedSet
 from hardneg.validation import Score, Validator, relative_change
+from tests.tiny_data import tiny_corpus
 
 
 def test_relative_change() -> None:

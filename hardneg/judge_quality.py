@@ -1,0 +1,136 @@
+"""How good a judge is: agreement with other grades, calibration of its probabilities, and what biases it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from hardneg.judge import GRADES
+from hardneg.metrics import RELEVANT_GRADE, cohen_kappa, confusion_matrix, weighted_kappa, weighted_kappa_interval
+
+RANK_EDGES = (2, 4, 11)  # the ranks 1, 2-3, 4-10 and the rest
+CALIBRATION_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPair:
+    """One judgment with all that helps to understand it."""
+
+    question: str
+    qtype: str
+    chunk_text: str
+    grade: float | None  # expected grade, 1.0 to 4.0
+    probabilities: tuple[float, ...] | None  # of the grades 1-4
+    unjudged_reason: str | None
+    rank: int
+    cosine: float
+    known_answer: bool
+    answer_key_grade: int
+    query_id: str
+    chunk_id: int
+
+
+def score(grade: float) -> int:
+    """An expected grade as the whole grade next to it, halves up."""
+    return math.floor(grade + 0.5)
+
+
+def agreement(theirs: Sequence[int], judges: Sequence[int]) -> dict[str, Any]:
+    """How far the judge agrees with other grades of the same pairs.
+
+    Returns:
+        "confusion" (rows their grade 1-4, columns the judge's), Cohen's kappa, the quadratically weighted one with a
+        95 % interval, and "binary_kappa" of relevant (RELEVANT_GRADE or more) or not; None where one is undefined.
+    """
+    confusion = confusion_matrix(theirs, judges)
+    relevant = [[GRADES[-1] if grade >= RELEVANT_GRADE else GRADES[0] for grade in side] for side in (theirs, judges)]
+    return {
+        "pairs": len(theirs),
+        "confusion": confusion.tolist(),
+        "cohen_kappa": number(cohen_kappa(confusion)),
+        "weighted_kappa": number(weighted_kappa(confusion)),
+        "weighted_kappa_ci95": [number(bound) for bound in weighted_kappa_interval(confusion)],
+        "binary_kappa": number(cohen_kappa(confusion_matrix(*relevant))),
+    }
+
+
+def biases(judged: Sequence[JudgedPair]) -> dict[str, Any]:
+    """What grades depend on besides the answer: being a known answer, passage length in characters, rank.
+
+    Known answers are left out of the means by length and rank: they are better, and beyond the candidates' number all
+    ranks are theirs.
+    """
+    known = [row.grade for row in judged if row.known_answer]
+    rest = [row for row in judged if not row.known_answer]
+    lengths = [len(row.chunk_text) for row in rest]
+    quartiles = np.quantile(lengths, (0.25, 0.5, 0.75)) if lengths else ()
+    return {
+        "known_answers": {
+            "pairs": len(known),
+            "mean_grade": mean(known),
+            "mean_grade_of_rest": mean([row.grade for row in rest]),
+            "share_graded_1": mean([score(grade) == GRADES[0] for grade in known]),
+        },
+        "length": bias_of(lengths, [row.grade for row in rest], quartiles),
+        "rank": bias_of([row.rank for row in rest], [row.grade for row in rest], RANK_EDGES),
+    }
+
+
+def bias_of(values: Sequence[int], grades: Sequence[float], edges: Sequence[float]) -> dict[str, Any]:
+    """Spearman's correlation of grade and value (None where one of them is constant), and mean grades by bin of values.
+
+    Args:
+        values: per pair.
+        grades: per pair.
+        edges: first values of all bins but the first.
+    """
+    varies = len(set(values)) > 1 and len(set(grades)) > 1
+    bins = np.digitize(values, edges)
+    rows = []
+    for place in range(len(edges) + 1):
+        inside = np.flatnonzero(bins == place)
+        if len(inside):
+            ends = (min(values[i] for i in inside), max(values[i] for i in inside))
+            rows.append(
+                {"from": ends[0], "to": ends[1], "pairs": len(inside), "mean_grade": mean([grades[i] for i in inside])}
+            )
+    return {"spearman": number(spearmanr(values, grades).statistic) if varies else None, "by_bin": rows}
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean; None of nothing."""
+    return float(np.mean(values)) if len(values) else None
+
+
+def number(value: float) -> float | None:
+    """A figure for JSON: None for NaN."""
+    return None if math.isnan(value) else float(value)
+
+
+def calibration(probabilities: Sequence[tuple[float, ...] | None], relevant: Sequence[bool]) -> dict[str, Any] | None:
+    """Whether P(grade >= RELEVANT_GRADE) means what it says; None where the judge gives no probabilities.
+
+    Returns:
+        "bins" of equal width with their mean prediction and the share that people find relevant, and the expected
+        calibration error (Naeini et al. 2015): the mean distance of the two over all pairs.
+    """
+    pairs = [(sum(p[RELEVANT_GRADE - 1 :]), is_one) for p, is_one in zip(probabilities, relevant, strict=True) if p]
+    if not pairs:
+        return None
+    predicted, observed = np.array(pairs, float).T
+    places = np.minimum((predicted * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins = [
+        {
+            "from": place / CALIBRATION_BINS,
+            "to": (place + 1) / CALIBRATION_BINS,
+            "pairs": int((places == place).sum()),
+            "mean_predicted": float(predicted[places == place].mean()),
+            "observed_share": float(observed[places == place].mean()),
+        }
+        for place in sorted(set(places.tolist()))
+    ]
+    error = sum(each["pairs"] * abs(each["mean_predicted"] - each["observed_share"]) for each in bins) / len(pairs)
+    return {"pairs": len(pairs), "expected_calibration_error": error, "bins": bins}
