@@ -2,7 +2,7 @@
 
     python evaluate.py --baseline-model sentence-transformers/all-MiniLM-L12-v2 \\
         --specialized-model models/medical-specialized/final --k 5
-    python evaluate.py --graded bundled --require-target    # also consumer questions with graded answers; exit 1 on a miss
+    python evaluate.py --graded bundled --require-target    # also graded consumer questions; exit 1 on a miss
 
 Prints MRR, DCG (binary gain, not normalised), precision and recall at k of both models, the relative improvement with
 95 % intervals over questions, and whether MRR and DCG improve by the target. evaluation_results.json has all of it as
