@@ -27,11 +27,11 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_json, write_json
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_json, sha256_file, write_json
 from hardneg.device import claim_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k
 from hardneg.errors import InputError, clear_os_errors, run
-from hardneg.graded import BUNDLED_GRADED, GradedSet, load_graded, score_graded
+from hardneg.graded import GradedSet, graded_path, load_graded, score_graded
 from hardneg.metrics import relative_gain, retrieval_metrics
 
 RULE = "=" * 50
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     with timed(seconds, "load_models"):
         device = claim_device(args.device)
         baseline_model, specialized_model = (load_model(name, device) for name in named_models(args))
-    notes = leakage_notes(args.specialized_model, inputs.manifest)
+    notes = leakage_notes(args.specialized_model, inputs.manifest) + guard_notes(args)
     notes += truncation_notes(args.baseline_model, baseline_model, inputs.chunks, args.seed)
     notes += truncation_notes(args.specialized_model, specialized_model, inputs.chunks, args.seed)
 
@@ -95,7 +95,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--require-target", action="store_true", help="exit with status 1 when the target is missed")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    add("--seed", type=int, default=0, help="of the bootstrap and of samples (default: %(default)s)")
+    add("--seed", type=seed, default=0, help="of the bootstrap and of samples (default: %(default)s)")
     return parser.parse_args(argv)
 
 
@@ -104,6 +104,14 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is too small; at least 1")
+    return value
+
+
+def seed(text: str) -> int:
+    """A whole number that is not negative."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
     return value
 
 
@@ -147,7 +155,7 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
         resolve_model(name)
     chunks = load_chunks(args.data_dir)
     queries = load_queries(args.data_dir, args.split, len(chunks))
-    graded = load_graded(BUNDLED_GRADED if args.graded == "bundled" else Path(args.graded)) if args.graded else None
+    graded = load_graded(graded_path(args.graded)) if args.graded else None
     if args.output.is_dir():
         raise InputError(f"--output {args.output} is a folder; name a file")
     with clear_os_errors(args.output, "write"):
@@ -158,14 +166,8 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
 
 def leakage_notes(model_name: str, manifest: dict[str, Any]) -> list[str]:
     """A warning where the model's training.json tells of another corpus: its training questions may be asked here."""
-    folder = Path(model_name)
-    file = next(
-        (place / "training.json" for place in (folder, folder.parent) if (place / "training.json").exists()), None
-    )
-    if not folder.is_dir() or file is None:
-        return []
     try:
-        trained_on = find_key(read_json(file, "python iterative_miner.py"), "corpus_sha256")
+        trained_on = find_key(training_record(model_name), "corpus_sha256")
     except InputError as error:
         return [f"Warning: {error}"]
     here = manifest.get("corpus", {}).get("sha256")
@@ -175,6 +177,27 @@ def leakage_notes(model_name: str, manifest: dict[str, Any]) -> list[str]:
         f"Warning: {model_name} was trained on another corpus ({trained_on[:12]}, here {here[:12]}): "
         "its training questions may be among these test questions"
     ]
+
+
+def guard_notes(args: argparse.Namespace) -> list[str]:
+    """A line where the graded set has helped to choose the model: its figures are then no independent test."""
+    if not args.graded:
+        return []
+    try:
+        guard = find_key(training_record(args.specialized_model), "guard_sha256")
+    except InputError:
+        return []  # `leakage_notes` says so
+    if guard is None or guard != sha256_file(graded_path(args.graded)):
+        return []
+    return [f"Note: {args.graded} was the guard that chose {args.specialized_model}: no independent test of it"]
+
+
+def training_record(model_name: str) -> Any:
+    """The training.json in a model's folder or the one above; empty where there is none."""
+    folder = Path(model_name)
+    places = (folder, folder.parent) if folder.is_dir() else ()
+    file = next((place / "training.json" for place in places if (place / "training.json").exists()), None)
+    return read_json(file, "python iterative_miner.py") if file else {}
 
 
 def find_key(value: Any, key: str) -> str | None:

@@ -32,7 +32,7 @@ from hardneg.candidates import Candidate, CandidateList, search, with_grades
 from hardneg.device import claim_device, free_gpu_bytes, mini_batch_size
 from hardneg.encoder import CachedEncoder, fingerprint, load_model
 from hardneg.errors import InputError, clear_os_errors, run
-from hardneg.graded import BUNDLED_GRADED, GradedSet, load_graded
+from hardneg.graded import GradedSet, graded_path, load_graded
 from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_report import (
     describe_findings,
@@ -76,6 +76,7 @@ def retrieve_candidates(
     return search(queries, vectors, index.chunk_ids, index.vectors, k, known_answers)
 
 
+DEFAULT_ENDPOINT = "http://localhost:8000/v1"
 JUDGE_PROMPT = """\
 You grade how well a passage answers a question.
 
@@ -113,9 +114,8 @@ def llm_judge_relevance(
         return with_grades(lists, tqdm(judgments, total=total, unit="pair"))
     plan = judge.plan(candidate_pairs(lists, chunks))
     print(describe_plan(plan))
-    already_asked = judge.stats.asked
     with tqdm(total=total, unit="pair") as bar:
-        graded = with_grades(lists, _shown(judgments, bar, judge.stats, already_asked + plan.to_ask, gpu_hour_price))
+        graded = with_grades(lists, _shown(judgments, bar, judge.stats, plan.to_ask, gpu_hour_price))
     print(describe_stats(judge.stats))
     return graded
 
@@ -136,13 +136,14 @@ def _shown(
         yield judgment
 
 
-def check_unjudged(lists: Iterable[CandidateList], most: float) -> None:
+def check_unjudged(lists: Iterable[CandidateList], most: float, reasons: Counter[str]) -> None:
     """Raise InputError where more than this share of the pairs has no grade: nothing should be trained on the rest."""
     grades = [candidate.grade for item in lists for candidate in item.candidates]
     unjudged = grades.count(None)
     if unjudged > most * len(grades):
         raise InputError(
             f"{unjudged} of {len(grades)} pairs are unjudged, more than --max-unjudged {most:g}; nothing was trained. "
+            f"Reasons: {', '.join(f'{reason} {n}' for reason, n in reasons.most_common()) or 'none given'}. "
             "What was judged is stored: mend the server or the prompt and run the same command again"
         )
 
@@ -173,7 +174,9 @@ def mine_hard_examples(
     negatives: int = NEGATIVES_PER_EXAMPLE,
     max_positives: int = MAX_POSITIVES,
 ) -> Mined:
-    """Find what the model ranks wrongly, and build training examples that set it right.
+    """Find what the model ranks wrongly, and build training examples from it.
+
+    A query trains on its surest positives, known answers first, each against the hardest of its negatives.
 
     A hard positive is a relevant chunk ranked below an irrelevant one; a hard negative is an irrelevant chunk ranked
     above a relevant one. Both are defined by order alone, so they do not depend on the number of candidates.
@@ -196,7 +199,7 @@ def mine_hard_examples(
         mined.hard_positives.extend((query, c) for c in hard_positives)
         mined.hard_negatives.extend((query, c) for c in hard_negatives)
         mined.relevant[query["query_id"]] = {
-            c.chunk_id for c in candidates if c.known or (c.grade or 0) > irrelevant_grade
+            c.chunk_id for c in candidates if c.known or c.grade is None or c.grade > irrelevant_grade
         }
         best = sorted(positives, key=lambda c: (not c.known, -c.grade, c.rank))[:max_positives]
         examples = _examples_of(query, best, irrelevant, negatives)
@@ -348,7 +351,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif not run_iteration(number, start_model(setting, number), setting, folder):
             return
         records.append(read_json(folder / "training.json", "python iterative_miner.py"))
-    keep_best(setting, records)
+    if not only_looks(setting.args):
+        keep_best(setting, records)
 
 
 def prepare(args: argparse.Namespace) -> Setting:
@@ -389,6 +393,8 @@ def start_model(setting: Setting, number: int) -> SentenceTransformer:
 def run_iteration(number: int, model: SentenceTransformer, setting: Setting, folder: Path) -> bool:
     """The five steps; the finished folder appears all at once. False where the flags stop it before judging."""
     started = time.monotonic()
+    if isinstance(setting.judge, LLMJudge):
+        setting.judge.stats = JudgeStats()  # of this iteration
     print("\n[Step 1/5] Embedding corpus...")
     index = embed_corpus(setting, model)
     print(f"Embedded {len(setting.chunks)} chunks")
@@ -403,7 +409,8 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
     print("\n[Step 3/5] LLM judging relevance...")
     lists = llm_judge_relevance(lists, setting.chunks, setting.judge, setting.args.gpu_hour_price)
     print(f"LLM judged {sum(len(item.candidates) for item in lists)} (query, chunk) pairs")
-    check_unjudged(lists, setting.args.max_unjudged)
+    reasons = setting.judge.stats.unjudged if isinstance(setting.judge, LLMJudge) else Counter[str]()
+    check_unjudged(lists, setting.args.max_unjudged, reasons)
 
     print("\n[Step 4/5] Mining hard examples...")
     mined = mine_hard_examples(lists)
@@ -528,7 +535,7 @@ def open_judge(args: argparse.Namespace) -> Judge:
     if args.judge == "answer-key":
         return AnswerKeyJudge()
     store = JudgmentStore(args.data_dir / "judgments.sqlite")
-    endpoints = args.llm_endpoint or ["http://localhost:8000/v1"]
+    endpoints = args.llm_endpoint or [DEFAULT_ENDPOINT]
     return LLMJudge(endpoints, args.llm_model, read_prompt(args.prompt), store, concurrency=args.concurrency)
 
 
@@ -547,15 +554,10 @@ def open_guard(name: str) -> GradedSet | None:
     """The graded questions that must not get worse."""
     if name == "none":
         return None
-    guard = load_graded(guard_path(name))
+    guard = load_graded(graded_path(name))
     if guard.n_without_ideal == len(guard.questions):
         raise InputError(f"--guard {name}: no answer in it is graded above 1; name another, or none")
     return guard
-
-
-def guard_path(name: str) -> Path:
-    """The file of a guard."""
-    return BUNDLED_GRADED if name == "bundled" else Path(name)
 
 
 def configure(args: argparse.Namespace, base: SentenceTransformer, judge: Judge) -> dict[str, Any]:
@@ -564,6 +566,7 @@ def configure(args: argparse.Namespace, base: SentenceTransformer, judge: Judge)
     configuration = {
         "base_model": args.base_model,
         "base_weights": fingerprint(base),
+        "source": manifest["corpus"].get("arguments", {}).get("source"),
         "corpus_sha256": manifest["corpus"]["sha256"],
         "queries_sha256": manifest["queries"].get("sha256"),
         "num_queries": args.num_queries,
@@ -572,7 +575,7 @@ def configure(args: argparse.Namespace, base: SentenceTransformer, judge: Judge)
         "positives": args.positives,
         "seed": args.seed,
         "guard": args.guard,
-        "guard_sha256": None if args.guard == "none" else sha256_file(guard_path(args.guard)),
+        "guard_sha256": None if args.guard == "none" else sha256_file(graded_path(args.guard)),
         "guard_tolerance": args.guard_tolerance,
         "mining": [RELEVANT_GRADE, IRRELEVANT_GRADE, NEGATIVES_PER_EXAMPLE, MAX_POSITIVES],
         "training": [EPOCHS, BATCH_SIZE, LEARNING_RATE, WARMUP_FRACTION, DISTILLATION_WEIGHT],
@@ -580,8 +583,7 @@ def configure(args: argparse.Namespace, base: SentenceTransformer, judge: Judge)
     }
     if isinstance(judge, LLMJudge):
         configuration |= {"llm_model": judge.model, "prompt_sha256": judge.template.sha256}
-    if not only_looks(args):
-        claim(args.output_dir, configuration)
+    claim(args.output_dir, configuration, dry=only_looks(args))
     return configuration
 
 
@@ -626,7 +628,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--llm-endpoint",
         action="append",
-        help="base URL of a server, may be repeated; http://localhost:8000/v1 if none",
+        help="base URL of a server, may be repeated; {DEFAULT_ENDPOINT} if none",
     )
     add("--llm-model", default="Qwen/Qwen2.5-7B-Instruct", help="model the endpoints serve")
     add("--concurrency", type=positive_int, default=DEFAULT_CONCURRENCY, help="most requests in flight")

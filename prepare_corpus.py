@@ -86,7 +86,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--chunk-chars is {args.chunk_chars}; a passage needs at least {MIN_CHUNK_CHARS} characters")
     if args.max_topics is not None and args.max_topics < len(SPLITS):
         parser.error(f"--max-topics is {args.max_topics}; train, val and test need at least one topic each")
-    if min(args.val_fraction, args.test_fraction) <= 0 or args.val_fraction + args.test_fraction >= 1:
+    if not (min(args.val_fraction, args.test_fraction) > 0 and args.val_fraction + args.test_fraction < 1):
         parser.error(
             f"--val-fraction {args.val_fraction} and --test-fraction {args.test_fraction} "
             "must be above 0 and leave something to train on"

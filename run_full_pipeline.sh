@@ -144,7 +144,7 @@ command_of() {
         flags=$QUERIES_FLAGS
         ;;
     sample)
-        command=(test_small_sample.py --num-queries 30 --num-candidates 10 "${judge_flags[@]}" "${sample_graded[@]}"
+        command=(test_small_sample.py --num-queries 30 --num-candidates 10 "${judge_flags[@]}" ${sample_graded[@]+"${sample_graded[@]}"}
             --base-model "$BASE_MODEL" --data-dir "$DATA_DIR" --seed "$SEED" --device "$DEVICE")
         flags=$SAMPLE_FLAGS
         ;;
@@ -162,8 +162,8 @@ command_of() {
         ;;
     esac
     local further
-    read -r -a further <<<"$flags"
-    command+=("${further[@]}")
+    read -r -d '' -a further <<<"$flags" || true # it ends with the text, not with a NUL
+    command+=(${further[@]+"${further[@]}"})
 }
 
 # ---------------------------------------------------------------- running
@@ -312,10 +312,10 @@ def check_disk(folder, needed):
 def check_judge(args):
     from hardneg.judgment_store import JudgmentStore
     from hardneg.llm_judge import LLMJudge
-    from iterative_miner import read_prompt
+    from iterative_miner import DEFAULT_ENDPOINT, read_prompt
 
     with tempfile.TemporaryDirectory() as folder, JudgmentStore(Path(folder) / "none.sqlite") as store:
-        LLMJudge(args.llm_endpoint, args.llm_model, read_prompt(args.prompt), store).check()
+        LLMJudge(args.llm_endpoint or [DEFAULT_ENDPOINT], args.llm_model, read_prompt(args.prompt), store).check()
 
 
 def preflight(gib_needed, *commands):
@@ -335,6 +335,11 @@ def preflight(gib_needed, *commands):
             from hardneg.encoder import resolve_model
 
             resolve_model(args.base_model)
+        for name in ("graded", "guard"):
+            if getattr(args, name, None):
+                from iterative_miner import open_guard
+
+                open_guard(getattr(args, name))
         if "judge" in args and args.judge == "llm":
             check_judge(args)
 

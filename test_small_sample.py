@@ -29,7 +29,7 @@ from hardneg.candidates import CandidateList, with_grades
 from hardneg.device import claim_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model
 from hardneg.errors import InputError, clear_os_errors, run
-from hardneg.graded import BUNDLED_GRADED, GradedSet, load_graded
+from hardneg.graded import GradedSet, graded_path, load_graded
 from hardneg.judge import GRADES, AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, number, score
 from hardneg.judge_report import MIN_ASKED, describe_findings, describe_plan, judge_record
@@ -45,6 +45,7 @@ from iterative_miner import (
     positive_int,
     progress_bar,
     retrieve_candidates,
+    seed,
     training_index,
 )
 from iterative_miner import parse_arguments as miner_arguments
@@ -102,7 +103,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--graded", metavar="FILE", help="also measure the judge on this JSONL set that people graded, or 'bundled'")
     add("--min-kappa", type=kappa, help="weighted kappa with the graded set (-1 to 1) below which to exit with 1")
     add("--gpu-hour-price", type=float, help="price of the server per hour: shows what judging costs")
-    add("--seed", type=int, default=42, help="of the question sample")
+    add("--seed", type=seed, default=42, help="of the question sample")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     args = parser.parse_args(argv)
     if args.graded and args.judge == "answer-key":
@@ -139,7 +140,7 @@ def load_sample(args: argparse.Namespace) -> Sample:
     chunks = load_chunks(args.data_dir)
     queries = load_queries(args.data_dir, "train", len(chunks))
     chosen = sample_over_types(queries, args.num_queries, args.seed)
-    graded = load_graded(BUNDLED_GRADED if args.graded == "bundled" else Path(args.graded)) if args.graded else None
+    graded = load_graded(graded_path(args.graded)) if args.graded else None
     judge = open_judge(args)
     if isinstance(judge, LLMJudge):
         print(describe_findings(judge.check()))

@@ -140,6 +140,11 @@ def load_queries(data_dir: Path, split: str, n_chunks: int) -> list[Query]:
     made_for = manifest.get("queries", {}).get("corpus_sha256")
     if made_for != manifest.get("corpus", {}).get("sha256"):
         raise InputError(f"{path} was made for another corpus; run `python prepare_queries.py` again")
+    checksums = manifest["queries"].get("sha256") or {}
+    if sha256_file(path) != checksums.get(path.name):
+        raise InputError(
+            f"{path} is not the file that {data_dir / 'manifest.json'} tells of; run `python prepare_queries.py` again"
+        )
     highest = max((max(query["ground_truth_chunk_ids"], default=0) for query in queries), default=0)
     if highest >= n_chunks:
         raise InputError(
@@ -174,8 +179,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path` that takes its place when the block ends well.
 
-    An older folder at `path` is replaced; a crash leaves either the old or the new one, at worst beside a
-    hidden `.tmp` folder.
+    An older folder at `path` is replaced. A kill leaves no half-written folder at `path`: the old one, the new one, or
+    (between two renames) none, beside hidden `.tmp` or `.old` folders that may be deleted.
 
     Raises:
         InputError: the place cannot be written.

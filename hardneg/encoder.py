@@ -1,4 +1,4 @@
-"""Embedding models: finding and loading one, encoding each text once per weights, averaging two."""
+"""Embedding models: finding and loading one, encoding each text once per weights, exact top-k."""
 
 import hashlib
 import json

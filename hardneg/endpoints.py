@@ -256,6 +256,7 @@ class EndpointPool:
                     endpoint.succeeded()
                     self._failing_since = None
                     return answer
+                self._note_failure()
                 endpoint.set_aside(f'it now answers as "{answer.model}", before as "{endpoint.answers_as}"', True)
             except Throttled as fault:
                 self._note_failure()
@@ -266,6 +267,7 @@ class EndpointPool:
             except Rejected as fault:
                 if fault.status not in (401, 403, 404):
                     raise
+                self._note_failure()
                 endpoint.set_aside(str(fault), hopeless=True)
             except Transient as fault:
                 self._note_failure()
@@ -331,8 +333,10 @@ class EndpointPool:
         try:
             endpoint.rejoin(await self._probe(endpoint))
         except Fault as fault:
+            self._note_failure()
             endpoint.set_aside(str(fault), hopeless=isinstance(fault, Rejected))
         except InputError as error:
+            self._note_failure()
             endpoint.set_aside(str(error), hopeless=True)
         finally:
             endpoint.probing = False

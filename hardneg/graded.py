@@ -57,6 +57,11 @@ class GradedSet:
         return sum(all(answer.grade == 1 for answer in question.answers) for question in self.questions)
 
 
+def graded_path(name: str) -> Path:
+    """The file of a graded set that is named by its path, or `bundled`."""
+    return BUNDLED_GRADED if name == "bundled" else Path(name)
+
+
 def load_graded(path: Path) -> GradedSet:
     """Read JSON lines with the fields FIELDS, one judged answer per line.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from hardneg.artifacts import atomic_dir, read_json, write_json
@@ -14,8 +15,13 @@ from hardneg.errors import InputError
 from hardneg.model_card import model_card
 
 
-def claim(folder: Path, configuration: Mapping[str, Any]) -> None:
+def claim(folder: Path, configuration: Mapping[str, Any], dry: bool = False) -> None:
     """Take `folder` for this configuration, or find it taken by the same one (then the run goes on where it was).
+
+    Args:
+        folder: the output folder.
+        configuration: everything that determines the result.
+        dry: only check, write nothing.
 
     Raises:
         InputError: it holds the run of another configuration, or something else, or cannot be written.
@@ -35,7 +41,8 @@ def claim(folder: Path, configuration: Mapping[str, Any]) -> None:
         return
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no run.json; choose another --output-dir")
-    write_json(note, dict(configuration))
+    if not dry:
+        write_json(note, dict(configuration))
 
 
 def save_model(
@@ -43,7 +50,10 @@ def save_model(
 ) -> None:
     """Write model, model card, training.json and the graded candidates as one folder, whole or not at all."""
     with atomic_dir(folder) as temporary, quiet_progress():
-        model.save(str(temporary), create_model_card=False)
+        try:
+            model.save(str(temporary), create_model_card=False)
+        except SafetensorError as error:  # what a full disk looks like from inside safetensors
+            raise InputError(f"cannot write {folder}: {error}; free some disk space and run again") from error
         write_candidates(temporary / "candidates.jsonl", lists)
         _write_record(temporary, record)
 

@@ -206,7 +206,7 @@ def train(
         trainer.add_callback(epochs)
         trainer.train()
     if not all(map(math.isfinite, epochs.losses)):
-        raise InputError(f"training diverged (epoch losses {epochs.losses}); lower the learning rate")
+        raise InputError(f"training diverged (epoch losses {epochs.losses}); lower LEARNING_RATE in iterative_miner.py")
     return epochs.losses
 
 
@@ -260,6 +260,7 @@ def _arguments(recipe: Recipe, scratch: Path, device_type: str) -> SentenceTrans
         bf16=device_type == "cuda" and torch.cuda.is_bf16_supported(),
         use_cpu=device_type == "cpu",
         logging_strategy="epoch",
+        logging_nan_inf_filter=False,  # a diverged loss must be seen
         save_strategy="no",
         report_to="none",
     )

@@ -16,7 +16,7 @@ from hardneg.artifacts import load_chunks, load_queries
 from hardneg.averaging import average_weights
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import run
-from hardneg.graded import GradedSet, load_graded, score_graded
+from hardneg.graded import GradedSet, graded_path, load_graded, score_graded
 from hardneg.judge import AnswerKeyJudge
 from hardneg.validation import Validator
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for model in (base, tuned):  # the candidates are the same for every length
         model.max_seq_length = args.max_seq_length or model.max_seq_length
     encoder = CachedEncoder(base, cache)
-    graded = [load_graded(miner.guard_path(name)) for name in args.graded]
+    graded = [load_graded(graded_path(name)) for name in args.graded]
     before = measure(encoder, pool, graded)
     print("base", {name: round(value, 4) for name, value in before.items()}, flush=True)
 
