@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -163,6 +164,13 @@ class _EpochProgress(ProgressCallback):
             self._report(len(self.losses), self.losses[-1])
 
 
+class _Trainer(SentenceTransformerTrainer):
+    """Writes no model card: hardneg.model_card does, and the trainer's takes its time over examples for it."""
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Add none."""
+
+
 def train(
     model: SentenceTransformer,
     examples: Sequence[Example],
@@ -194,9 +202,8 @@ def train(
     masks = [relevant[query_id] for query_id in rows]
     loss = MaskedContrastiveLoss(model, masks, recipe.mini_batch_size, teacher=teacher)
     epochs = _EpochProgress(report)
-    model.model_card_data.generate_widget_examples = False  # the card is our own
     with without_dropout(model), TemporaryDirectory() as scratch:
-        trainer = SentenceTransformerTrainer(
+        trainer = _Trainer(
             model=model,
             args=_arguments(recipe, Path(scratch), model.device.type),
             train_dataset=_dataset(examples, chunk_texts, rows),
