@@ -256,6 +256,17 @@ def test_an_endpoint_that_is_down_at_the_start_joins_later(tmp_path: Path) -> No
         assert second.stats()["chats"] > 50
 
 
+def test_one_endpoint_down_and_the_other_refusing_ends_the_run(tmp_path: Path) -> None:
+    """Neither is hopeless for the same reason, and nobody answers: patience must end it."""
+    with LLMStub() as first, LLMStub() as second:
+        second.kill()
+        judge = make_judge([first.url, second.url], tmp_path, policy=IMPATIENT)
+        judge.check()
+        first.configure(fault="401")
+        with pytest.raises(InputError, match=r"no endpoint"):
+            list(judge.judge(make_pairs(20)))
+
+
 def test_an_endpoint_that_serves_another_model_does_not_come_back(tmp_path: Path) -> None:
     with LLMStub(latency=0.01) as first, LLMStub(latency=0.01) as second:
         judge = make_judge([first.url, second.url], tmp_path)

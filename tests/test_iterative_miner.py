@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
-from hardneg.artifacts import Query, read_json, write_json, write_pickle
+from hardneg.artifacts import Query, read_json, sha256_file, write_json, write_pickle
 from hardneg.averaging import Averaged
 from hardneg.candidates import Candidate, CandidateList
 from hardneg.encoder import CachedEncoder, load_model
@@ -73,7 +74,7 @@ def test_in_between_and_unjudged_are_not_used() -> None:
     mined = miner.mine_hard_examples([graded(make_query("q"), 2.01, None, 2.99, 4.0, 1.0)])
     assert mined.hard_positives == mined.hard_negatives == []
     assert mined.examples == [Example("q", "q?", 103, (104,))]
-    assert mined.relevant == {"q": {100, 102, 103}}
+    assert mined.relevant == {"q": {100, 101, 102, 103}}  # what is unjudged is not pushed away in a batch either
 
 
 def test_known_answers_never_become_negatives() -> None:
@@ -163,11 +164,14 @@ def test_counts_of_one_query_are_numbers() -> None:
 @pytest.mark.parametrize(("unjudged", "stops"), [(0, False), (2, False), (3, True)])
 def test_more_unjudged_than_allowed_stops(unjudged: int, stops: bool) -> None:
     lists = [graded(make_query("q"), *[None] * unjudged, *[1.0] * (100 - unjudged))]
+    reasons = Counter(refused=unjudged)
     if stops:
-        with pytest.raises(InputError, match=r"3 of 100 pairs are unjudged, more than --max-unjudged 0\.02; nothing"):
-            miner.check_unjudged(lists, 0.02)
+        with pytest.raises(
+            InputError, match=r"3 of 100 pairs are unjudged, more than --max-unjudged 0\.02.* Reasons: refused 3\."
+        ):
+            miner.check_unjudged(lists, 0.02, reasons)
     else:
-        miner.check_unjudged(lists, 0.02)
+        miner.check_unjudged(lists, 0.02, reasons)
 
 
 # ---------------------------------------------------------------- candidates
@@ -339,6 +343,17 @@ def arguments(tiny_model: Path, tiny_data_dir: Path, tmp_path: Path) -> list[str
         *("--output-dir", str(tmp_path / "models"), "--guard", str(write_guard(tmp_path / "guard.jsonl"))),
         *("--num-queries", "12", "--num-candidates", "10", "--device", "cpu"),
     ]
+
+
+def test_a_dry_run_leaves_a_finished_run_alone(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    miner.main(arguments)
+    final = tmp_path / "models" / "final" / "training.json"
+    before = final.stat().st_ino
+    miner.main([*arguments, "--dry-run"])
+    assert final.stat().st_ino == before
+    assert "num_queries" in refused([*arguments, "--num-queries", "6", "--dry-run"], capsys)
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -582,6 +597,9 @@ def test_nothing_to_learn_from(arguments: list[str], tmp_path: Path, capsys: pyt
     _, _, queries = tiny_corpus()
     everything: Any = [{**query, "ground_truth_chunk_ids": list(range(15))} for query in queries["train"]]
     write_pickle(tmp_path / "data" / "train_queries.pkl", everything)
+    manifest = read_json(tmp_path / "data" / "manifest.json", "")
+    manifest["queries"]["sha256"]["train_queries.pkl"] = sha256_file(tmp_path / "data" / "train_queries.pkl")
+    write_json(tmp_path / "data" / "manifest.json", manifest)
     assert "nothing to train on: no query has both" in refused(arguments, capsys)
     assert not list(tmp_path.glob("models/iteration_*"))
 

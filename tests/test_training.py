@@ -11,6 +11,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from torch import Tensor, nn
 
 from hardneg.encoder import load_model, top_k
+from hardneg.errors import InputError
 from hardneg.training import SCALE, Example, MaskedContrastiveLoss, Recipe, train, without_dropout
 from tests.tiny_data import tiny_corpus
 
@@ -180,6 +181,12 @@ def test_training_is_deterministic_for_a_seed(tiny_model: Path) -> None:
     assert any(not torch.equal(first[name], tensor) for name, tensor in trained(2)[1].items())
     small_losses, _ = trained(1, mini_batch_size=4)
     assert small_losses == pytest.approx(losses, rel=1e-4)
+
+
+def test_a_diverged_loss_is_told(tiny_model: Path) -> None:
+    recipe = replace(RECIPE, learning_rate=float("inf"), epochs=2)
+    with pytest.raises(InputError, match="training diverged"):
+        train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, lambda *_: None)
 
 
 def dropout_rates(model: SentenceTransformer) -> list[float]:
