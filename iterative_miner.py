@@ -340,7 +340,11 @@ class Setting:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Adapt the model: iterations of five steps, then keep the best."""
-    setting = prepare(parse_arguments(argv))
+    args = parse_arguments(argv)
+    if args.export_judgments:
+        export_judgments(args.data_dir, args.export_judgments)
+        return
+    setting = prepare(args)
     records = []
     for number in range(setting.args.iterations):
         rule = "=" * 60
@@ -353,6 +357,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         records.append(read_json(folder / "training.json", "python iterative_miner.py"))
     if not only_looks(setting.args):
         keep_best(setting, records)
+
+
+def export_judgments(data_dir: Path, target: Path) -> None:
+    """Every judgment of the store as JSON lines."""
+    if not (data_dir / "judgments.sqlite").exists():
+        raise InputError(f"{data_dir / 'judgments.sqlite'} is missing; judge something first, or name its --data-dir")
+    with JudgmentStore(data_dir / "judgments.sqlite") as store:
+        print(f"{store.export_jsonl(target):,} judgments written to {target}")
 
 
 def prepare(args: argparse.Namespace) -> Setting:
@@ -658,6 +670,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--dry-run", action="store_true", help="say what the judge would have to do, and stop")
     add("--judge-batch", type=Path, help="write the outstanding requests to an OpenAI batch file, and stop")
     add("--judge-results", type=Path, help="take in a finished batch file's results before asking the server")
+    add("--export-judgments", metavar="FILE", type=Path, help="write all stored judgments as JSON lines, and stop")
     add("--max-unjudged", type=share, default=0.02, help="share of unjudged pairs above which nothing is trained")
     add("--guard", default="bundled", help="graded questions that must not get worse: a JSONL file, bundled or none")
     add("--guard-tolerance", type=share, default=0.01, help="relative nDCG@10 loss on the guard that may stand")

@@ -25,6 +25,7 @@ from hardneg.candidates import Candidate, CandidateList
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError, run
 from hardneg.judge import AnswerKeyJudge
+from hardneg.judgment_store import JudgmentStore
 from hardneg.training import Example
 from hardneg.validation import Score
 from tests.llm_stub import MODEL, LLMStub, true_grade
@@ -645,6 +646,14 @@ def test_a_dry_run_asks_nothing(
 def test_a_dry_run_of_the_answer_key_says_something(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     miner.main([*arguments, "--dry-run"])
     assert "pairs" in capsys.readouterr().out
+
+
+def test_exporting_the_judgments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--data-dir", str(tmp_path), "--export-judgments", str(tmp_path / "all.jsonl")]
+    assert "judgments.sqlite is missing" in refused(flags, capsys)
+    JudgmentStore(tmp_path / "judgments.sqlite").close()
+    miner.main(flags)
+    assert "0 judgments written" in capsys.readouterr().out and (tmp_path / "all.jsonl").read_text() == ""
 
 
 def test_too_many_unjudged_then_a_sound_server(
