@@ -13,7 +13,6 @@ import argparse
 import math
 import platform
 import random
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -27,10 +26,20 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_json, sha256_file, write_json
+from hardneg.artifacts import (
+    Chunk,
+    Query,
+    check_writable,
+    load_chunks,
+    load_queries,
+    read_json,
+    sha256_file,
+    write_json,
+)
 from hardneg.device import claim_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k
-from hardneg.errors import InputError, clear_os_errors, run
+from hardneg.errors import InputError, run
+from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, graded_path, load_graded, score_graded
 from hardneg.metrics import relative_gain, retrieval_metrics
 
@@ -82,7 +91,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         default="models/medical-specialized/final",
         help="folder or hub name of the adapted model (default: %(default)s)",
     )
-    add("--k", type=positive, default=5, help="cut-off rank of the metrics (default: %(default)s)")
+    add("--k", type=positive_int, default=5, help="cut-off rank of the metrics (default: %(default)s)")
     add("--data-dir", type=Path, default=Path("data"), help="folder of the prepared data (default: %(default)s)")
     add("--split", choices=("val", "test"), default="test", help="whose questions to ask (default: %(default)s)")
     add("--graded", metavar="FILE", help="also rank this human-graded JSONL set; 'bundled' is the one in the package")
@@ -97,30 +106,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add("--seed", type=seed, default=0, help="of the bootstrap and of samples (default: %(default)s)")
     return parser.parse_args(argv)
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is too small; at least 1")
-    return value
-
-
-def seed(text: str) -> int:
-    """A whole number that is not negative."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
-
-
-def finite(text: str) -> float:
-    """A number that is neither infinite nor NaN."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is no finite number")
-    return value
 
 
 def named_models(args: argparse.Namespace) -> tuple[str, str]:
@@ -156,11 +141,7 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
     chunks = load_chunks(args.data_dir)
     queries = load_queries(args.data_dir, args.split, len(chunks))
     graded = load_graded(graded_path(args.graded)) if args.graded else None
-    if args.output.is_dir():
-        raise InputError(f"--output {args.output} is a folder; name a file")
-    with clear_os_errors(args.output, "write"):
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=args.output.parent).close()
+    check_writable(args.output)
     return Inputs(chunks, queries, graded, read_json(args.data_dir / "manifest.json", "python prepare_corpus.py"))
 
 

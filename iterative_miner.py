@@ -32,6 +32,7 @@ from hardneg.candidates import Candidate, CandidateList, search, with_grades
 from hardneg.device import claim_device, free_gpu_bytes, mini_batch_size
 from hardneg.encoder import CachedEncoder, fingerprint, load_model
 from hardneg.errors import InputError, clear_os_errors, run
+from hardneg.flag_types import positive_int, price, seed, share
 from hardneg.graded import GradedSet, graded_path, load_graded
 from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_report import (
@@ -609,30 +610,6 @@ def progress_bar(what: str, total: int, unit: str) -> tqdm:
     return tqdm(desc=what, total=total, unit=unit, leave=False)
 
 
-def positive_int(text: str) -> int:
-    """argparse type: a whole number of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
-
-
-def share(text: str) -> float:
-    """argparse type: a number from 0 to 1."""
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return number
-
-
-def seed(text: str) -> int:
-    """argparse type: a seed that every library takes."""
-    number = int(text)
-    if not 0 <= number < 2**31:  # iterations add their number to it
-        raise argparse.ArgumentTypeError(f"{number} is not between 0 and {2**31 - 1}")
-    return number
-
-
 def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `open_judge`, which test_small_sample.py shares."""
     add = parser.add_argument
@@ -666,7 +643,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default="known",
         help="the data's answers that the judge does not refute, and what it finds; or only what it finds",
     )
-    add("--gpu-hour-price", type=float, help="price of the server per hour: shows the cost to the end")
+    add("--gpu-hour-price", type=price, help="price of the server per hour: shows the cost to the end")
     add("--dry-run", action="store_true", help="say what the judge would have to do, and stop")
     add("--judge-batch", type=Path, help="write the outstanding requests to an OpenAI batch file, and stop")
     add("--judge-results", type=Path, help="take in a finished batch file's results before asking the server")

@@ -13,7 +13,6 @@ embeddings and judgments are kept in the data folder: iterative_miner.py pays fo
 import argparse
 import random
 import sys
-import tempfile
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,11 +23,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, write_json
+from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, write_json
 from hardneg.candidates import CandidateList, with_grades
 from hardneg.device import claim_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model
-from hardneg.errors import InputError, clear_os_errors, run
+from hardneg.errors import InputError, run
+from hardneg.flag_types import positive_int, price, seed
 from hardneg.graded import GradedSet, graded_path, load_graded
 from hardneg.judge import GRADES, AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, number, score
@@ -42,10 +42,8 @@ from iterative_miner import (
     candidate_pairs,
     mine_hard_examples,
     open_judge,
-    positive_int,
     progress_bar,
     retrieve_candidates,
-    seed,
     training_index,
 )
 from iterative_miner import parse_arguments as miner_arguments
@@ -102,7 +100,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--output-file", type=Path, default=Path("small_sample_results.json"), help="JSON to write")
     add("--graded", metavar="FILE", help="also measure the judge on this JSONL set that people graded, or 'bundled'")
     add("--min-kappa", type=kappa, help="weighted kappa with the graded set (-1 to 1) below which to exit with 1")
-    add("--gpu-hour-price", type=float, help="price of the server per hour: shows what judging costs")
+    add("--gpu-hour-price", type=price, help="price of the server per hour: shows what judging costs")
     add("--seed", type=seed, default=42, help="of the question sample")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     args = parser.parse_args(argv)
@@ -147,15 +145,6 @@ def load_sample(args: argparse.Namespace) -> Sample:
     types = len({query["qtype"] for query in chosen})
     print(f"Sampled {len(chosen)} of {len(queries):,} training questions, of {types} types")
     return Sample(chunks, chosen, judge, graded)
-
-
-def check_writable(path: Path) -> None:
-    """Raise InputError where no file can be written at `path`."""
-    if path.is_dir():
-        raise InputError(f"--output-file {path} is a folder; name a file")
-    with clear_os_errors(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def sample_over_types(queries: Sequence[Query], count: int, seed: int) -> list[Query]:
