@@ -53,13 +53,17 @@ class Validator:
 
     def score(self, encoder: CachedEncoder, progress: Callable[[int], object] | None = None) -> Score:
         """Score a model against all the chunks of this validator (taken from the encoder's cache where there)."""
+        metrics = self.metrics(encoder, progress)
+        guard = float(np.nanmean(score_graded(encoder, self._guard)["nDCG@10"])) if self._guard else None
+        return Score(float(metrics["MRR"].mean()), float(metrics["DCG"].mean()), guard)
+
+    def metrics(self, encoder: CachedEncoder, progress: Callable[[int], object] | None = None) -> dict[str, np.ndarray]:
+        """`retrieval_metrics` at K of every validation question."""
         vectors = encoder.encode([chunk["text"] for chunk in self._chunks], progress)
         query_vectors = encoder.encode([query["query"] for query in self._queries])
         positions, _ = top_k(query_vectors, vectors, K)
         relevant = [set(query["ground_truth_chunk_ids"]) for query in self._queries]
-        metrics = retrieval_metrics(self._chunk_ids[positions], relevant, K)
-        guard = float(np.nanmean(score_graded(encoder, self._guard)["nDCG@10"])) if self._guard else None
-        return Score(float(metrics["MRR"].mean()), float(metrics["DCG"].mean()), guard)
+        return retrieval_metrics(self._chunk_ids[positions], relevant, K)
 
     def pool(self, encoder: CachedEncoder, n_queries: int, depth: int, seed: int) -> "Validator":
         """A smaller validator for comparing models: a seeded sample of the questions, and only the chunks that

@@ -1,6 +1,7 @@
 """Compare training recipes on the same candidates and grades: one arm per run, one line per strength.
 
     python -m tests.benchmarks.arms --data-dir data --graded bundled FILE --distillation 1
+    python -m tests.benchmarks.arms --loss triplet --batch-size 8 --strengths 1
 
 Graded by the answer key, scored on validation questions (a pool of them, as the miner compares strengths) and on
 graded sets; the test split is never read. LOG.md keeps the figures.
@@ -9,16 +10,24 @@ graded sets; the test split is never read. LOG.md keeps the figures.
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 import iterative_miner as miner
-from hardneg.artifacts import load_chunks, load_queries
+from hardneg.artifacts import Chunk, load_chunks, load_queries
 from hardneg.averaging import average_weights
+from hardneg.candidates import CandidateList
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import run
 from hardneg.graded import GradedSet, graded_path, load_graded, score_graded
 from hardneg.judge import AnswerKeyJudge
+from hardneg.metrics import relative_gain
 from hardneg.validation import Validator
+from tests.benchmarks.losses import LOSSES, train_with
+
+UNUSED = (miner.RELEVANT_GRADE + miner.IRRELEVANT_GRADE) / 2  # a grade that makes neither a positive nor a negative
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,11 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     chunks = load_chunks(args.data_dir)
     base, tuned = load_model(args.base_model, "cpu"), load_model(args.base_model, "cpu")
     encoder = CachedEncoder(base, cache)
-    queries = miner.sample_queries(load_queries(args.data_dir, "train", len(chunks)), args.num_queries, args.seed)
-    index = miner.training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
-    lists = miner.retrieve_candidates(queries, args.num_candidates, index=index)
-    lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
-    mined = miner.mine_hard_examples(lists, negatives=args.negatives, max_positives=args.max_positives)
+    lists = candidates(args, encoder, chunks)
     pool = Validator(chunks, load_queries(args.data_dir, "val", len(chunks)), None).pool(
         encoder, args.pool_queries, args.pool_depth, args.seed
     )
@@ -42,29 +47,69 @@ def main(argv: Sequence[str] | None = None) -> None:
     encoder = CachedEncoder(base, cache)
     graded = [load_graded(graded_path(name)) for name in args.graded]
     before = measure(encoder, pool, graded)
-    print("base", {name: round(value, 4) for name, value in before.items()}, flush=True)
+    print("base", {name: round(float(values.mean()), 4) for name, values in before.items()}, flush=True)
 
-    miner.EPOCHS, miner.LEARNING_RATE, miner.DISTILLATION_WEIGHT = args.epochs, args.learning_rate, args.distillation
-    started = time.monotonic()
-    losses = miner.fine_tune(tuned, mined, chunks, args.seed, encoder, args.batch_size)
-    print(f"{len(mined.examples)} examples, losses {losses}, {time.monotonic() - started:.0f} s", flush=True)
+    train_arm(args, tuned, encoder, lists, chunks)
     weights = {name: tensor.clone() for name, tensor in tuned.state_dict().items()}
     for strength in args.strengths:
         tuned.load_state_dict(weights)
         average_weights(base, tuned, strength)
         after = measure(CachedEncoder(tuned, cache), pool, graded)
-        changes = "  ".join(f"{name} {value / before[name] - 1:+.1%}" for name, value in after.items())
-        print(f"strength {strength:g}: {changes}", flush=True)
+        gains = {name: relative_gain(before[name], values) for name, values in after.items()}
+        changes = [f"{name} {gain.gain:+.1%} ({gain.low:+.1%} to {gain.high:+.1%})" for name, gain in gains.items()]
+        print(f"strength {strength:g}: {'  '.join(changes)}", flush=True)
 
 
-def measure(encoder: CachedEncoder, pool: Validator, graded: Sequence[GradedSet]) -> dict[str, float]:
-    """Means on the validation pool and on every graded set."""
-    score = pool.score(encoder)
-    figures = {"MRR@5": score.mrr, "DCG@5": score.dcg}
+def candidates(args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Chunk]) -> list[CandidateList]:
+    """The base model's candidates for the sampled training questions, graded."""
+    queries = miner.sample_queries(load_queries(args.data_dir, "train", len(chunks)), args.num_queries, args.seed)
+    index = miner.training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
+    lists = miner.retrieve_candidates(queries, args.num_candidates, index=index)
+    lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
+    return [hardest_positives(item, args.max_positives) for item in lists] if args.hardest else lists
+
+
+def hardest_positives(item: CandidateList, count: int) -> CandidateList:
+    """Only the `count` positives that rank lowest are left; the others are neither positives nor negatives."""
+    positives = [candidate for candidate in item.candidates if (candidate.grade or 0) >= miner.RELEVANT_GRADE]
+    dropped = {candidate.chunk_id for candidate in positives[:-count]}
+    return replace(
+        item,
+        candidates=tuple(
+            replace(candidate, known=False, grade=UNUSED) if candidate.chunk_id in dropped else candidate
+            for candidate in item.candidates
+        ),
+    )
+
+
+def train_arm(
+    args: argparse.Namespace, model: object, base: CachedEncoder, lists: list[CandidateList], chunks: list[Chunk]
+) -> None:
+    """Fine-tune `model` in place as the flags say."""
+    mined = miner.mine_hard_examples(lists, negatives=args.negatives, max_positives=args.max_positives)
+    started = time.monotonic()
+    if args.loss == "contrast":
+        miner.EPOCHS, miner.LEARNING_RATE, miner.DISTILLATION_WEIGHT = (
+            args.epochs,
+            args.learning_rate,
+            args.distillation,
+        )
+        losses = miner.fine_tune(model, mined, chunks, args.seed, base, args.batch_size)
+        print("epoch losses", losses)
+    else:
+        settings = (args.epochs, args.batch_size, args.learning_rate, args.seed)
+        train_with(args.loss, model, mined.examples, lists, chunks, *settings)
+    print(f"{len(mined.examples)} examples, {time.monotonic() - started:.0f} s", flush=True)
+
+
+def measure(encoder: CachedEncoder, pool: Validator, graded: Sequence[GradedSet]) -> dict[str, np.ndarray]:
+    """Values per question of the validation pool and of every graded set."""
+    metrics = pool.metrics(encoder)
+    values = {"MRR@5": metrics["MRR"], "DCG@5": metrics["DCG"]}
     for each in graded:
         found = score_graded(encoder, each)
-        figures |= {f"{each.name} {name}": float(found[name].mean()) for name in ("nDCG@10", "MRR@5")}
-    return figures
+        values |= {f"{each.name} {name}": found[name] for name in ("nDCG@10", "MRR@5")}
+    return values
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -76,16 +121,18 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--graded", nargs="*", default=["bundled"], help="graded sets: JSONL files, or bundled")
     add("--num-queries", type=int, default=500, help="training questions")
     add("--num-candidates", type=int, default=50, help="candidates per question")
+    add("--loss", choices=("contrast", *LOSSES), default="contrast", help="contrast is the miner's")
     add("--negatives", type=int, default=miner.NEGATIVES_PER_EXAMPLE, help="hard negatives per example")
     add("--max-positives", type=int, default=miner.MAX_POSITIVES, help="examples per question")
+    add("--hardest", action="store_true", help="train on the positives that rank lowest, not highest")
     add("--batch-size", type=int, default=miner.BATCH_SIZE, help="examples per step")
     add("--learning-rate", type=float, default=miner.LEARNING_RATE, help="peak learning rate")
     add("--epochs", type=int, default=miner.EPOCHS, help="passes over the examples")
     add("--distillation", type=float, default=miner.DISTILLATION_WEIGHT, help="weight of staying near the base model")
     add("--max-seq-length", type=int, help="tokens read of a text: fewer for quick comparisons")
     add("--strengths", type=float, nargs="+", default=[1.0, 0.6], help="shares of the tuned weights to score")
-    add("--pool-queries", type=int, default=150, help="validation questions to score on")
-    add("--pool-depth", type=int, default=8, help="the base model's candidates per validation question in the pool")
+    add("--pool-queries", type=int, default=300, help="validation questions to score on")
+    add("--pool-depth", type=int, default=5, help="the base model's candidates per validation question in the pool")
     add("--seed", type=int, default=42, help="of samples and training order")
     return parser.parse_args(argv)
 

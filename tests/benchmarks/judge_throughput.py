@@ -1,6 +1,7 @@
 """How fast the judge's client is: against a bare load loop, and against a server that can only do so much.
 
     python -m tests.benchmarks.judge_throughput [--pairs 4000] [--concurrency 64]
+    python -m tests.benchmarks.judge_throughput --memory 10000 200000   # instead: peak memory at so many pairs
 
 Everything runs on this machine: a stub server in a process of its own, with 50 ms latency, and the client. The bare
 loop and the judge take turns, so that other load on the machine meets both; the judge does everything it does in
@@ -9,6 +10,7 @@ earnest (prompts, keys, probabilities, one durable sqlite transaction per group 
 
 import argparse
 import asyncio
+import resource
 import statistics
 import tempfile
 import time
@@ -24,7 +26,7 @@ from tests.llm_stub import MODEL, LLMStub
 
 PROMPT = "Grade how well the passage answers the question.\n\nQuestion: {query}\n\nPassage: {passage}\n\nGrade (1-4):"
 LATENCY = 0.05  # seconds
-RATE = 100.0  # answers per second of the slow server
+RATE = 250.0  # answers per second of the slow server
 
 
 def make_pairs(count: int, seed: int) -> Iterator[Pair]:
@@ -93,14 +95,28 @@ def saturate(folder: Path, count: int, concurrency: int, **server: float) -> Non
     print(f"  in flight at most {stats['peak']} of {concurrency}; requests refused {refused} of {stats['chats']}")
 
 
+def memory(folder: Path, counts: list[int], concurrency: int) -> None:
+    """Print the process's peak memory after judging so many pairs, each time with a new judge and store."""
+    for turn, count in enumerate(counts):
+        with LLMStub() as stub, JudgmentStore(folder / f"memory{turn}.sqlite") as store:
+            judge = LLMJudge([stub.url], MODEL, PROMPT, store, concurrency=concurrency)
+            rate = judge_rate(judge, make_pairs(count, turn), count)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"{count:,} pairs: peak memory {peak:.0f} MiB ({rate:.0f}/s without latency)", flush=True)
+
+
 def main() -> None:
-    """Print both figures."""
+    """Print both figures, or the memory."""
     parser = argparse.ArgumentParser(description="Throughput of the judge's client on this machine.")
     parser.add_argument("--pairs", type=int, default=4000, help="pairs per measurement (default 4000)")
     parser.add_argument("--concurrency", type=int, default=DEFAULT_CONCURRENCY, help="requests in flight (default 64)")
     parser.add_argument("--turns", type=int, default=4, help="turns of bare loop and judge (default 4)")
+    parser.add_argument("--memory", type=int, nargs="+", metavar="PAIRS", help="measure peak memory at these instead")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.memory:
+            memory(Path(folder), arguments.memory, arguments.concurrency)
+            return
         compare(Path(folder), arguments.pairs, arguments.concurrency, arguments.turns)
         saturate(Path(folder), arguments.pairs, arguments.concurrency)
         saturate(Path(folder), arguments.pairs, arguments.concurrency, queue=16)

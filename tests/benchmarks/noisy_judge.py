@@ -1,0 +1,81 @@
+"""The miner with a judge that is as noisy as a 7B LLM: does the gain survive, and does nothing collapse?
+
+    python -m tests.benchmarks.noisy_judge --base-model all-MiniLM-L6-v2 --data-dir data --output-dir models/noisy
+
+Takes the miner's flags. The judge sees the answer key through noise and reports grade probabilities as an LLM's digit
+tokens would; what agreement with the key that amounts to is printed at the end. Then run evaluate.py as usual.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from scipy.stats import norm
+
+import iterative_miner as miner
+from hardneg.errors import run
+from hardneg.judge import GRADES, AnswerKeyJudge, Judgment, Pair
+from hardneg.judge_quality import agreement
+
+NOISE = 0.6  # standard deviation of what the judge sees around the true level
+BLUR = 0.35  # its own uncertainty: how soft the probabilities are
+LEVELS = {1: 0.0, 2: 0.55, 4: 1.25}  # where the key's grades lie on the judge's scale
+CUTS = np.array([0.4, 1.05, 1.4])  # between its grades 1|2, 2|3 and 3|4
+
+
+class NoisyJudge:
+    """An ordinal probit judge over the answer key, seeded per pair, so that it never changes its mind.
+
+    It sees LEVELS[true grade] + NOISE * e with standard normal e, and believes in grade g with the probability that a
+    normal variable of standard deviation BLUR around what it saw lies between the cuts of g.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.true: list[int] = []
+        self.said: list[int] = []
+        self._seed = seed
+
+    def judge(self, pairs: Iterable[Pair]) -> Iterator[Judgment]:
+        """See `Judge`."""
+        for pair in pairs:
+            (known,) = AnswerKeyJudge().judge([pair])
+            true = int(known.grade or 1)
+            probabilities = self._probabilities(true, f"{self._seed} {known.query_id} {known.chunk_id}")
+            self.true.append(true)
+            self.said.append(int(np.argmax(probabilities)) + 1)
+            grade = float(np.dot(GRADES, probabilities))
+            yield Judgment(known.query_id, known.chunk_id, grade, tuple(probabilities.tolist()))
+
+    def _probabilities(self, true: int, key: str) -> np.ndarray:
+        uniform = (int.from_bytes(hashlib.sha256(key.encode()).digest()[:7]) + 0.5) / 2**56
+        seen = LEVELS[true] + NOISE * norm.ppf(uniform)
+        return np.diff(norm.cdf((CUTS - seen) / BLUR), prepend=0.0, append=1.0)
+
+    def agreement(self) -> str:
+        """How far it agrees with the key over all pairs judged so far."""
+        found = agreement(self.true, self.said)
+        true, said = np.array(self.true), np.array(self.said)
+        rates = [f"{(said[true == level] >= 3).mean():.1%} of grade {level}" for level in sorted(set(self.true))]
+        return (
+            f"{len(true):,} pairs: kappa {found['cohen_kappa']:.2f} on four levels, {found['binary_kappa']:.2f} on "
+            f"answers (3, 4) or not; called an answer: {', '.join(rates)}"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the miner with this judge instead of the one that the flags ask for."""
+    judge = NoisyJudge()
+
+    def open_judge(args: argparse.Namespace) -> NoisyJudge:
+        return judge
+
+    miner.open_judge = open_judge
+    flags = sys.argv[1:] if argv is None else list(argv)
+    miner.main(["--judge", "answer-key", *flags])
+    print(f"\nNoisy judge: {judge.agreement()}")
+
+
+if __name__ == "__main__":
+    run(main)
