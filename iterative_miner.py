@@ -375,7 +375,7 @@ def prepare(args: argparse.Namespace) -> Setting:
     val_queries = load_queries(args.data_dir, "val", len(chunks))
     guard = open_guard(args.guard)
     judge = open_judge(args)
-    if isinstance(judge, LLMJudge) and not (only_looks(args) or args.judge_results):
+    if isinstance(judge, LLMJudge) and asks_server(args):
         print(describe_findings(judge.check()))
     base = load_model(args.base_model, claim_device(args.device))
     configuration = configure(args, base, judge)
@@ -602,7 +602,15 @@ def configure(args: argparse.Namespace, base: SentenceTransformer, judge: Judge)
 
 def only_looks(args: argparse.Namespace) -> bool:
     """Whether the flags ask for something that ends before any judging."""
-    return bool(args.dry_run or args.judge_batch)
+    return bool(args.dry_run or args.judge_batch or args.export_judgments)
+
+
+def asks_server(args: argparse.Namespace) -> bool:
+    """Whether these flags need an LLM's server from the start: not to look, with results from a file, or when done."""
+    done = all(
+        (args.output_dir / f"iteration_{number}" / "training.json").exists() for number in range(args.iterations)
+    )
+    return args.judge == "llm" and not (done or only_looks(args) or args.judge_results)
 
 
 def progress_bar(what: str, total: int, unit: str) -> tqdm:

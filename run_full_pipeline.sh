@@ -144,8 +144,10 @@ command_of() {
         flags=$QUERIES_FLAGS
         ;;
     sample)
-        command=(test_small_sample.py --num-queries 30 --num-candidates 10 "${judge_flags[@]}" ${sample_graded[@]+"${sample_graded[@]}"}
-            --base-model "$BASE_MODEL" --data-dir "$DATA_DIR" --seed "$SEED" --device "$DEVICE")
+        command=(test_small_sample.py --num-queries 30 --num-candidates 10
+            --full-run "${NUM_QUERIES}x${NUM_CANDIDATES}x$ITERATIONS" "${judge_flags[@]}"
+            ${sample_graded[@]+"${sample_graded[@]}"} --base-model "$BASE_MODEL" --data-dir "$DATA_DIR"
+            --seed "$SEED" --device "$DEVICE")
         flags=$SAMPLE_FLAGS
         ;;
     train)
@@ -319,6 +321,8 @@ def check_judge(args):
 
 
 def preflight(gib_needed, *commands):
+    from iterative_miner import asks_server
+
     for is_end, words in groupby(commands, lambda word: word == ";"):
         if is_end:
             continue
@@ -340,7 +344,7 @@ def preflight(gib_needed, *commands):
                 from iterative_miner import open_guard
 
                 open_guard(getattr(args, name))
-        if "judge" in args and args.judge == "llm":
+        if "judge" in args and args.judge == "llm" and ("iterations" not in args or asks_server(args)):
             check_judge(args)
 
 

@@ -46,7 +46,6 @@ from iterative_miner import (
     retrieve_candidates,
     training_index,
 )
-from iterative_miner import parse_arguments as miner_arguments
 
 # When something looks wrong
 DOMINATING = 0.8  # share of the judged pairs with one and the same score
@@ -73,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"\nJudging {sum(len(item.candidates) for item in lists):,} (query, chunk) pairs...")
     judgments, effort = judge_all(sample.judge, list(candidate_pairs(lists, sample.chunks)), args.gpu_hour_price)
     results = measure(lists, judgments, sample.chunks)
-    results["rate"] = effort | {"full_run_estimate": estimate_full_run(effort, args.gpu_hour_price)}
+    results["rate"] = effort | {"full_run_estimate": estimate_full_run(effort, args.full_run, args.gpu_hour_price)}
     results["graded"] = measure_against_people(sample, args.gpu_hour_price) if sample.graded else None
     results["judge"] = judge_record(sample.judge)
     results["warnings"] = list(find_warnings(results, sample.judge))
@@ -100,6 +99,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--output-file", type=Path, default=Path("small_sample_results.json"), help="JSON to write")
     add("--graded", metavar="FILE", help="also measure the judge on this JSONL set that people graded, or 'bundled'")
     add("--min-kappa", type=kappa, help="weighted kappa with the graded set (-1 to 1) below which to exit with 1")
+    add("--full-run", type=run_size, default="1000x50x2", help="queries x candidates x iterations to estimate time for")
     add("--gpu-hour-price", type=price, help="price of the server per hour: shows what judging costs")
     add("--seed", type=seed, default=42, help="of the question sample")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -119,6 +119,12 @@ def kappa(text: str) -> float:
     if not -1 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between -1 and 1")
     return value
+
+
+def run_size(text: str) -> tuple[int, int, int]:
+    """argparse type: queries, candidates and iterations, as in 1000x50x2."""
+    queries, candidates, iterations = map(positive_int, text.split("x"))
+    return queries, candidates, iterations
 
 
 @dataclass(frozen=True)
@@ -207,20 +213,22 @@ def judge_all(
     return judgments, effort
 
 
-def estimate_full_run(effort: dict[str, Any], gpu_hour_price: float | None) -> dict[str, Any] | None:
-    """What judging takes in iterative_miner.py with its defaults, at this rate; None where no rate was measured.
+def estimate_full_run(
+    effort: dict[str, Any], size: tuple[int, int, int], gpu_hour_price: float | None
+) -> dict[str, Any] | None:
+    """What judging takes in a run of `size` (see `run_size`) at this rate; None where no rate was measured.
 
     Rather too much: a later iteration finds many of its pairs in the store.
     """
     if effort["judgments_per_second"] is None:
         return None
-    full = miner_arguments([])
-    judgments = full.num_queries * full.num_candidates * full.iterations
+    queries, candidates, iterations = size
+    judgments = queries * candidates * iterations
     seconds = judgments / effort["judgments_per_second"]
     return {
-        "queries": full.num_queries,
-        "candidates": full.num_candidates,
-        "iterations": full.iterations,
+        "queries": queries,
+        "candidates": candidates,
+        "iterations": iterations,
         "judgments": judgments,
         "seconds": round(seconds, 1),
         "cost": None if gpu_hour_price is None else seconds / 3600 * gpu_hour_price,
@@ -304,6 +312,7 @@ def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict
     relevant = [people >= RELEVANT_GRADE for _, people, _ in judged]
     return {
         "file": graded.name,
+        "prompt_sha256": sample.judge.template.sha256 if isinstance(sample.judge, LLMJudge) else None,
         "questions": len(graded.questions),
         "answers": len(answers),
         "unjudged": dict(Counter(judgment.unjudged_reason for _, _, judgment in said if judgment.grade is None)),
@@ -547,7 +556,7 @@ def print_graded(graded: dict[str, Any]) -> None:
             for b in found["bins"]
         ]
         print(aligned([("judge says", "pairs", "mean", "people"), *rows], indent="    "))
-    print(f"  {describe_effort(graded['effort'])}")
+    print(f"  prompt {graded['prompt_sha256'][:8]}: {describe_effort(graded['effort'])}")
 
 
 def print_verdict(warnings: Sequence[str], output_file: Path) -> None:

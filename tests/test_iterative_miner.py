@@ -731,6 +731,9 @@ def test_judging_by_batch_file_needs_no_server(
         for candidate in json.loads(line)["candidates"]:
             assert candidate["grade"] == (4.0 if "treated" in chunks[candidate["chunk_id"]]["text"] else 1.0)
 
+    miner.main(nowhere)  # nor does a run that is done
+    assert f"Already done: {tmp_path}/models/iteration_0" in capsys.readouterr().out
+
 
 def test_a_results_file_that_is_none(asking: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "results.jsonl").write_text('{"no": "result"}\n')

@@ -151,8 +151,8 @@ def test_the_full_run_is_the_runbooks(clone: Clone) -> None:
     assert clone.asked() == [
         "prepare_corpus.py --source lavita/MedQuAD --seed 42 --data-dir data",
         "prepare_queries.py --data-dir data",
-        f"test_small_sample.py --num-queries 30 --num-candidates 10 {judge} --graded bundled --base-model {base} "
-        "--data-dir data --seed 42 --device auto",
+        f"test_small_sample.py --num-queries 30 --num-candidates 10 --full-run 1000x50x2 {judge} --graded bundled "
+        f"--base-model {base} --data-dir data --seed 42 --device auto",
         f"iterative_miner.py --iterations 2 --num-queries 1000 --num-candidates 50 {judge} --base-model {base} "
         "--data-dir data --output-dir models/medical-specialized --seed 42 --device auto",
         f"evaluate.py --baseline-model {base} --specialized-model models/medical-specialized/final --k 5 "
@@ -185,6 +185,7 @@ def test_variables_reach_their_stages_and_further_flags_come_last(clone: Clone) 
         "GRADED": "people.jsonl",
         "MINER_FLAGS": "--concurrency 128  --guard none",
         "SEED": "7",
+        "ITERATIONS": "3",
     }
     status, _ = clone.run("--from", "sample", "--to", "train", **variables)
     sample, train = clone.asked()
@@ -193,6 +194,7 @@ def test_variables_reach_their_stages_and_further_flags_come_last(clone: Clone) 
     assert endpoints in sample
     assert endpoints in train
     assert "--graded people.jsonl --min-kappa 0.25" in sample
+    assert "--full-run 1000x50x3 " in sample
     assert train.endswith("--seed 7 --device auto --concurrency 128 --guard none")
 
 
@@ -294,6 +296,21 @@ def test_refuses_a_model_that_is_not_served(real_clone: Clone) -> None:
     with LLMStub() as stub:
         assert_refused(real_clone, f"it serves {MODEL}", "--from", "train", LLM_ENDPOINT=stub.url, LLM_MODEL="another")
         assert stub.stats()["chats"] == 0
+
+
+def test_judging_from_a_file_needs_no_server(real_clone: Clone) -> None:
+    """The flags pass the preflight; what then stops the run is that there is no data."""
+    status, shown = real_clone.run(
+        "--from",
+        "train",
+        "--to",
+        "train",
+        MINER_FLAGS="--judge-results results.jsonl",
+        LLM_ENDPOINT=f"http://127.0.0.1:{free_port()}/v1",
+        BASE_MODEL="all-MiniLM-L6-v2",
+    )
+    assert status == 2
+    assert "prepare_corpus.py" in error_lines(shown)[0]
 
 
 @pytest.mark.parametrize(

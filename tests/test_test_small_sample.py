@@ -158,6 +158,12 @@ def test_grades_and_probabilities_are_the_servers(
     assert "the full run (1000 queries x 50 candidates x 2 iterations = 100,000 judgments) would take " in shown
 
 
+def test_the_full_run_is_the_one_that_is_asked_about() -> None:
+    args = script.parse_arguments(["--full-run", "200x20x3"])
+    full = script.estimate_full_run({"judgments_per_second": 10.0}, args.full_run, gpu_hour_price=6.0)
+    assert (full["judgments"], full["seconds"], full["cost"]) == (12_000, 1200.0, pytest.approx(2.0))
+
+
 def test_what_is_stored_is_not_asked_again(
     base: list[str], stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -404,7 +410,15 @@ def test_bad_input_is_told_before_anything_is_judged(
 
 
 @pytest.mark.parametrize(
-    "flags", [["--num-candidates", "0"], ["--num-queries", "-1"], ["--min-kappa", "2"], ["--min-kappa", "nan"]]
+    "flags",
+    [
+        ["--num-candidates", "0"],
+        ["--num-queries", "-1"],
+        ["--min-kappa", "2"],
+        ["--min-kappa", "nan"],
+        ["--full-run", "1000x50"],
+        ["--full-run", "1000x50x0"],
+    ],
 )
 def test_impossible_numbers_end_with_status_2(flags: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
