@@ -33,14 +33,13 @@ from hardneg.artifacts import (
     load_chunks,
     load_queries,
     read_json,
-    sha256_file,
     write_json,
 )
 from hardneg.device import claim_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k
 from hardneg.errors import InputError, run
 from hardneg.flag_types import finite, positive_int, seed
-from hardneg.graded import GradedSet, graded_path, load_graded, score_graded
+from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import relative_gain, retrieval_metrics
 
 RULE = "=" * 50
@@ -62,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     with timed(seconds, "load_models"):
         device = claim_device(args.device)
         baseline_model, specialized_model = (load_model(name, device) for name in named_models(args))
-    notes = leakage_notes(args.specialized_model, inputs.manifest) + guard_notes(args)
+    notes = leakage_notes(args.specialized_model, inputs.manifest) + guard_notes(args.specialized_model, inputs.graded)
     notes += truncation_notes(args.baseline_model, baseline_model, inputs.chunks, args.seed)
     notes += truncation_notes(args.specialized_model, specialized_model, inputs.chunks, args.seed)
 
@@ -94,7 +93,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--k", type=positive_int, default=5, help="cut-off rank of the metrics (default: %(default)s)")
     add("--data-dir", type=Path, default=Path("data"), help="folder of the prepared data (default: %(default)s)")
     add("--split", choices=("val", "test"), default="test", help="whose questions to ask (default: %(default)s)")
-    add("--graded", metavar="FILE", help="also rank this human-graded JSONL set; 'bundled' is the one in the package")
+    add("--graded", metavar="FILE", help="also rank this graded JSONL set, 'bundled' or 'nanobeir' (from the hub)")
     add("--output", type=Path, default=Path("evaluation_results.json"), help="JSON to write (default: %(default)s)")
     add(
         "--target",
@@ -140,7 +139,7 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
         resolve_model(name)
     chunks = load_chunks(args.data_dir)
     queries = load_queries(args.data_dir, args.split, len(chunks))
-    graded = load_graded(graded_path(args.graded)) if args.graded else None
+    graded = open_graded(args.graded) if args.graded else None
     check_writable(args.output)
     return Inputs(chunks, queries, graded, read_json(args.data_dir / "manifest.json", "python prepare_corpus.py"))
 
@@ -160,17 +159,15 @@ def leakage_notes(model_name: str, manifest: dict[str, Any]) -> list[str]:
     ]
 
 
-def guard_notes(args: argparse.Namespace) -> list[str]:
+def guard_notes(model_name: str, graded: GradedSet | None) -> list[str]:
     """A line where the graded set has helped to choose the model: its figures are then no independent test."""
-    if not args.graded:
-        return []
     try:
-        guard = find_key(training_record(args.specialized_model), "guard_sha256")
+        guard = find_key(training_record(model_name), "guard_sha256")
     except InputError:
         return []  # `leakage_notes` says so
-    if guard is None or guard != sha256_file(graded_path(args.graded)):
+    if graded is None or guard != graded.sha256:
         return []
-    return [f"Note: {args.graded} was the guard that chose {args.specialized_model}: no independent test of it"]
+    return [f"Note: {graded.name} was the guard that chose {model_name}: no independent test of it"]
 
 
 def training_record(model_name: str) -> Any:

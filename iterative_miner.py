@@ -25,7 +25,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from hardneg.artifacts import SHARED, Chunk, Query, load_chunks, load_queries, read_json, sha256_file
+from hardneg.artifacts import SHARED, Chunk, Query, load_chunks, load_queries, read_json
 from hardneg.averaging import Averaged, try_strengths
 from hardneg.batch_files import export_batch, import_batch
 from hardneg.candidates import Candidate, CandidateList, search, with_grades
@@ -33,7 +33,7 @@ from hardneg.device import claim_device, free_gpu_bytes, mini_batch_size
 from hardneg.encoder import CachedEncoder, fingerprint, load_model
 from hardneg.errors import InputError, clear_os_errors, run
 from hardneg.flag_types import positive_int, price, seed, share
-from hardneg.graded import GradedSet, graded_path, load_graded
+from hardneg.graded import GradedSet, open_graded
 from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_report import (
     describe_findings,
@@ -378,7 +378,7 @@ def prepare(args: argparse.Namespace) -> Setting:
     if isinstance(judge, LLMJudge) and asks_server(args):
         print(describe_findings(judge.check()))
     base = load_model(args.base_model, claim_device(args.device))
-    configuration = configure(args, base, judge)
+    configuration = configure(args, base, judge, guard)
     encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
     validator = Validator(chunks, val_queries, guard)
     with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
@@ -567,13 +567,15 @@ def open_guard(name: str) -> GradedSet | None:
     """The graded questions that must not get worse."""
     if name == "none":
         return None
-    guard = load_graded(graded_path(name))
+    guard = open_graded(name)
     if guard.n_without_ideal == len(guard.questions):
         raise InputError(f"--guard {name}: no answer in it is graded above 1; name another, or none")
     return guard
 
 
-def configure(args: argparse.Namespace, base: SentenceTransformer, judge: Judge) -> dict[str, Any]:
+def configure(
+    args: argparse.Namespace, base: SentenceTransformer, judge: Judge, guard: GradedSet | None
+) -> dict[str, Any]:
     """Everything that determines the result; the output folder is claimed for it."""
     manifest = read_json(args.data_dir / "manifest.json", "python prepare_corpus.py")
     configuration = {
@@ -588,7 +590,7 @@ def configure(args: argparse.Namespace, base: SentenceTransformer, judge: Judge)
         "positives": args.positives,
         "seed": args.seed,
         "guard": args.guard,
-        "guard_sha256": None if args.guard == "none" else sha256_file(graded_path(args.guard)),
+        "guard_sha256": guard.sha256 if guard else None,
         "guard_tolerance": args.guard_tolerance,
         "mining": [RELEVANT_GRADE, IRRELEVANT_GRADE, NEGATIVES_PER_EXAMPLE, MAX_POSITIVES],
         "training": [EPOCHS, BATCH_SIZE, LEARNING_RATE, WARMUP_FRACTION, DISTILLATION_WEIGHT],
@@ -657,7 +659,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--judge-results", type=Path, help="take in a finished batch file's results before asking the server")
     add("--export-judgments", metavar="FILE", type=Path, help="write all stored judgments as JSON lines, and stop")
     add("--max-unjudged", type=share, default=0.02, help="share of unjudged pairs above which nothing is trained")
-    add("--guard", default="bundled", help="graded questions that must not get worse: a JSONL file, bundled or none")
+    add(
+        "--guard", default="bundled", help="graded questions that must not get worse: a file, bundled, nanobeir or none"
+    )
     add("--guard-tolerance", type=share, default=0.01, help="relative nDCG@10 loss on the guard that may stand")
     add("--seed", type=seed, default=42, help="of the question sample and the training order")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (as nvidia-smi counts)")

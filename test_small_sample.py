@@ -29,7 +29,7 @@ from hardneg.device import claim_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model
 from hardneg.errors import InputError, run
 from hardneg.flag_types import positive_int, price, seed
-from hardneg.graded import GradedSet, graded_path, load_graded
+from hardneg.graded import GradedSet, open_graded
 from hardneg.judge import GRADES, AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, number, score
 from hardneg.judge_report import MIN_ASKED, describe_findings, describe_plan, judge_record
@@ -144,7 +144,7 @@ def load_sample(args: argparse.Namespace) -> Sample:
     chunks = load_chunks(args.data_dir)
     queries = load_queries(args.data_dir, "train", len(chunks))
     chosen = sample_over_types(queries, args.num_queries, args.seed)
-    graded = load_graded(graded_path(args.graded)) if args.graded else None
+    graded = open_graded(args.graded) if args.graded else None
     judge = open_judge(args)
     if isinstance(judge, LLMJudge):
         print(describe_findings(judge.check()))

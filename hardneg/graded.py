@@ -1,5 +1,6 @@
 """Questions with answers that people graded 1-4: reading them, and ranking them with a model."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,14 @@ import numpy as np
 
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, clear_os_errors
+from hardneg.hub import load_hub_dataset
 from hardneg.judge import GRADES
 from hardneg.metrics import graded_metrics
 
 BUNDLED_GRADED = Path(__file__).parent / "sample" / "consumer_questions.jsonl"
+NANOBEIR = "sentence-transformers/NanoBEIR-en"
+NANOBEIR_SPLITS = ("NanoMSMARCO", "NanoNQ", "NanoFiQA2018", "NanoQuoraRetrieval")  # what people ask; 50 questions each
+NANOBEIR_DEPTH = 20  # passages per question that BM25 ranks first
 FIELDS = ("question_id", "question", "answer_id", "answer_title", "answer", "grade")
 
 
@@ -30,8 +35,7 @@ class GradedAnswer(NamedTuple):
         return sum(self.grades) / len(self.grades)
 
 
-@dataclass(frozen=True, slots=True)
-class GradedQuestion:
+class GradedQuestion(NamedTuple):
     """A question and all its judged answers, each text once."""
 
     question_id: str
@@ -52,14 +56,25 @@ class GradedSet:
         return sum(len(question.answers) for question in self.questions)
 
     @property
+    def sha256(self) -> str:
+        """Of its content, whatever file it came from."""
+        return hashlib.sha256(json.dumps(self.questions).encode()).hexdigest()
+
+    @property
     def n_without_ideal(self) -> int:
         """Questions whose answers all have grade 1: nDCG leaves them out."""
         return sum(all(answer.grade == 1 for answer in question.answers) for question in self.questions)
 
 
-def graded_path(name: str) -> Path:
-    """The file of a graded set that is named by its path, or `bundled`."""
-    return BUNDLED_GRADED if name == "bundled" else Path(name)
+def open_graded(name: str) -> GradedSet:
+    """A graded set by its name: `bundled`, `nanobeir` (from the data hub) or the path of a JSONL file.
+
+    Raises:
+        InputError: it cannot be had or is malformed.
+    """
+    if name == "nanobeir":
+        return GradedSet(name, tuple(question for split in NANOBEIR_SPLITS for question in _nanobeir_questions(split)))
+    return load_graded(BUNDLED_GRADED if name == "bundled" else Path(name))
 
 
 def load_graded(path: Path) -> GradedSet:
@@ -118,6 +133,28 @@ def _parse_line(line: str, place: str) -> dict[str, Any]:
     if isinstance(row["grade"], bool) or row["grade"] not in GRADES:
         raise InputError(f"{place}: grade is {row['grade']!r}; it must be 1, 2, 3 or 4")
     return {**row, "grade": int(row["grade"])}
+
+
+def _nanobeir_questions(split: str) -> list[GradedQuestion]:
+    """One of NanoBEIR's sets: each question with BM25's first NANOBEIR_DEPTH passages, which the data set brings along,
+    and its relevant ones; its judgments are binary, so grades are 1 and 4."""
+    remedy = "name a JSONL file of graded questions, or bundled"
+    corpus, queries, qrels, bm25 = (
+        load_hub_dataset(NANOBEIR, remedy, subset, split) for subset in ("corpus", "queries", "qrels", "bm25")
+    )
+    text_of = dict(zip(corpus["_id"], corpus["text"], strict=True))
+    ranked = dict(zip(bm25["query-id"], bm25["corpus-ids"], strict=True))
+    relevant: dict[str, set[str]] = {}
+    for query_id, ids in zip(qrels["query-id"], qrels["corpus-id"], strict=True):
+        relevant.setdefault(query_id, set()).update([ids] if isinstance(ids, str) else ids)
+    questions = []
+    for query_id, text in zip(queries["_id"], queries["text"], strict=True):
+        right = relevant.get(query_id, set())
+        others = [passage_id for passage_id in ranked.get(query_id, [])[:NANOBEIR_DEPTH] if passage_id not in right]
+        grades = dict.fromkeys(others, GRADES[0]) | dict.fromkeys(sorted(right), GRADES[-1])
+        answers = (GradedAnswer(passage_id, "", text_of[passage_id], (grade,)) for passage_id, grade in grades.items())
+        questions.append(GradedQuestion(f"{split} {query_id}", text, tuple(answers)))
+    return questions
 
 
 def score_graded(encoder: CachedEncoder, graded: GradedSet) -> dict[str, np.ndarray]:

@@ -1,9 +1,12 @@
-"""Asks the model and data hub once whether it is there: its own client would retry for a minute."""
+"""The model and data hub: asked once whether it is there, for its own client would retry for a minute."""
 
 import http.client
 import urllib.error
 import urllib.request
+from typing import Any
 from urllib.parse import quote
+
+from hardneg.errors import InputError
 
 TIMEOUT = 5.0  # seconds the hub may take to answer before a cached copy, or an error, is next
 
@@ -28,3 +31,29 @@ def hub_silence(kind: str, name: str) -> str:
         return f"no sensible answer: {type(error).__name__}"
     except OSError as error:
         return str(getattr(error, "reason", error))
+
+
+def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: str | None = None) -> Any:
+    """A data set of the hub, as `datasets.load_dataset` gives it; the cached copy where the hub does not answer.
+
+    Args:
+        name: its id.
+        remedy: what else the user could do, for the error line.
+        subset: its configuration.
+        split: one split of it; all of them, by name, where None.
+
+    Raises:
+        InputError: there is neither a hub nor a cached copy, or the data set is not one.
+    """
+    import datasets  # takes a second to import, and only hub names need it
+
+    silence = hub_silence("datasets", name)
+    if silence:
+        datasets.config.HF_HUB_OFFLINE = True  # the cached copy or nothing: its own retries take half a minute
+    try:
+        return datasets.load_dataset(name, subset, split=split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = silence or " ".join(str(error).split())[:300]
+        raise InputError(
+            f"cannot load {name} from the data hub ({reason}); check the id and the network, or {remedy}"
+        ) from error

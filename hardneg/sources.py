@@ -13,7 +13,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from hardneg.errors import InputError, clear_os_errors
-from hardneg.hub import hub_silence
+from hardneg.hub import load_hub_dataset
 
 SAMPLE = "sample"
 SAMPLE_DIR = Path(__file__).parent / "sample" / "medquad"
@@ -148,19 +148,8 @@ def _read_xml(path: Path) -> list[dict[str, str]]:
 
 def _read_hub(name: str) -> pa.Table:
     """All splits of a hub data set, one after the other; the cached copy where the hub does not answer."""
-    import datasets  # takes a second to import, and only this form needs it
-
-    silence = hub_silence("datasets", name)
-    if silence:
-        datasets.config.HF_HUB_OFFLINE = True  # the cached copy or nothing: its own retries take half a minute
-    try:
-        splits = datasets.load_dataset(name)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = silence or _one_line(error)
-        raise InputError(
-            f"cannot load {name} from the data hub ({reason}); check the id and the network, or give a local "
-            "file, a git checkout of MedQuAD's XML, or `--source sample`"
-        ) from error
+    remedy = "give a local file, a git checkout of MedQuAD's XML, or `--source sample`"
+    splits = load_hub_dataset(name, remedy)
     tables = [split.with_format("arrow")[:] for split in splits.values()]
     return pa.concat_tables(tables, promote_options="permissive")  # the splits may differ in unused columns
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import evaluate
 from hardneg.artifacts import Query, read_json, sha256_file, write_json, write_pickle
 from hardneg.encoder import load_model
 from hardneg.errors import InputError
-from hardneg.graded import load_graded
+from hardneg.graded import load_graded, open_graded
 from tests.tiny_data import tiny_corpus, write_tiny_data
 from tests.tiny_model import build_tiny_model
 
@@ -364,6 +365,16 @@ def test_notes_are_printed_and_kept(
     assert note.startswith(f"Warning: {trained} was trained on another corpus (ffffffffffff, here ")
     printed = capsys.readouterr().out
     assert printed.index(note) < printed.index("RESULTS")
+
+
+def test_a_set_that_chose_the_model_is_no_independent_test(tmp_path: Path) -> None:
+    graded = open_graded("bundled")
+    (tmp_path / "training.json").write_text(json.dumps({"configuration": {"guard_sha256": graded.sha256}}))
+    (note,) = evaluate.guard_notes(str(tmp_path), graded)
+    assert "consumer_questions.jsonl was the guard that chose" in note
+    assert evaluate.guard_notes(str(tmp_path), replace(graded, questions=graded.questions[1:])) == []
+    assert evaluate.guard_notes(str(tmp_path), None) == []
+    assert evaluate.guard_notes("all-MiniLM-L6-v2", graded) == []
 
 
 def test_chunks_longer_than_the_model_reads(tiny_model: Path) -> None:

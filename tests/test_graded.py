@@ -10,7 +10,7 @@ import pytest
 
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError
-from hardneg.graded import BUNDLED_GRADED, load_graded, score_graded
+from hardneg.graded import BUNDLED_GRADED, load_graded, open_graded, score_graded
 
 
 def row(question_id: str = "1", answer_id: str = "a", grade: Any = 3, **changes: Any) -> dict[str, Any]:
@@ -128,3 +128,39 @@ def test_liveqa() -> None:
     graded = load_graded(Path(os.environ["HARDNEG_DATA"]) / "liveqa_dev.jsonl")
     assert (len(graded.questions), graded.n_answers, graded.n_without_ideal) == (51, 1162, 4)
     assert sum(len(answer.grades) for question in graded.questions for answer in question.answers) == 1251
+
+
+def write_nanobeir(folder: Path) -> Path:
+    """A data set in NanoBEIR's layout, of one split with two questions."""
+    subsets = {
+        "corpus": [{"_id": f"d{n}", "text": f"Passage {n}."} for n in range(30)],
+        "queries": [{"_id": "q1", "text": "Which?"}, {"_id": "q2", "text": "Why?"}],
+        "qrels": [{"query-id": "q1", "corpus-id": f"d{n}"} for n in (3, 29)] + [{"query-id": "q2", "corpus-id": "d0"}],
+        "bm25": [{"query-id": q, "corpus-ids": [f"d{n}" for n in range(25)]} for q in ("q1", "q2")],
+    }
+    configs = []
+    for name, rows in subsets.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        configs.append(f"- config_name: {name}\n  data_files:\n  - split: Nano\n    path: {name}.jsonl\n")
+    (folder / "README.md").write_text(f"---\nconfigs:\n{''.join(configs)}---\n")
+    return folder
+
+
+def test_nanobeir_is_read_as_graded_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relevant passage that BM25 missed (d29) is there; of its ranking the first 20 are, relevant ones once."""
+    monkeypatch.setattr("hardneg.graded.NANOBEIR", str(write_nanobeir(tmp_path)))
+    monkeypatch.setattr("hardneg.graded.NANOBEIR_SPLITS", ("Nano",))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    found = open_graded("nanobeir")
+    first, second = found.questions
+    assert (first.question_id, first.question) == ("Nano q1", "Which?")
+    assert {answer.answer_id for answer in first.answers if answer.grade == 4} == {"d3", "d29"}
+    assert {answer.answer_id for answer in first.answers if answer.grade == 1} == {f"d{n}" for n in range(20)} - {"d3"}
+    assert [answer.text for answer in first.answers[-2:]] == ["Passage 29.", "Passage 3."]  # last: ties favour nobody
+    assert len(second.answers) == 20 and found.sha256 != open_graded("bundled").sha256
+
+
+def test_nanobeir_without_a_hub_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hardneg.graded.NANOBEIR", "nobody/nothing")
+    with pytest.raises(InputError, match=r"cannot load nobody/nothing from the data hub .* or bundled"):
+        open_graded("nanobeir")

@@ -21,7 +21,7 @@ from hardneg.averaging import average_weights
 from hardneg.candidates import CandidateList
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import run
-from hardneg.graded import GradedSet, graded_path, load_graded, score_graded
+from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.judge import AnswerKeyJudge
 from hardneg.metrics import relative_gain
 from hardneg.validation import Validator
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for model in (base, tuned):  # the candidates are the same for every length
         model.max_seq_length = args.max_seq_length or model.max_seq_length
     encoder = CachedEncoder(base, cache)
-    graded = [load_graded(graded_path(name)) for name in args.graded]
+    graded = [open_graded(name) for name in args.graded]
     before = measure(encoder, pool, graded)
     print("base", {name: round(float(values.mean()), 4) for name, values in before.items()}, flush=True)
 
