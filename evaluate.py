@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ TRUNCATION_SAMPLE = 2000  # chunks whose tokens are counted
 TRUNCATION_WORTH_A_NOTE = 0.05  # share of chunks
 TYPES_PRINTED = 12
 QUESTIONS_LISTED = 10  # that gained most, and that lost most
+QUESTION_WIDTH = 80  # characters of a question on the terminal
 VERSIONS_OF = ("torch", "transformers", "sentence-transformers", "numpy", "scipy")
 
 
@@ -366,6 +368,7 @@ def print_result(result: dict[str, Any], output: Path) -> None:
     if result["graded"]:
         print_graded(result["graded"])
     print_types(result, output)
+    print_changes(result)
     print_verdict(result)
 
 
@@ -408,6 +411,17 @@ def print_types(result: dict[str, Any], output: Path) -> None:
         print(f"  {row['qtype'][:24]:24} {figures}   {percent(row['gain'])}")
     if len(table) > TYPES_PRINTED:
         print(f"  ... and {len(table) - TYPES_PRINTED} rarer types in {output}")
+
+
+def print_changes(result: dict[str, Any]) -> None:
+    """The questions that gained and lost most: what the adaptation is good and bad at."""
+    names = [f"{key}@{result['k']}" for key in TARGETED]
+    heading("QUESTIONS THAT CHANGED MOST")
+    for key, title in (("gained_most", "Gained most"), ("lost_most", "Lost most")):
+        print(f"\n  {title}, {' and '.join(names)}:" + ("" if result[key] else " none"))
+        for entry in result[key]:
+            changes = (f"{entry['baseline'][name]:.2f} > {entry['specialized'][name]:.2f}" for name in names)
+            print(f"    {'   '.join(changes)}   {shorten(entry['query'], QUESTION_WIDTH)}")
 
 
 def print_verdict(result: dict[str, Any]) -> None:

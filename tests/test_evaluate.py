@@ -204,7 +204,11 @@ def test_question_types_and_extremes(capsys: pytest.CaptureFixture[str]) -> None
     evaluate.print_result(result, args.output)
     printed = capsys.readouterr().out
     assert re.search(r"^  symptoms +3 +0\.5000 +0\.7500   \+50\.0%$", printed, re.MULTILINE)
-    assert printed.index("Improvement:") < printed.index("BY QUESTION TYPE") < printed.index("SUCCESS CRITERIA CHECK")
+    assert "  Gained most, MRR@5 and DCG@5:\n    0.00 > 1.00   0.00 > 1.00   Question 2?\n" in printed
+    assert "  Lost most, MRR@5 and DCG@5:\n    0.50 > 0.25   0.50 > 0.50   Question 1?\n" in printed
+    headings = ("Improvement:", "BY QUESTION TYPE", "QUESTIONS THAT CHANGED MOST", "SUCCESS CRITERIA CHECK")
+    places = [printed.index(heading) for heading in headings]
+    assert places == sorted(places)
 
 
 # ---------------------------------------------------------------- real models
@@ -273,6 +277,7 @@ def test_a_model_against_itself(arguments: list[str], tmp_path: Path, capsys: py
     assert result["gained_most"] == result["lost_most"] == []
     assert result["graded"] is None
     assert "GRADED" not in printed
+    assert "  Gained most, MRR@5 and DCG@5: none\n" in printed
 
 
 def test_require_target(arguments: list[str], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ graded sets; the test split is never read. LOG.md keeps the figures.
 """
 
 import argparse
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ import iterative_miner as miner
 from hardneg.artifacts import Chunk, load_chunks, load_queries
 from hardneg.averaging import average_weights
 from hardneg.candidates import CandidateList
+from hardneg.chunking import split_sentences
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import run
 from hardneg.graded import GradedSet, open_graded, score_graded
@@ -82,11 +84,29 @@ def hardest_positives(item: CandidateList, count: int) -> CandidateList:
     )
 
 
+def with_views(
+    mined: miner.Mined, lists: Sequence[CandidateList], chunks: Sequence[Chunk], share: float, seed: int
+) -> miner.Mined:
+    """The same examples, but a share of the questions asked otherwise: by keywords, or by a sentence of the answer."""
+    rng = random.Random(seed)
+    asked = {item.query["query_id"]: item.query for item in lists}
+    examples, relevant = [], dict(mined.relevant)
+    for number, example in enumerate(mined.examples):
+        if rng.random() < share:
+            query, sentences = asked[example.query_id], split_sentences(chunks[example.positive_id]["text"])
+            view = rng.choice([f"{query['topic']} {query['qtype']}".lower(), rng.choice(list(sentences))])
+            relevant[f"view {number}"] = mined.relevant[example.query_id]
+            example = replace(example, query_id=f"view {number}", query=view)
+        examples.append(example)
+    return replace(mined, examples=examples, relevant=relevant)
+
+
 def train_arm(
     args: argparse.Namespace, model: object, base: CachedEncoder, lists: list[CandidateList], chunks: list[Chunk]
 ) -> None:
     """Fine-tune `model` in place as the flags say."""
     mined = miner.mine_hard_examples(lists, negatives=args.negatives, max_positives=args.max_positives)
+    mined = with_views(mined, lists, chunks, args.views, args.seed)
     started = time.monotonic()
     if args.loss == "contrast":
         miner.EPOCHS, miner.LEARNING_RATE, miner.DISTILLATION_WEIGHT = (
@@ -125,6 +145,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--negatives", type=int, default=miner.NEGATIVES_PER_EXAMPLE, help="hard negatives per example")
     add("--max-positives", type=int, default=miner.MAX_POSITIVES, help="examples per question")
     add("--hardest", action="store_true", help="train on the positives that rank lowest, not highest")
+    add("--views", type=float, default=0, help="share of the examples whose question is asked otherwise, 0 to 1")
     add("--batch-size", type=int, default=miner.BATCH_SIZE, help="examples per step")
     add("--learning-rate", type=float, default=miner.LEARNING_RATE, help="peak learning rate")
     add("--epochs", type=int, default=miner.EPOCHS, help="passes over the examples")
