@@ -627,7 +627,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--llm-endpoint",
         action="append",
-        help="base URL of a server, may be repeated; {DEFAULT_ENDPOINT} if none",
+        help=f"base URL of a server, may be repeated; {DEFAULT_ENDPOINT} if none",
     )
     add("--llm-model", default="Qwen/Qwen2.5-7B-Instruct", help="model the endpoints serve")
     add("--concurrency", type=positive_int, default=DEFAULT_CONCURRENCY, help="most requests in flight")
