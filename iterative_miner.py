@@ -235,7 +235,7 @@ def _examples_of(
 
 EPOCHS = 2
 BATCH_SIZE = 32  # examples per step; memory does not depend on it (gradient caching), quality does
-LEARNING_RATE = 5e-5
+LEARNING_RATE = 1e-4
 WARMUP_FRACTION = 0.1
 DISTILLATION_WEIGHT = 6.0  # of staying near the base model's embeddings: without it, more is forgotten for less gain
 
