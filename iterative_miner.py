@@ -16,7 +16,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -233,11 +233,13 @@ def _examples_of(
 
 # ---------------------------------------------------------------- how to learn it
 
-EPOCHS = 2
-BATCH_SIZE = 32  # examples per step; memory does not depend on it (gradient caching), quality does
-LEARNING_RATE = 1e-4
-WARMUP_FRACTION = 0.1
-DISTILLATION_WEIGHT = 6.0  # of staying near the base model's embeddings: without it, more is forgotten for less gain
+RECIPE = Recipe(
+    epochs=2,
+    batch_size=32,  # memory does not depend on it (gradient caching), quality does
+    learning_rate=1e-4,
+    warmup_fraction=0.1,
+    distillation_weight=6.0,  # of staying near the base model: without it, more is forgotten for less gain
+)
 
 
 def fine_tune(
@@ -246,27 +248,20 @@ def fine_tune(
     chunks: Sequence[Chunk],
     seed: int,
     base: CachedEncoder,
-    batch_size: int = BATCH_SIZE,
+    recipe: Recipe = RECIPE,
 ) -> list[float]:
     """Train `model` in place on the mined examples, held near `base`; returns the mean loss of each epoch.
 
     Out of memory does not call for a smaller `batch_size`: `hardneg.device.mini_batch_size` bounds the passages held
     at once by the GPU's free memory, without changing the result.
     """
-    recipe = Recipe(
-        epochs=EPOCHS,
-        batch_size=batch_size,
-        learning_rate=LEARNING_RATE,
-        warmup_fraction=WARMUP_FRACTION,
-        mini_batch_size=mini_batch_size(batch_size, free_gpu_bytes(model.device.type)),
-        seed=seed,
-        distillation_weight=DISTILLATION_WEIGHT,
-    )
+    at_once = mini_batch_size(recipe.batch_size, free_gpu_bytes(model.device.type))
 
     def report(epoch: int, loss: float) -> None:
         tqdm.write(f"Epoch {epoch}: loss {loss:.4f}")
 
     texts = [chunk["text"] for chunk in chunks]
+    recipe = replace(recipe, seed=seed, mini_batch_size=at_once)
     return train(model, mined.examples, texts, mined.relevant, recipe, report, base)
 
 
@@ -593,7 +588,7 @@ def configure(
         "guard_sha256": guard.sha256 if guard else None,
         "guard_tolerance": args.guard_tolerance,
         "mining": [RELEVANT_GRADE, IRRELEVANT_GRADE, NEGATIVES_PER_EXAMPLE, MAX_POSITIVES],
-        "training": [EPOCHS, BATCH_SIZE, LEARNING_RATE, WARMUP_FRACTION, DISTILLATION_WEIGHT],
+        "training": asdict(RECIPE),
         "averaging": [*STRENGTHS, POOL_QUERIES, POOL_DEPTH],
     }
     if isinstance(judge, LLMJudge):

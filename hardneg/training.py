@@ -137,9 +137,9 @@ class Recipe:
     batch_size: int
     learning_rate: float
     warmup_fraction: float
-    mini_batch_size: int
-    seed: int
-    distillation_weight: float = 0.0  # 0: contrast alone
+    distillation_weight: float  # 0: contrast alone
+    seed: int = 0
+    mini_batch_size: int | None = None  # passages held at once, see `MaskedContrastiveLoss`; None for all of a batch
 
 
 class _EpochProgress(ProgressCallback):
@@ -200,7 +200,7 @@ def train(
     rows = {query_id: row for row, query_id in enumerate(dict.fromkeys(example.query_id for example in examples))}
     teacher = _teacher(base, recipe.distillation_weight, examples, chunk_texts) if base else None
     masks = [relevant[query_id] for query_id in rows]
-    loss = MaskedContrastiveLoss(model, masks, recipe.mini_batch_size, teacher=teacher)
+    loss = MaskedContrastiveLoss(model, masks, recipe.mini_batch_size or recipe.batch_size, teacher=teacher)
     epochs = _EpochProgress(report)
     with without_dropout(model), TemporaryDirectory() as scratch:
         trainer = _Trainer(
@@ -213,7 +213,9 @@ def train(
         trainer.add_callback(epochs)
         trainer.train()
     if not all(map(math.isfinite, epochs.losses)):
-        raise InputError(f"training diverged (epoch losses {epochs.losses}); lower LEARNING_RATE in iterative_miner.py")
+        raise InputError(
+            f"training diverged (epoch losses {epochs.losses}); lower the learning rate of RECIPE in iterative_miner.py"
+        )
     return epochs.losses
 
 

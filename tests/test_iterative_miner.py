@@ -494,7 +494,7 @@ def test_a_changed_recipe_is_not_called_already_done(
 ) -> None:
     """The runbook sends people to edit these constants; the old iteration must not pass for the new recipe's."""
     miner.main([*arguments, "--iterations", "1"])
-    monkeypatch.setattr(miner, "LEARNING_RATE", 1e-3)
+    monkeypatch.setattr(miner, "RECIPE", replace(miner.RECIPE, learning_rate=1e-3))
     refused([*arguments, "--iterations", "1"], capsys)
 
 

@@ -15,7 +15,9 @@ from hardneg.errors import InputError
 from hardneg.training import SCALE, Example, MaskedContrastiveLoss, Recipe, train, without_dropout
 from tests.tiny_data import tiny_corpus
 
-RECIPE = Recipe(epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, mini_batch_size=6, seed=7)
+RECIPE = Recipe(
+    epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, distillation_weight=0.0, seed=7, mini_batch_size=6
+)
 QUERIES = ["How is gout treated?", "How is asthma treated?", "What are the symptoms of scurvy?"]
 POSITIVES = ["Gout is treated with allopurinol.", "Inhaled steroids.", "Bleeding gums and loose teeth, for weeks."]
 NEGATIVES = ["Colchicine eases the attack.", "A tight chest and cough at night.", "Vitamin C"]

@@ -109,12 +109,14 @@ def train_arm(
     mined = with_views(mined, lists, chunks, args.views, args.seed)
     started = time.monotonic()
     if args.loss == "contrast":
-        miner.EPOCHS, miner.LEARNING_RATE, miner.DISTILLATION_WEIGHT = (
-            args.epochs,
-            args.learning_rate,
-            args.distillation,
+        recipe = replace(
+            miner.RECIPE,
+            epochs=args.epochs,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            distillation_weight=args.distillation,
         )
-        losses = miner.fine_tune(model, mined, chunks, args.seed, base, args.batch_size)
+        losses = miner.fine_tune(model, mined, chunks, args.seed, base, recipe)
         print("epoch losses", losses)
     else:
         settings = (args.epochs, args.batch_size, args.learning_rate, args.seed)
@@ -146,10 +148,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--max-positives", type=int, default=miner.MAX_POSITIVES, help="examples per question")
     add("--hardest", action="store_true", help="train on the positives that rank lowest, not highest")
     add("--views", type=float, default=0, help="share of the examples whose question is asked otherwise, 0 to 1")
-    add("--batch-size", type=int, default=miner.BATCH_SIZE, help="examples per step")
-    add("--learning-rate", type=float, default=miner.LEARNING_RATE, help="peak learning rate")
-    add("--epochs", type=int, default=miner.EPOCHS, help="passes over the examples")
-    add("--distillation", type=float, default=miner.DISTILLATION_WEIGHT, help="weight of staying near the base model")
+    add("--batch-size", type=int, default=miner.RECIPE.batch_size, help="examples per step")
+    add("--learning-rate", type=float, default=miner.RECIPE.learning_rate, help="peak learning rate")
+    add("--epochs", type=int, default=miner.RECIPE.epochs, help="passes over the examples")
+    add(
+        "--distillation",
+        type=float,
+        default=miner.RECIPE.distillation_weight,
+        help="weight of staying near the base model",
+    )
     add("--max-seq-length", type=int, help="tokens read of a text: fewer for quick comparisons")
     add("--strengths", type=float, nargs="+", default=[1.0, 0.6], help="shares of the tuned weights to score")
     add("--pool-queries", type=int, default=300, help="validation questions to score on")
