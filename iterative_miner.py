@@ -16,7 +16,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -246,14 +246,14 @@ def fine_tune(
     model: SentenceTransformer,
     mined: Mined,
     chunks: Sequence[Chunk],
+    recipe: Recipe,
     seed: int,
     base: CachedEncoder,
-    recipe: Recipe = RECIPE,
 ) -> list[float]:
     """Train `model` in place on the mined examples, held near `base`; returns the mean loss of each epoch.
 
-    Out of memory does not call for a smaller `batch_size`: `hardneg.device.mini_batch_size` bounds the passages held
-    at once by the GPU's free memory, without changing the result.
+    Out of memory does not call for a smaller batch size in the recipe: `hardneg.device.mini_batch_size` bounds the
+    passages held at once by the GPU's free memory, without changing the result.
     """
     at_once = mini_batch_size(recipe.batch_size, free_gpu_bytes(model.device.type))
 
@@ -261,8 +261,9 @@ def fine_tune(
         tqdm.write(f"Epoch {epoch}: loss {loss:.4f}")
 
     texts = [chunk["text"] for chunk in chunks]
-    recipe = replace(recipe, seed=seed, mini_batch_size=at_once)
-    return train(model, mined.examples, texts, mined.relevant, recipe, report, base)
+    return train(
+        model, mined.examples, texts, mined.relevant, recipe, report, seed=seed, mini_batch_size=at_once, base=base
+    )
 
 
 # ---------------------------------------------------------------- how strongly to adapt
@@ -432,7 +433,7 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
 
     print("\n[Step 5/5] Fine-tuning model...")
     print(f"Training on {len(mined.examples)} examples...")
-    losses = fine_tune(model, mined, setting.chunks, setting.args.seed + number, setting.encoder(setting.base))
+    losses = fine_tune(model, mined, setting.chunks, RECIPE, setting.args.seed + number, setting.encoder(setting.base))
     strengths = average_with_base(setting, model)
     print(f"Fine-tuning complete for iteration {number}")
 
@@ -603,11 +604,11 @@ def only_looks(args: argparse.Namespace) -> bool:
 
 
 def asks_server(args: argparse.Namespace) -> bool:
-    """Whether these flags need an LLM's server from the start: not to look, with results from a file, or when done."""
+    """Whether an LLM judge needs its server from the start: not to look, with results from a file, or when done."""
     done = all(
         (args.output_dir / f"iteration_{number}" / "training.json").exists() for number in range(args.iterations)
     )
-    return args.judge == "llm" and not (done or only_looks(args) or args.judge_results)
+    return not (done or only_looks(args) or args.judge_results)
 
 
 def progress_bar(what: str, total: int, unit: str) -> tqdm:

@@ -344,7 +344,7 @@ def preflight(gib_needed, *commands):
                 from iterative_miner import open_guard
 
                 open_guard(getattr(args, name))
-        if "judge" in args and args.judge == "llm" and ("iterations" not in args or asks_server(args)):
+        if "judge" in args and args.judge == "llm" and (sys.argv[0] != "iterative_miner.py" or asks_server(args)):
             check_judge(args)
 
 

@@ -46,6 +46,7 @@ from iterative_miner import (
     retrieve_candidates,
     training_index,
 )
+from iterative_miner import parse_arguments as miner_arguments
 
 # When something looks wrong
 DOMINATING = 0.8  # share of the judged pairs with one and the same score
@@ -99,7 +100,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--output-file", type=Path, default=Path("small_sample_results.json"), help="JSON to write")
     add("--graded", metavar="FILE", help="also measure the judge on this JSONL set that people graded, or 'bundled'")
     add("--min-kappa", type=kappa, help="weighted kappa with the graded set (-1 to 1) below which to exit with 1")
-    add("--full-run", type=run_size, default="1000x50x2", help="queries x candidates x iterations to estimate time for")
+    add(
+        "--full-run",
+        type=run_size,
+        default=miner_run_size(),
+        help="queries x candidates x iterations to estimate time for",
+    )
     add("--gpu-hour-price", type=price, help="price of the server per hour: shows what judging costs")
     add("--seed", type=seed, default=42, help="of the question sample")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -107,6 +113,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.graded and args.judge == "answer-key":
         raise InputError(
             "--graded measures an LLM, the answer key knows nothing of that set; leave it or use --judge llm"
+        )
+    if args.graded == "nanobeir":
+        raise InputError(
+            "--graded nanobeir has relevant or not, no grades to measure a judge against; use --graded bundled"
         )
     if args.min_kappa is not None and not args.graded:
         raise InputError("--min-kappa is about the agreement with people; name a graded set too, e.g. --graded bundled")
@@ -121,9 +131,18 @@ def kappa(text: str) -> float:
     return value
 
 
+def miner_run_size() -> str:
+    """What iterative_miner.py does without flags, for `run_size`."""
+    full = miner_arguments([])
+    return f"{full.num_queries}x{full.num_candidates}x{full.iterations}"
+
+
 def run_size(text: str) -> tuple[int, int, int]:
     """argparse type: queries, candidates and iterations, as in 1000x50x2."""
-    queries, candidates, iterations = map(positive_int, text.split("x"))
+    try:
+        queries, candidates, iterations = map(positive_int, text.split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not QUERIESxCANDIDATESxITERATIONS, as in 1000x50x2") from None
     return queries, candidates, iterations
 
 
@@ -300,7 +319,7 @@ def hard_examples(lists: Sequence[CandidateList], rows: Sequence[JudgedPair]) ->
 def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict[str, Any]:
     """Have the graded set judged, and compare."""
     graded = sample.graded
-    assert graded is not None
+    assert graded is not None and isinstance(sample.judge, LLMJudge)
     answers = [answer for question in graded.questions for answer in question.answers]
     print(f"\nJudging the {len(answers):,} answers of {graded.name} to {len(graded.questions)} questions...")
     pairs = graded_pairs(graded)
@@ -312,7 +331,7 @@ def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict
     relevant = [people >= RELEVANT_GRADE for _, people, _ in judged]
     return {
         "file": graded.name,
-        "prompt_sha256": sample.judge.template.sha256 if isinstance(sample.judge, LLMJudge) else None,
+        "prompt_sha256": sample.judge.template.sha256,
         "questions": len(graded.questions),
         "answers": len(answers),
         "unjudged": dict(Counter(judgment.unjudged_reason for _, _, judgment in said if judgment.grade is None)),

@@ -45,7 +45,7 @@ class GradedQuestion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GradedSet:
-    """A file of graded questions."""
+    """Graded questions, and the name they go by."""
 
     name: str
     questions: tuple[GradedQuestion, ...]

@@ -3,6 +3,7 @@
 import http.client
 import urllib.error
 import urllib.request
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -11,8 +12,9 @@ from hardneg.errors import InputError
 TIMEOUT = 5.0  # seconds the hub may take to answer before a cached copy, or an error, is next
 
 
+@cache
 def hub_silence(kind: str, name: str) -> str:
-    """Why the hub does not answer, or "" where it does: one request, no retries.
+    """Why the hub does not answer, or "" where it does: one request in a process's life, no retries.
 
     Args:
         kind: "models" or "datasets".

@@ -138,8 +138,6 @@ class Recipe:
     learning_rate: float
     warmup_fraction: float
     distillation_weight: float  # 0: contrast alone
-    seed: int = 0
-    mini_batch_size: int | None = None  # passages held at once, see `MaskedContrastiveLoss`; None for all of a batch
 
 
 class _EpochProgress(ProgressCallback):
@@ -178,6 +176,9 @@ def train(
     relevant: Mapping[str, AbstractSet[int]],
     recipe: Recipe,
     report: Callable[[int, float], None],
+    *,
+    seed: int,
+    mini_batch_size: int,
     base: CachedEncoder | None = None,
 ) -> list[float]:
     """Fine-tune `model` in place with `MaskedContrastiveLoss`.
@@ -189,6 +190,8 @@ def train(
         relevant: query id -> chunk ids that must not be its negatives.
         recipe: the settings.
         report: called after each epoch with its number (from 1) and mean loss.
+        seed: of the order of the examples.
+        mini_batch_size: passages held at once, see `MaskedContrastiveLoss`.
         base: the teacher's encoder, needed where the recipe distils.
 
     Returns:
@@ -200,12 +203,12 @@ def train(
     rows = {query_id: row for row, query_id in enumerate(dict.fromkeys(example.query_id for example in examples))}
     teacher = _teacher(base, recipe.distillation_weight, examples, chunk_texts) if base else None
     masks = [relevant[query_id] for query_id in rows]
-    loss = MaskedContrastiveLoss(model, masks, recipe.mini_batch_size or recipe.batch_size, teacher=teacher)
+    loss = MaskedContrastiveLoss(model, masks, mini_batch_size, teacher=teacher)
     epochs = _EpochProgress(report)
     with without_dropout(model), TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model=model,
-            args=_arguments(recipe, Path(scratch), model.device.type),
+            args=_arguments(recipe, seed, Path(scratch), model.device.type),
             train_dataset=_dataset(examples, chunk_texts, rows),
             loss=loss,
         )
@@ -258,14 +261,14 @@ def _dataset(examples: Sequence[Example], chunk_texts: Sequence[str], rows: Mapp
     return Dataset.from_dict(columns)
 
 
-def _arguments(recipe: Recipe, scratch: Path, device_type: str) -> SentenceTransformerTrainingArguments:
+def _arguments(recipe: Recipe, seed: int, scratch: Path, device_type: str) -> SentenceTransformerTrainingArguments:
     return SentenceTransformerTrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
         warmup_steps=recipe.warmup_fraction,
-        seed=recipe.seed,
+        seed=seed,
         bf16=device_type == "cuda" and torch.cuda.is_bf16_supported(),
         use_cpu=device_type == "cpu",
         logging_strategy="epoch",

@@ -15,9 +15,7 @@ from hardneg.errors import InputError
 from hardneg.training import SCALE, Example, MaskedContrastiveLoss, Recipe, train, without_dropout
 from tests.tiny_data import tiny_corpus
 
-RECIPE = Recipe(
-    epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, distillation_weight=0.0, seed=7, mini_batch_size=6
-)
+RECIPE = Recipe(epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, distillation_weight=0.0)
 QUERIES = ["How is gout treated?", "How is asthma treated?", "What are the symptoms of scurvy?"]
 POSITIVES = ["Gout is treated with allopurinol.", "Inhaled steroids.", "Bleeding gums and loose teeth, for weeks."]
 NEGATIVES = ["Colchicine eases the attack.", "A tight chest and cough at night.", "Vitamin C"]
@@ -164,7 +162,9 @@ def test_training_lowers_the_loss_and_improves_the_ranking(model: SentenceTransf
     reported: list[tuple[int, float]] = []
     before = mean_reciprocal_rank(model)
     recipe = replace(RECIPE, epochs=8)
-    losses = train(model, *tiny_examples(), recipe, lambda epoch, loss: reported.append((epoch, loss)))
+    losses = train(
+        model, *tiny_examples(), recipe, lambda epoch, loss: reported.append((epoch, loss)), seed=7, mini_batch_size=6
+    )
     assert reported == list(enumerate(losses, 1)) and len(losses) == 8
     assert losses[-1] < losses[3] < losses[0]
     assert mean_reciprocal_rank(model) > before + 0.1
@@ -173,8 +173,8 @@ def test_training_lowers_the_loss_and_improves_the_ranking(model: SentenceTransf
 def test_training_is_deterministic_for_a_seed(tiny_model: Path) -> None:
     def trained(seed: int, mini_batch_size: int = 6) -> tuple[list[float], dict[str, Tensor]]:
         model = load_model(str(tiny_model), "cpu")
-        recipe = replace(RECIPE, seed=seed, mini_batch_size=mini_batch_size)
-        return train(model, *tiny_examples(), recipe, lambda *_: None), weights(model)
+        losses = train(model, *tiny_examples(), RECIPE, lambda *_: None, seed=seed, mini_batch_size=mini_batch_size)
+        return losses, weights(model)
 
     losses, first = trained(1)
     torch.manual_seed(99)  # the state of the world outside does not matter
@@ -188,7 +188,7 @@ def test_training_is_deterministic_for_a_seed(tiny_model: Path) -> None:
 def test_a_diverged_loss_is_told(tiny_model: Path) -> None:
     recipe = replace(RECIPE, learning_rate=float("inf"), epochs=2)
     with pytest.raises(InputError, match="training diverged"):
-        train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, lambda *_: None)
+        train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, lambda *_: None, seed=7, mini_batch_size=6)
 
 
 def dropout_rates(model: SentenceTransformer) -> list[float]:
@@ -199,7 +199,7 @@ def test_dropout_is_off_while_training_and_restored_afterwards(model: SentenceTr
     before = dropout_rates(model)
     assert 0.1 in before
     during: list[float] = []
-    train(model, *tiny_examples(), RECIPE, lambda *_: during.extend(dropout_rates(model)))
+    train(model, *tiny_examples(), RECIPE, lambda *_: during.extend(dropout_rates(model)), seed=7, mini_batch_size=6)
     assert during and set(during) == {0.0}
     assert dropout_rates(model) == before
     with pytest.raises(KeyboardInterrupt), without_dropout(model):
@@ -219,5 +219,5 @@ def test_without_dropout_training_mode_changes_no_embedding(model: SentenceTrans
 
 def test_training_leaves_no_files(model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    train(model, *tiny_examples(), RECIPE, lambda *_: None)
+    train(model, *tiny_examples(), RECIPE, lambda *_: None, seed=7, mini_batch_size=6)
     assert list(tmp_path.iterdir()) == []

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
 from hardneg.artifacts import Chunk, load_chunks, load_queries
@@ -22,7 +23,7 @@ from hardneg.averaging import average_weights
 from hardneg.candidates import CandidateList
 from hardneg.chunking import split_sentences
 from hardneg.encoder import CachedEncoder, load_model
-from hardneg.errors import run
+from hardneg.errors import InputError, run
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.judge import AnswerKeyJudge
 from hardneg.metrics import relative_gain
@@ -102,25 +103,27 @@ def with_views(
 
 
 def train_arm(
-    args: argparse.Namespace, model: object, base: CachedEncoder, lists: list[CandidateList], chunks: list[Chunk]
+    args: argparse.Namespace,
+    model: SentenceTransformer,
+    base: CachedEncoder,
+    lists: list[CandidateList],
+    chunks: list[Chunk],
 ) -> None:
     """Fine-tune `model` in place as the flags say."""
     mined = miner.mine_hard_examples(lists, negatives=args.negatives, max_positives=args.max_positives)
     mined = with_views(mined, lists, chunks, args.views, args.seed)
     started = time.monotonic()
+    recipe = replace(
+        miner.RECIPE,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        distillation_weight=args.distillation,
+    )
     if args.loss == "contrast":
-        recipe = replace(
-            miner.RECIPE,
-            epochs=args.epochs,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            distillation_weight=args.distillation,
-        )
-        losses = miner.fine_tune(model, mined, chunks, args.seed, base, recipe)
-        print("epoch losses", losses)
+        print("epoch losses", miner.fine_tune(model, mined, chunks, recipe, args.seed, base))
     else:
-        settings = (args.epochs, args.batch_size, args.learning_rate, args.seed)
-        train_with(args.loss, model, mined.examples, lists, chunks, *settings)
+        train_with(args.loss, model, mined.examples, lists, chunks, recipe, args.seed)
     print(f"{len(mined.examples)} examples, {time.monotonic() - started:.0f} s", flush=True)
 
 
@@ -143,7 +146,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--graded", nargs="*", default=["bundled"], help="graded sets: JSONL files, or bundled")
     add("--num-queries", type=int, default=500, help="training questions")
     add("--num-candidates", type=int, default=50, help="candidates per question")
-    add("--loss", choices=("contrast", *LOSSES), default="contrast", help="contrast is the miner's")
+    add(
+        "--loss",
+        choices=("contrast", *LOSSES),
+        default="contrast",
+        help="contrast is the miner's; others ignore --distillation",
+    )
     add("--negatives", type=int, default=miner.NEGATIVES_PER_EXAMPLE, help="hard negatives per example")
     add("--max-positives", type=int, default=miner.MAX_POSITIVES, help="examples per question")
     add("--hardest", action="store_true", help="train on the positives that rank lowest, not highest")
@@ -162,7 +170,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--pool-queries", type=int, default=300, help="validation questions to score on")
     add("--pool-depth", type=int, default=5, help="the base model's candidates per validation question in the pool")
     add("--seed", type=int, default=42, help="of samples and training order")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.loss != "contrast" and (args.views or args.hardest or args.negatives != 1):
+        raise InputError(f"--loss {args.loss} goes without --views, --hardest and --negatives: they belong to contrast")
+    return args
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def saturate(folder: Path, count: int, concurrency: int, **server: float) -> Non
 
 def memory(folder: Path, counts: list[int], concurrency: int) -> None:
     """Print the process's peak memory after judging so many pairs, each time with a new judge and store."""
-    for turn, count in enumerate(counts):
+    for turn, count in enumerate(sorted(counts)):  # the peak never falls
         with LLMStub() as stub, JudgmentStore(folder / f"memory{turn}.sqlite") as store:
             judge = LLMJudge([stub.url], MODEL, PROMPT, store, concurrency=concurrency)
             rate = judge_rate(judge, make_pairs(count, turn), count)

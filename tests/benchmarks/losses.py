@@ -10,7 +10,7 @@ from torch import nn
 
 from hardneg.artifacts import Chunk
 from hardneg.candidates import CandidateList
-from hardneg.training import SCALE, Example, without_dropout
+from hardneg.training import SCALE, Example, Recipe, without_dropout
 
 TRIPLET_MARGIN = 0.1  # of cosines, as published
 COSINE_PER_GRADE = 0.1  # what MarginMSE takes a grade's difference to be worth in cosine
@@ -24,20 +24,18 @@ def train_with(
     examples: Sequence[Example],
     lists: Sequence[CandidateList],
     chunks: Sequence[Chunk],
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
+    recipe: Recipe,
     seed: int,
 ) -> None:
-    """Fine-tune `model` in place with the loss called `name`, one of LOSSES."""
+    """Fine-tune `model` in place with the loss called `name`, one of LOSSES; the recipe's distillation is left out."""
     dataset, loss = LOSSES[name](model, examples, lists, chunks)
     with without_dropout(model), tempfile.TemporaryDirectory() as scratch:
         arguments = SentenceTransformerTrainingArguments(
             output_dir=scratch,
-            num_train_epochs=epochs,
-            per_device_train_batch_size=batch_size,
-            learning_rate=learning_rate,
-            warmup_steps=0.1,
+            num_train_epochs=recipe.epochs,
+            per_device_train_batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            warmup_steps=recipe.warmup_fraction,
             seed=seed,
             use_cpu=True,
             save_strategy="no",

@@ -54,7 +54,9 @@ class NoisyJudge:
         return np.diff(norm.cdf((CUTS - seen) / BLUR), prepend=0.0, append=1.0)
 
     def agreement(self) -> str:
-        """How far it agrees with the key over all pairs judged so far."""
+        """How far it agrees with the key over all pairs judged in this process."""
+        if not self.true:
+            return "nothing was judged, all iterations were done already"
         found = agreement(self.true, self.said)
         true, said = np.array(self.true), np.array(self.said)
         rates = [f"{(said[true == level] >= 3).mean():.1%} of grade {level}" for level in sorted(set(self.true))]
@@ -69,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     judge = NoisyJudge()
 
     def open_judge(args: argparse.Namespace) -> NoisyJudge:
+        args.judge = "noisy answer-key"  # as the run's records shall have it: another run than the key's own
         return judge
 
     miner.open_judge = open_judge

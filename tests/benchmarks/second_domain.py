@@ -5,8 +5,8 @@
     python prepare_corpus.py --source aws.jsonl --data-dir data/aws && python prepare_queries.py --data-dir data/aws
 
 A question is an example's heading ("To attach a policy to a role"), its answer what stands below, its topic the
-command: so nothing here is worded by MedQuAD's templates. The sentence that introduces an example is left out, for it
-repeats the heading word by word. Then train and evaluate as usual.
+command: so nothing here is worded by MedQuAD's templates. An introduction that leads over to the command (`::`) is left
+out, for it repeats the heading word by word. Then train and evaluate as usual.
 """
 
 import argparse
@@ -16,8 +16,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from hardneg.errors import InputError, run
+
 HEADING = re.compile(r"^\*\*(?P<title>.+?)\*\*\s*$", re.MULTILINE)
-INTRODUCTION = re.compile(r"^\s*\S[^\n]*?::\s*\n")
+INTRODUCTION = re.compile(r"^\s*\S(?:[^\n]|\n(?!\n))*?::\s*\n")
 FURTHER = re.compile(r"^For more information, see .*", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"`([^`<]+?)\s*<[^>]*>`_*")
 
@@ -52,10 +54,13 @@ def main() -> None:
     parser.add_argument("wheel", type=Path, help="the awscli wheel")
     parser.add_argument("output", type=Path, help="JSON lines to write")
     args = parser.parse_args()
-    rows = list(read_examples(args.wheel))
+    try:
+        rows = list(read_examples(args.wheel))
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{args.wheel} is no readable wheel ({error}); download it as the docstring says") from error
     args.output.write_text("".join(json.dumps(row) + "\n" for row in rows))
     print(f"{len(rows):,} examples of {len({row['topic'] for row in rows}):,} commands written to {args.output}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
