@@ -42,7 +42,7 @@ def gradients(model: SentenceTransformer, loss: Tensor) -> dict[str, Tensor]:
 def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert one.keys() == other.keys() and any(gradient.abs().max() > 1e-3 for gradient in one.values())
     for name, gradient in one.items():
-        torch.testing.assert_close(gradient, other[name], rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(gradient, other[name], rtol=1e-6, atol=1e-9, msg=name)
 
 
 LABELS = torch.tensor([[0, 10, 20], [1, 11, 21], [2, 12, 22]])
@@ -53,6 +53,7 @@ LABELS = torch.tensor([[0, 10, 20], [1, 11, 21], [2, 12, 22]])
 def test_without_masks_it_is_multiple_negatives_ranking_loss(
     model: SentenceTransformer, columns: tuple[list[str], ...], mini_batch_size: int
 ) -> None:
+    model.double()  # in single precision the order of a sum over threads shows in small gradients
     theirs = MultipleNegativesRankingLoss(model, scale=SCALE)(features(model, *columns), torch.zeros(3))
     ours = MaskedContrastiveLoss(model, [set(), set(), set()], mini_batch_size)
     loss = ours(features(model, *columns), LABELS[:, : len(columns)])
@@ -62,6 +63,7 @@ def test_without_masks_it_is_multiple_negatives_ranking_loss(
 
 @pytest.mark.parametrize("mini_batch_size", [1, 2])
 def test_gradient_cache_changes_nothing(model: SentenceTransformer, mini_batch_size: int) -> None:
+    model.double()
     relevant = [{10, 11}, {11, 22}, {12}]
     whole = MaskedContrastiveLoss(model, relevant, 3)(features(model, QUERIES, POSITIVES, NEGATIVES), LABELS)
     cached = MaskedContrastiveLoss(model, relevant, mini_batch_size)
