@@ -15,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 from hardneg.artifacts import sha256_file
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.hub import hub_silence
+from hardneg.wal import BUSY_SECONDS, write_ahead
 
 PACKAGED_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -152,8 +153,8 @@ class CachedEncoder:
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self._path, timeout=60)) as connection, connection:
-                connection.execute("PRAGMA journal_mode=WAL")
+            with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as connection, connection:
+                write_ahead(connection)
                 yield connection
         except sqlite3.OperationalError as error:
             raise InputError(

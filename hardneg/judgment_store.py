@@ -19,9 +19,9 @@ from typing import Any
 
 from hardneg.artifacts import atomic_file
 from hardneg.errors import InputError, clear_os_errors
+from hardneg.wal import BUSY_SECONDS, write_ahead
 
 SCHEMA_VERSION = 1
-BUSY_SECONDS = 60.0  # how long to wait for another process's transaction, which takes milliseconds
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS judgments (
@@ -114,16 +114,17 @@ class JudgmentStore:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise InputError(f"{self.path} was written by a newer version of this program; update, or move it away")
-        self._db.execute("PRAGMA journal_mode = WAL")
+        if version < SCHEMA_VERSION and self._is_foreign():
+            raise InputError(f"{self.path} is some other program's database; name another file")
+        write_ahead(self._db)
         self._db.execute("PRAGMA synchronous = NORMAL")
         if version < SCHEMA_VERSION:
-            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] and not self._is_empty_store():
-                raise InputError(f"{self.path} is some other program's database; name another file")
             self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
-    def _is_empty_store(self) -> bool:
-        """Whether another process created the tables a moment ago."""
-        return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'judgments'").fetchone())
+    def _is_foreign(self) -> bool:
+        """Whether there are tables, but not ours, which another process may have created a moment ago."""
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return bool(tables) and "judgments" not in tables
 
     def get(self, key: str) -> StoredGrade | None:
         """The judgment stored under `key`, if there is one. Raises InputError where the file cannot be read."""
