@@ -16,6 +16,7 @@ from sentence_transformers.base.losses.gradcache import CachedLossMixin
 from torch import Tensor, nn
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hardneg.device import has_bfloat16
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 
@@ -269,7 +270,7 @@ def _arguments(recipe: Recipe, seed: int, scratch: Path, device_type: str) -> Se
         learning_rate=recipe.learning_rate,
         warmup_steps=recipe.warmup_fraction,
         seed=seed,
-        bf16=device_type == "cuda" and torch.cuda.is_bf16_supported(),
+        bf16=has_bfloat16(device_type),
         use_cpu=device_type == "cpu",
         logging_strategy="epoch",
         logging_nan_inf_filter=False,  # a diverged loss must be seen

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.device import GIB, MIN_FREE, Gpu, choose_gpu, claim_device, free_gpu_bytes, list_gpus, mini_batch_size
+from hardneg.device import (
+    GIB,
+    MIN_FREE,
+    Gpu,
+    choose_gpu,
+    claim_device,
+    free_gpu_bytes,
+    has_bfloat16,
+    list_gpus,
+    mini_batch_size,
+)
 from hardneg.device import parse_gpus as parse
 from hardneg.errors import InputError
 
@@ -134,3 +144,23 @@ def test_mini_batch_size(batch_size: int, free_gib: float | None, expected: int)
 
 def test_the_cpu_has_no_gpu_memory() -> None:
     assert free_gpu_bytes("cpu") is None
+
+
+@pytest.mark.parametrize(
+    ("device", "capabilities", "cuda", "expected"),
+    [
+        ("cpu", {"avx512_bf16": True}, False, True),
+        ("cpu", {"avx512_bf16": False, "amx_bf16": True}, False, True),
+        ("cpu", {"avx512_bf16": False}, True, False),
+        ("cpu", {}, True, False),
+        ("cuda", {}, True, True),
+        ("cuda", {"avx512_bf16": True}, False, False),
+        ("mps", {"avx512_bf16": True}, True, False),
+    ],
+)
+def test_bfloat16_only_where_the_hardware_has_it(
+    device: str, capabilities: dict[str, bool], cuda: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: cuda)
+    assert has_bfloat16(device) is expected

@@ -15,6 +15,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from hardneg import encoder as encoder_module
+from hardneg.device import has_bfloat16
 from hardneg.encoder import PACKAGED_SHA256, CachedEncoder, best_places, fingerprint, load_model, resolve_model, top_k
 from hardneg.errors import InputError
 
@@ -55,7 +56,19 @@ def test_vectors_are_the_model_s_unit_vectors(shared_model: SentenceTransformer,
     assert vectors.dtype == np.float32 and vectors.shape == (4, 32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     for text, vector in zip(TEXTS, vectors, strict=True):
-        np.testing.assert_allclose(vector, shared_model.encode(text, normalize_embeddings=True), atol=1e-5)
+        own = shared_model.encode(text, normalize_embeddings=True)
+        np.testing.assert_allclose(vector, own, atol=1e-3 if has_bfloat16("cpu") else 1e-5)
+
+
+def test_precisions_do_not_share_vectors(
+    shared_model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = {}
+    for bfloat16 in (False, True):
+        monkeypatch.setattr(encoder_module, "has_bfloat16", lambda device, answer=bfloat16: answer)
+        vectors[bfloat16] = CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode(TEXTS)
+    assert not np.array_equal(vectors[False], vectors[True])
+    assert ((vectors[False] * vectors[True]).sum(axis=1) > 0.999).all()
 
 
 def test_nothing_is_encoded_twice(shared_model: SentenceTransformer, encoded: list[str], tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ def first_iteration(
 ) -> tuple[SentenceTransformer, miner.Mined]:
     """The first iteration's model, trained once per setting and kept in --models, and what it was trained on."""
     mined = mine(args, CachedEncoder(base, args.data_dir / "embeddings.sqlite"), questions, chunks)
-    name = f"{args.num_queries}q-{args.negatives}n-{args.max_positives}p-{args.learning_rate:g}-{args.epochs}e-{args.seed}"
-    kept = args.models / name
+    settings = [args.num_queries, args.negatives, args.max_positives, args.learning_rate, args.epochs, args.seed]
+    kept = args.models / "-".join(f"{value:g}" for value in settings)
     if kept.exists():
         return load_model(str(kept), "cpu"), mined
     model = load_model(args.base_model, "cpu")
@@ -62,15 +62,15 @@ def first_iteration(
     return model, mined
 
 
-def mine(
-    args: argparse.Namespace, encoder: CachedEncoder, questions: list[Query], chunks: list[Chunk]
-) -> miner.Mined:
+def mine(args: argparse.Namespace, encoder: CachedEncoder, questions: list[Query], chunks: list[Chunk]) -> miner.Mined:
     """What the encoder's model ranks wrongly among its candidates for the questions."""
     index = miner.training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
     lists = miner.retrieve_candidates(questions, args.num_candidates, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
     mined = miner.mine_hard_examples(lists, negatives=args.negatives, max_positives=args.max_positives)
-    print(len(mined.examples), "examples,", len(mined.hard_positives), "hard positives,", dict(mined.counts), flush=True)
+    print(
+        f"{len(mined.examples)} examples, {len(mined.hard_positives)} hard positives, {dict(mined.counts)}", flush=True
+    )
     return mined
 
 
