@@ -116,7 +116,7 @@ def claim_device(requested: str) -> str:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether the device multiplies bfloat16 in hardware: mixed precision then halves the time of encoding and training.
+    """Whether the device multiplies bfloat16 in hardware; mixed precision then halves the time of all that runs on it.
 
     Args:
         device: "cuda" or "cpu"; any other is taken to have none.
