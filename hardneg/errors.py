@@ -1,10 +1,13 @@
 """Bad input ends a script with one clear line and exit status 2; programming errors keep their traceback."""
 
 import errno
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill or a shutdown, a closed terminal
 
 
 class InputError(Exception):
@@ -40,19 +43,34 @@ def clear_os_errors(path: Path | str, doing: str) -> Iterator[None]:
         raise InputError(f"cannot {doing} {path}: {error.strerror or error}; {remedy}") from error
 
 
+class _Stopped(KeyboardInterrupt):
+    """A signal to stop; like Ctrl-C it passes every `except Exception`, so that open work is wound up."""
+
+
 def run(main: Callable[[], None]) -> None:
-    """Run a script's `main`, ending with status 2 and one line on bad input, 130 on Ctrl-C, 0 otherwise.
+    """Run a script's `main`: status 2 and one line on bad input, 128 + the signal when told to stop, 0 otherwise.
 
     Raises:
-        SystemExit: with status 2 (bad input) or 130 (interrupted).
+        SystemExit: with status 2 (bad input), or 130, 143 or 129 (SIGINT, SIGTERM or SIGHUP).
     """
+    handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
+    replaced = {signum: handler for signum, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
     try:
+        for signum in replaced:  # what is ignored stays so: nohup ignores SIGHUP
+            signal.signal(signum, _stop)
         main()
     except InputError as error:
         sys.stdout.flush()
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         sys.stdout.flush()
         sys.stderr.write("\nstopped; what is done is saved, run the same command again to go on\n")
-        raise SystemExit(130) from None
+        raise SystemExit(128 + (stopped.args[0] if isinstance(stopped, _Stopped) else signal.SIGINT)) from None
+    finally:
+        for signum, handler in replaced.items():
+            signal.signal(signum, handler)
+
+
+def _stop(signum: int, frame: object) -> None:
+    raise _Stopped(signum)

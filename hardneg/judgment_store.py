@@ -201,12 +201,12 @@ class JudgmentStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
         except BaseException:
-            if self._db.in_transaction:  # a full disk may have ended it already
+            if self._db.in_transaction:  # a full disk may have ended it, a signal may come before or after it
                 self._db.execute("ROLLBACK")
             raise
 

@@ -1,20 +1,22 @@
 """One clear line and exit status 2 on bad input; programming errors keep their traceback."""
 
 import errno
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from hardneg.errors import InputError, clear_os_errors
+from hardneg.errors import STOP_SIGNALS, InputError, clear_os_errors, run
+
+ROOT = Path(__file__).parent.parent
 
 
 def run_main(body: str) -> subprocess.CompletedProcess[str]:
     script = f"from hardneg.errors import InputError, run\ndef main():\n    print('begun')\n    {body}\nrun(main)"
-    return subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=False
-    )
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 def test_success_is_status_0() -> None:
@@ -27,11 +29,30 @@ def test_bad_input_is_one_line_and_status_2() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (2, "begun\n", "error: faq.csv is empty; export it again\n")
 
 
-def test_ctrl_c_is_status_130_without_traceback() -> None:
-    done = run_main("raise KeyboardInterrupt")
-    assert done.returncode == 130
-    assert "stopped" in done.stderr
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_to_stop_ends_the_script_without_traceback(name: str, status: int) -> None:
+    stop = f"import os, signal; os.kill(os.getpid(), signal.{name}); print('went on')"
+    done = run_main(stop)
+    stopped = "\nstopped; what is done is saved, run the same command again to go on\n"
+    assert (done.returncode, done.stdout, done.stderr) == (status, "begun\n", stopped)
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    """As under nohup."""
+    ignored = "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    script = (
+        f"{ignored}from hardneg.errors import run\nrun(lambda: os.kill(os.getpid(), signal.SIGHUP))\nprint('went on')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
+
+
+def test_the_handlers_are_put_back() -> None:
+    before = [signal.getsignal(signum) for signum in STOP_SIGNALS]
+    run(lambda: None)
+    with pytest.raises(SystemExit):
+        run(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert [signal.getsignal(signum) for signum in STOP_SIGNALS] == before
 
 
 def test_programming_errors_keep_their_traceback() -> None:
