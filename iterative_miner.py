@@ -15,7 +15,8 @@ import argparse
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
+from hardneg.answers import CONSTRAINTS
 from hardneg.artifacts import SHARED, Chunk, Query, load_chunks, load_queries, read_json
 from hardneg.averaging import Averaged, try_strengths
 from hardneg.batch_files import export_batch, import_batch
@@ -35,16 +37,9 @@ from hardneg.errors import InputError, clear_os_errors, run
 from hardneg.flag_types import positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_graded
 from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
-from hardneg.judge_report import (
-    describe_findings,
-    describe_left,
-    describe_plan,
-    describe_stats,
-    judge_record,
-    seconds_left,
-)
+from hardneg.judge_report import describe_findings, describe_left, describe_plan, describe_stats, judge_record
 from hardneg.judgment_store import JudgmentStore
-from hardneg.llm_judge import DEFAULT_CONCURRENCY, JudgeStats, LLMJudge
+from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
 from hardneg.run_folder import claim, copy_as_final, save_model
 from hardneg.tables import aligned
 from hardneg.training import Example, Recipe, train
@@ -109,15 +104,11 @@ def llm_judge_relevance(
     Returns:
         the same candidates with expected grades; those the judge gave no usable answer for stay None.
     """
-    total = sum(len(item.candidates) for item in lists)
-    judgments = judge.judge(candidate_pairs(lists, chunks))
-    if not isinstance(judge, LLMJudge):
-        return with_grades(lists, tqdm(judgments, total=total, unit="pair"))
-    plan = judge.plan(candidate_pairs(lists, chunks))
-    print(describe_plan(plan))
-    with tqdm(total=total, unit="pair") as bar:
-        graded = with_grades(lists, _shown(judgments, bar, judge.stats, plan.to_ask, gpu_hour_price))
-    print(describe_stats(judge.stats))
+    pairs = list(candidate_pairs(lists, chunks))
+    with closing(judge_pairs(judge, pairs, gpu_hour_price)) as judgments:
+        graded = with_grades(lists, judgments)
+    if isinstance(judge, LLMJudge):
+        print(describe_stats(judge.stats))
     return graded
 
 
@@ -126,15 +117,35 @@ def candidate_pairs(lists: Iterable[CandidateList], chunks: Sequence[Chunk]) -> 
     return (Pair(item.query, chunks[candidate.chunk_id]) for item in lists for candidate in item.candidates)
 
 
-def _shown(
-    judgments: Iterable[Judgment], bar: tqdm, stats: JudgeStats, to_ask: int, gpu_hour_price: float | None
-) -> Iterator[Judgment]:
-    for judgment in judgments:
-        left = seconds_left(stats, to_ask)
-        note = f"unjudged {stats.unjudged.total()}" + (f", {describe_left(left, gpu_hour_price)}" if left else "")
-        bar.set_postfix_str(note, refresh=False)
-        bar.update()
-        yield judgment
+def judge_pairs(
+    judge: Judge, pairs: Sequence[Pair], gpu_hour_price: float | None = None
+) -> Generator[Judgment, None, None]:
+    """Judge under a progress bar; says before what an LLM has to do, and once it is known what that will take.
+
+    Close it when it is left early: what a server is answering is then waited for and stored. An LLM's `stats` are of
+    these pairs afterwards.
+    """
+    to_ask, is_told = 0, False
+    stats = JudgeStats()
+    if isinstance(judge, LLMJudge):
+        judge.stats = stats
+        plan = judge.plan(pairs)
+        to_ask = plan.to_ask
+        print(describe_plan(plan) + (" (but no server is asked)" if judge.stored_only else ""))
+    unjudged = 0
+    try:
+        with closing(judge.judge(pairs)) as judgments, tqdm(total=len(pairs), unit="pair") as bar:
+            for judgment in judgments:
+                unjudged += judgment.grade is None
+                left = describe_left(stats, to_ask, gpu_hour_price)
+                if left and not is_told:
+                    tqdm.write(f"At {stats.asked / stats.seconds:.1f} answers/s: {left}")
+                    is_told = True
+                bar.set_postfix_str(f"unjudged {unjudged}" + (left and f", {left}"), refresh=False)
+                bar.update()
+                yield judgment
+    except InputError as error:
+        raise InputError(f"{error} ({to_ask - stats.judged:,} of {len(pairs):,} pairs are left to ask)") from None
 
 
 def check_unjudged(lists: Iterable[CandidateList], most: float, reasons: Counter[str]) -> None:
@@ -142,10 +153,13 @@ def check_unjudged(lists: Iterable[CandidateList], most: float, reasons: Counter
     grades = [candidate.grade for item in lists for candidate in item.candidates]
     unjudged = grades.count(None)
     if unjudged > most * len(grades):
+        remedy = "mend the server or the prompt and run the same command again"
+        if NOT_STORED in reasons:
+            remedy = "have the rest judged by another batch (--judge-batch FILE), or by a server: without these flags"
         raise InputError(
             f"{unjudged} of {len(grades)} pairs are unjudged, more than --max-unjudged {most:g}; nothing was trained. "
             f"Reasons: {', '.join(f'{reason} {n}' for reason, n in reasons.most_common()) or 'none given'}. "
-            "What was judged is stored: mend the server or the prompt and run the same command again"
+            f"What was judged is stored: {remedy}"
         )
 
 
@@ -402,8 +416,6 @@ def start_model(setting: Setting, number: int) -> SentenceTransformer:
 def run_iteration(number: int, model: SentenceTransformer, setting: Setting, folder: Path) -> bool:
     """The five steps; the finished folder appears all at once. False where the flags stop it before judging."""
     started = time.monotonic()
-    if isinstance(setting.judge, LLMJudge):
-        setting.judge.stats = JudgeStats()  # of this iteration
     print("\n[Step 1/5] Embedding corpus...")
     index = embed_corpus(setting, model)
     print(f"Embedded {len(setting.chunks)} chunks")
@@ -418,7 +430,7 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
     print("\n[Step 3/5] LLM judging relevance...")
     lists = llm_judge_relevance(lists, setting.chunks, setting.judge, setting.args.gpu_hour_price)
     print(f"LLM judged {sum(len(item.candidates) for item in lists)} (query, chunk) pairs")
-    reasons = setting.judge.stats.unjudged if isinstance(setting.judge, LLMJudge) else Counter[str]()
+    reasons = setting.judge.stats.reasons if isinstance(setting.judge, LLMJudge) else Counter[str]()
     check_unjudged(lists, setting.args.max_unjudged, reasons)
 
     print("\n[Step 4/5] Mining hard examples...")
@@ -473,7 +485,7 @@ def stops_before_judging(setting: Setting, lists: list[CandidateList]) -> bool:
             f"{taken.failed:,} failed, {taken.unknown:,} that nothing here waits for"
         )
     if args.judge_batch:
-        written = export_batch(judge, pairs, args.judge_batch)
+        written = export_batch(judge, pairs, args.judge_batch, args.batch_constraint)
         print(f"{written} requests written to {args.judge_batch}; come back with their results: --judge-results FILE")
     if args.dry_run:
         print(f"{describe_plan(judge.plan(pairs))} in this iteration; nothing was asked")
@@ -544,8 +556,14 @@ def open_judge(args: argparse.Namespace) -> Judge:
     if args.judge == "answer-key":
         return AnswerKeyJudge()
     store = JudgmentStore(args.data_dir / "judgments.sqlite")
-    endpoints = args.llm_endpoint or [DEFAULT_ENDPOINT]
-    return LLMJudge(endpoints, args.llm_model, read_prompt(args.prompt), store, concurrency=args.concurrency)
+    return LLMJudge(
+        args.llm_endpoint or [DEFAULT_ENDPOINT],
+        args.llm_model,
+        read_prompt(args.prompt),
+        store,
+        concurrency=args.concurrency,
+        stored_only=args.stored_only,
+    )
 
 
 def read_prompt(path: Path | None) -> str:
@@ -604,11 +622,11 @@ def only_looks(args: argparse.Namespace) -> bool:
 
 
 def asks_server(args: argparse.Namespace) -> bool:
-    """Whether an LLM judge needs its server from the start: not to look, with results from a file, or when done."""
+    """Whether an LLM judge needs its server from the start: not to look, with stored judgments only, or when done."""
     done = all(
         (args.output_dir / f"iteration_{number}" / "training.json").exists() for number in range(args.iterations)
     )
-    return not (done or only_looks(args) or args.judge_results)
+    return not (done or only_looks(args) or args.stored_only)
 
 
 def progress_bar(what: str, total: int, unit: str) -> tqdm:
@@ -628,6 +646,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     add("--llm-model", default="Qwen/Qwen2.5-7B-Instruct", help="model the endpoints serve")
     add("--concurrency", type=positive_int, default=DEFAULT_CONCURRENCY, help="most requests in flight")
     add("--prompt", type=Path, help="file with another prompt for the judge, holding {query} and then {passage}")
+    add("--stored-only", action="store_true", help="ask no server: a pair without a stored judgment stays unjudged")
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -652,7 +671,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--gpu-hour-price", type=price, help="price of the server per hour: shows the cost to the end")
     add("--dry-run", action="store_true", help="say what the judge would have to do, and stop")
     add("--judge-batch", type=Path, help="write the outstanding requests to an OpenAI batch file, and stop")
-    add("--judge-results", type=Path, help="take in a finished batch file's results before asking the server")
+    add(
+        "--batch-constraint",
+        choices=tuple(CONSTRAINTS),
+        default="choice",
+        help="what holds a batch's answers to a grade: choice for vLLM, object for hosted services",
+    )
+    add("--judge-results", type=Path, help="take in a finished batch file's results, and ask no server")
     add("--export-judgments", metavar="FILE", type=Path, help="write all stored judgments as JSON lines, and stop")
     add("--max-unjudged", type=share, default=0.02, help="share of unjudged pairs above which nothing is trained")
     add(
@@ -662,8 +687,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seed", type=seed, default=42, help="of the question sample and the training order")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (as nvidia-smi counts)")
     args = parser.parse_args(argv)
-    if args.judge != "llm" and (args.judge_batch or args.judge_results):
-        raise InputError("--judge-batch and --judge-results are about an LLM's judgments; use them with --judge llm")
+    if args.judge != "llm" and (args.judge_batch or args.judge_results or args.stored_only):
+        raise InputError(
+            "--judge-batch, --judge-results and --stored-only are about an LLM's judgments; use them with --judge llm"
+        )
+    args.stored_only |= args.judge_results is not None
     return args
 
 

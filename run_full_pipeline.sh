@@ -311,13 +311,15 @@ def check_disk(folder, needed):
         raise InputError(f"{existing} has {free:.1f} GiB free, a run needs {needed} GiB; free some or use another disk")
 
 
-def check_judge(args):
+def check_judge(args, is_asked):
     from hardneg.judgment_store import JudgmentStore
     from hardneg.llm_judge import LLMJudge
     from iterative_miner import DEFAULT_ENDPOINT, read_prompt
 
     with tempfile.TemporaryDirectory() as folder, JudgmentStore(Path(folder) / "none.sqlite") as store:
-        LLMJudge(args.llm_endpoint or [DEFAULT_ENDPOINT], args.llm_model, read_prompt(args.prompt), store).check()
+        judge = LLMJudge(args.llm_endpoint or [DEFAULT_ENDPOINT], args.llm_model, read_prompt(args.prompt), store)
+        if is_asked:
+            judge.check()
 
 
 def preflight(gib_needed, *commands):
@@ -344,8 +346,9 @@ def preflight(gib_needed, *commands):
                 from iterative_miner import open_guard
 
                 open_guard(getattr(args, name))
-        if "judge" in args and args.judge == "llm" and (sys.argv[0] != "iterative_miner.py" or asks_server(args)):
-            check_judge(args)
+        if "judge" in args and args.judge == "llm":
+            is_asked = asks_server(args) if sys.argv[0] == "iterative_miner.py" else not args.stored_only
+            check_judge(args, is_asked)
 
 
 run(lambda: preflight(*sys.argv[1:]))

@@ -16,12 +16,11 @@ import sys
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, write_json
 from hardneg.candidates import CandidateList, with_grades
@@ -32,7 +31,7 @@ from hardneg.flag_types import positive_int, price, seed
 from hardneg.graded import GradedSet, open_graded
 from hardneg.judge import GRADES, AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, number, score
-from hardneg.judge_report import MIN_ASKED, describe_findings, describe_plan, judge_record
+from hardneg.judge_report import MIN_ASKED, describe_findings, judge_record
 from hardneg.llm_judge import JudgeStats, LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, auc
 from hardneg.probing import JudgeFindings
@@ -40,6 +39,7 @@ from hardneg.tables import aligned
 from iterative_miner import (
     add_judge_arguments,
     candidate_pairs,
+    judge_pairs,
     mine_hard_examples,
     open_judge,
     progress_bar,
@@ -74,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     judgments, effort = judge_all(sample.judge, list(candidate_pairs(lists, sample.chunks)), args.gpu_hour_price)
     results = measure(lists, judgments, sample.chunks)
     results["rate"] = effort | {"full_run_estimate": estimate_full_run(effort, args.full_run, args.gpu_hour_price)}
-    results["graded"] = measure_against_people(sample, args.gpu_hour_price) if sample.graded else None
     results["judge"] = judge_record(sample.judge)
+    results["graded"] = measure_against_people(sample, args.gpu_hour_price) if sample.graded else None
     results["warnings"] = list(find_warnings(results, sample.judge))
     results["parameters"] = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
     write_json(args.output_file, results)
@@ -165,7 +165,7 @@ def load_sample(args: argparse.Namespace) -> Sample:
     chosen = sample_over_types(queries, args.num_queries, args.seed)
     graded = open_graded(args.graded) if args.graded else None
     judge = open_judge(args)
-    if isinstance(judge, LLMJudge):
+    if isinstance(judge, LLMJudge) and not args.stored_only:
         print(describe_findings(judge.check()))
     types = len({query["qtype"] for query in chosen})
     print(f"Sampled {len(chosen)} of {len(queries):,} training questions, of {types} types")
@@ -205,29 +205,19 @@ def retrieve(args: argparse.Namespace, sample: Sample) -> list[CandidateList]:
 def judge_all(
     judge: Judge, pairs: Sequence[Pair], gpu_hour_price: float | None
 ) -> tuple[list[Judgment], dict[str, Any]]:
-    """All judgments, with a progress bar, and what they took of the server: nothing, for the answer key."""
-    stats = JudgeStats()
-    if isinstance(judge, LLMJudge):
-        print(describe_plan(judge.plan(pairs)))
-        stats = judge.stats
-    before, unjudged = replace(stats), 0
-    judgments = []
-    with tqdm(total=len(pairs), unit="pair") as bar:
-        for judgment in judge.judge(pairs):
-            judgments.append(judgment)
-            unjudged += judgment.grade is None
-            bar.set_postfix_str(f"unjudged {unjudged}", refresh=False)
-            bar.update()
-    asked, seconds = stats.asked - before.asked, stats.seconds - before.seconds
+    """All judgments, and what they took of the server: nothing, for the answer key."""
+    with closing(judge_pairs(judge, pairs, gpu_hour_price)) as judging:
+        judgments = list(judging)
+    stats = judge.stats if isinstance(judge, LLMJudge) else JudgeStats()
     effort = {
-        "asked": asked,
-        "from_store": stats.reused - before.reused,
-        "seconds": round(seconds, 3),
-        "judgments_per_second": asked / seconds if asked else None,
-        "prompt_tokens": stats.prompt_tokens - before.prompt_tokens,
-        "cached_tokens": stats.cached_tokens - before.cached_tokens,
-        "passages_cut": stats.cut - before.cut,
-        "cost": None if gpu_hour_price is None else seconds / 3600 * gpu_hour_price,
+        "asked": stats.asked,
+        "from_store": stats.reused,
+        "seconds": round(stats.seconds, 3),
+        "judgments_per_second": stats.asked / stats.seconds if stats.asked else None,
+        "prompt_tokens": stats.prompt_tokens,
+        "cached_tokens": stats.cached_tokens,
+        "passages_cut": stats.cut,
+        "cost": None if gpu_hour_price is None else stats.seconds / 3600 * gpu_hour_price,
     }
     return judgments, effort
 
@@ -551,7 +541,7 @@ def print_rate(rate: dict[str, Any]) -> None:
     heading("RATE")
     full = rate["full_run_estimate"]
     if full is None:
-        print("  none measured: all judgments were in the store already; another --seed draws other questions")
+        print("  none measured: nothing was asked; another --seed draws other questions")
         return
     few = f", measured on {rate['asked']} judgments only" if rate["asked"] < MIN_ASKED else ""
     print(f"  {describe_effort(rate)}{few}")

@@ -235,6 +235,7 @@ class EndpointPool:
         self._probe = probe
         self._policy = policy
         self._failing_since: float | None = None
+        self._stopping = False
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     async def ask(self, body: Mapping[str, Any]) -> Answer:
@@ -281,6 +282,12 @@ class EndpointPool:
             if failures:
                 await asyncio.sleep(self._policy.pause(failures))
 
+    def stop(self) -> None:
+        """Ask nothing more: what is under way goes on, what waits for its turn or comes later is cancelled."""
+        self._stopping = True
+        while self._waiters:
+            self._wake_one()
+
     async def close(self) -> None:
         """Close all connections."""
         for endpoint in self.endpoints:
@@ -293,6 +300,8 @@ class EndpointPool:
     async def _acquire(self) -> Endpoint:
         """The free endpoint with the fewest requests in flight, one more counted; waits until there is one."""
         while True:
+            if self._stopping:
+                raise asyncio.CancelledError
             now = time.monotonic()
             for endpoint in self.endpoints:
                 if endpoint.aside is not None and endpoint.resume_at <= now and not endpoint.probing:

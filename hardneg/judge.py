@@ -1,6 +1,6 @@
 """Judges: who grades a (query, chunk) pair 1-4."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -30,15 +30,15 @@ class Judgment:
 class Judge(Protocol):
     """Anything that grades pairs."""
 
-    def judge(self, pairs: Iterable[Pair]) -> Iterator[Judgment]:
-        """Yield exactly one judgment per pair, in any order, reading `pairs` lazily."""
+    def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
+        """Yield exactly one judgment per pair, in any order, reading `pairs` lazily; close it to stop early."""
         ...
 
 
 class AnswerKeyJudge:
     """Grades from the data's own annotation: a known answer 4, another passage on the query's topic 2, else 1."""
 
-    def judge(self, pairs: Iterable[Pair]) -> Iterator[Judgment]:
+    def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
         """See `Judge`. Passages whose title is the query's topic (case-folded) count as on its topic."""
         for query, chunk in pairs:
             if chunk["chunk_id"] in query["ground_truth_chunk_ids"]:

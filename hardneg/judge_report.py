@@ -24,10 +24,9 @@ def describe_findings(findings: JudgeFindings) -> str:
 
 def describe_plan(plan: JudgePlan) -> str:
     """One line before the long step."""
-    return (
-        f"{plan.pairs:,} pairs: {plan.stored:,} already stored, {plan.to_ask:,} to ask, "
-        f"about {plan.prompt_tokens:,} prompt tokens"
-    )
+    text = f"{plan.pairs:,} pairs: {plan.stored:,} already stored, {plan.to_ask:,} to ask, "
+    text += f"about {plan.prompt_tokens:,} prompt tokens"
+    return text + (f", {plan.cut:,} passages cut to {plan.passage_tokens:,} tokens" if plan.cut else "")
 
 
 def describe_stats(stats: JudgeStats) -> str:
@@ -37,8 +36,8 @@ def describe_stats(stats: JudgeStats) -> str:
         text += f" at {stats.asked / stats.seconds:.1f}/s, {stats.prompt_tokens:,} prompt tokens"
         text += f" ({stats.cached_tokens / stats.prompt_tokens:.0%} cached)" if stats.cached_tokens else ""
         text += f", {stats.cut:,} passages cut" if stats.cut else ""
-    if stats.unjudged:
-        text += f"; unjudged: {', '.join(f'{reason} {n:,}' for reason, n in stats.unjudged.most_common())}"
+    if stats.reasons:
+        text += f"; unjudged: {', '.join(f'{reason} {n:,}' for reason, n in stats.reasons.most_common())}"
     return text
 
 
@@ -49,12 +48,15 @@ def seconds_left(stats: JudgeStats, to_ask: int) -> float | None:
     return max(to_ask - stats.asked, 0) * stats.seconds / stats.asked
 
 
-def describe_left(seconds: float, gpu_hour_price: float | None) -> str:
-    """Time to the end, and what it costs at a price per hour of the whole machine.
+def describe_left(stats: JudgeStats, to_ask: int, gpu_hour_price: float | None) -> str:
+    """Time until `to_ask` requests are answered, and its cost at a price per hour of the server; empty where unknown.
 
-    >>> describe_left(5400, 5.0)
+    >>> describe_left(JudgeStats(asked=100, seconds=10.0), 54_100, 5.0)
     '1 h 30 min left, 7.50 to pay'
     """
+    seconds = seconds_left(stats, to_ask)
+    if seconds is None:
+        return ""
     hours, minutes = divmod(round(seconds / 60), 60)
     text = f"{hours} h {minutes} min left" if hours else f"{minutes} min left"
     return text if gpu_hour_price is None else f"{text}, {seconds / 3600 * gpu_hour_price:.2f} to pay"

@@ -2,22 +2,26 @@
 
 `LLMJudge.judge` reads pairs only as fast as they are judged, keeps at most `concurrency` requests in flight, and hands
 out a judgment when it is in the store. The event loop runs only while the caller waits for the next judgment, in the
-caller's thread: no threads, no queues, and Ctrl-C behaves.
+caller's thread: no threads, no queues. A signal that ends the run (Ctrl-C, SIGTERM) takes effect between two turns of
+the loop, so that what a server has answered is stored first.
 """
 
 import asyncio
 import os
 import re
+import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from hardneg.answers import DECODING, Answer, request_body, unanswered
 from hardneg.endpoints import Endpoint, EndpointPool, GaveUp, Rejected, RetryPolicy
-from hardneg.errors import InputError
+from hardneg.errors import STOP_SIGNALS, InputError
 from hardneg.judge import Judgment, Pair
 from hardneg.judgment_store import JudgmentStore, Record, judgment_key
 from hardneg.probing import JudgeFindings, reprobe, survey
@@ -26,10 +30,11 @@ from hardneg.prompting import TYPICAL_BYTES_PER_TOKEN, PromptTemplate, cut_to_to
 DEFAULT_CONCURRENCY = 64  # at 50 ms a request no bound below 1,280/s, twice what the client can do
 DEFAULT_PASSAGE_TOKENS = 1024
 MAX_CONCURRENCY = 1000  # connections that the HTTP client keeps
+NOT_STORED = "no stored answer"  # why a pair is unjudged where none is asked for
 NO_KEY = "EMPTY"  # what vLLM's documentation sends where no key is needed
 RESERVED_TOKENS = 80  # for the chat template around one user message, and the answer; generous
 SHRINK = 0.7  # what is kept of a passage each time a server finds the prompt too long
-GRACE = 1.0  # seconds that answers on their way get when a run is stopped
+GRACE = 5.0  # seconds that answers on their way get when a run is stopped
 LONGEST_STALL = 0.05  # seconds that requests under way may wait while stored judgments are handed out
 _TOO_LONG = re.compile(r"context|too long|too large|longer than|max_model_len|maximum.*(tokens|length)", re.IGNORECASE)
 
@@ -42,7 +47,8 @@ class JudgeStats:
     asked: int = 0  # pairs answered in this run, judged or not
     requests: int = 0  # HTTP requests behind them, retries included
     unjudged: Counter[str] = field(default_factory=Counter)  # by reason
-    cut: int = 0  # passages cut to the token budget
+    missing: int = 0  # pairs without a stored answer, where nobody is asked for one
+    cut: int = 0  # passages cut to the token budget, or to what the server's context leaves
     prompt_tokens: int = 0  # as the server reports them
     cached_tokens: int = 0  # of these, found in its prefix cache
     seconds: float = 0.0  # spent with requests under way
@@ -51,6 +57,11 @@ class JudgeStats:
     def judged(self) -> int:
         """Pairs judged in this run, stored ones not counted."""
         return self.asked - self.unjudged.total()
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Why pairs have no grade, with their numbers."""
+        return self.unjudged + Counter({NOT_STORED: self.missing})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +72,16 @@ class JudgePlan:
     stored: int  # pairs already judged
     to_ask: int  # requests: pairs with the same question and passage are asked once
     prompt_tokens: int  # estimated, of the requests to ask
+    cut: int  # passages of the requests to ask that are cut to the budget
+    passage_tokens: int  # that budget
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to the judge, before it is asked."""
+    """One question to the judge, before it is asked.
+
+    Its key does not depend on the server: a server with less room gets less of the passage under the same key.
+    """
 
     key: str
     query: str
@@ -85,6 +101,7 @@ class LLMJudge:
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         passage_tokens: int = DEFAULT_PASSAGE_TOKENS,
+        stored_only: bool = False,
         policy: RetryPolicy | None = None,
         api_key: str | None = None,
     ) -> None:
@@ -97,6 +114,7 @@ class LLMJudge:
             store: where judgments are looked up and kept.
             concurrency: most requests in flight, over all endpoints.
             passage_tokens: budget that longer passages are cut to, in (estimated) tokens.
+            stored_only: ask nobody; pairs without a stored answer stay unjudged.
             policy: timeouts and retries.
             api_key: default: the environment's OPENAI_API_KEY, or NO_KEY.
 
@@ -117,6 +135,7 @@ class LLMJudge:
         self.findings: JudgeFindings | None = None
         self.concurrency = concurrency
         self.passage_tokens = passage_tokens
+        self.stored_only = stored_only
         self._policy = policy or RetryPolicy()
         self._api_key = (api_key or os.environ.get("OPENAI_API_KEY") or NO_KEY).strip()
         if not (self._api_key.isascii() and self._api_key.isprintable()):
@@ -132,8 +151,10 @@ class LLMJudge:
         assert self.findings is not None
         return self.findings
 
-    def judge(self, pairs: Iterable[Pair]) -> Iterator[Judgment]:
+    def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
         """See `Judge`. Judgments are in the store before they are yielded; unjudged pairs carry the reason.
+
+        Closing the generator early waits up to GRACE seconds for what is under way, and stores it.
 
         Raises:
             InputError: the servers or the store are of no use (any more). What was answered is stored.
@@ -146,10 +167,11 @@ class LLMJudge:
                 if stored is not None:
                     self.stats.reused += 1
                     yield _judgment(pair, stored.grade, stored.probabilities)
+                elif self.stored_only:
+                    self.stats.missing += 1
+                    yield _judgment(pair, None, None, NOT_STORED)
                 else:
-                    if run is None:
-                        run = _Run(self)
-                        request = self.request(pair)  # the probe may have found less room for the passage
+                    run = run or _Run(self)
                     run.submit(request, pair)
                 if run is not None:
                     yield from run.collect()
@@ -165,7 +187,7 @@ class LLMJudge:
         Raises:
             InputError: the store cannot be read.
         """
-        count = stored = prompt_tokens = 0
+        count = stored = prompt_tokens = cut = 0
         to_ask: set[int] = set()
         for pair in pairs:
             count += 1
@@ -177,14 +199,15 @@ class LLMJudge:
                 stored += 1
             else:
                 to_ask.add(short_key)
+                cut += request.is_cut
                 prompt = self.template.render(request.query, request.passage)
                 prompt_tokens += estimate_tokens(prompt, TYPICAL_BYTES_PER_TOKEN)
-        return JudgePlan(count, stored, len(to_ask), prompt_tokens)
+        return JudgePlan(count, stored, len(to_ask), prompt_tokens, cut, self.passage_tokens)
 
     def request(self, pair: Pair) -> Request:
         """What would be asked about a pair, its passage cut to the budget, and the key of the answer."""
         query, text = pair.query["query"], pair.chunk["text"]
-        passage = cut_to_tokens(text, self._budget(query))
+        passage = cut_to_tokens(text, self.passage_tokens)
         prompt = self.template.render(query, passage)
         return Request(judgment_key(self.model, prompt, DECODING), query, passage, passage != text)
 
@@ -210,7 +233,7 @@ class LLMJudge:
             cached_tokens=answer.cached_tokens,
         )
 
-    def _budget(self, query: str) -> int:
+    def room(self, query: str) -> int:
         """Tokens for the passage: the stated budget, or what the server's context leaves beside the question."""
         longest = self.findings.max_model_len if self.findings else None
         if longest is None:
@@ -224,8 +247,8 @@ class LLMJudge:
         pool = EndpointPool(endpoints, self._reprobe, self._policy)
         try:
             if self.findings is None:
-                self.findings = await survey(endpoints, self.model, self.template, self._policy)
-            if self._budget("") < 1:
+                self.findings = await survey(endpoints, self.model, self.template, self._policy, self.concurrency)
+            if self.room("") < 1:
                 raise InputError(
                     f"the judge's prompt alone takes about {self.template.tokens} of the server's "
                     f"{self.findings.max_model_len} tokens; shorten it, or start the server with a longer context"
@@ -303,13 +326,17 @@ class _Run:
     def close(self) -> None:
         """Wait a moment for what is under way, drop the rest, free the connections, store what has been answered."""
         self._closing = True
-        try:
-            self._loop.run_until_complete(self._wind_up())
-            self._finished += self._tasks
-            if not self._store_failed:
-                self._store_finished()
-        finally:
-            self._loop.close()
+        with _held_signals():
+            try:
+                if self._pool is not None:
+                    self._pool.stop()
+                self._run_what_is_ready()  # a stop that a signal left behind would end the winding up
+                self._loop.run_until_complete(self._wind_up())
+                self._finished += self._tasks
+                if not self._store_failed:
+                    self._store_finished()
+            finally:
+                self._loop.close()
 
     async def _wind_up(self) -> None:
         if self._tasks:
@@ -323,10 +350,16 @@ class _Run:
 
     def _turn(self, wait: bool) -> None:
         """Run the loop until some task has finished, or just long enough for what is ready."""
-        if not wait:
-            self._loop.call_soon(self._loop.stop)
-        self._loop.run_forever()  # until `_note_finished` stops it
+        with _held_signals(lambda: self._loop.call_soon_threadsafe(self._loop.stop)):
+            if wait:
+                self._loop.run_forever()  # until `_note_finished` or a signal stops it
+            else:
+                self._run_what_is_ready()
         self._turned_at = time.monotonic()
+
+    def _run_what_is_ready(self) -> None:
+        self._loop.call_soon(self._loop.stop)
+        self._loop.run_forever()
 
     def _note_finished(self, task: "asyncio.Task[Record]") -> None:
         if not self._closing:
@@ -336,15 +369,17 @@ class _Run:
 
     def _store_finished(self) -> tuple[list[Record], BaseException | None]:
         """Store all finished answers in one transaction. Returns them, and the error that ended a task without one."""
-        finished, self._finished = self._finished, []
         records, error = [], None
-        for task in finished:
+        for task in self._finished:
             if not task.cancelled():
                 error = error or task.exception()
                 records += [] if task.exception() else [task.result()]
-        self._store_failed = True
-        self._judge.store.add(records)
-        self._store_failed = False
+        try:
+            self._judge.store.add(records)
+        except InputError:
+            self._store_failed = True
+            raise
+        self._finished = []  # not before: a signal may fall in between, and then `close` stores them
         self._count(records)
         return records, error
 
@@ -367,8 +402,9 @@ class _Run:
         """Ask until there is an answer or no hope of one, with less of a passage that the server finds too long."""
         judge, findings, pool = self._judge, self._judge.findings, self._pool
         assert findings is not None and pool is not None
-        passage = request.passage
-        if request.is_cut and not passage:
+        passage = cut_to_tokens(request.passage, judge.room(request.query))
+        judge.stats.cut += passage != request.passage and not request.is_cut
+        if request.passage and not passage:
             return judge.record(request, passage, findings.constraint, unanswered("the question leaves no room", ""))
         while True:
             body = judge.body(request, passage, findings.constraint, findings.logprobs)
@@ -386,6 +422,34 @@ class _Run:
             return judge.record(request, passage, findings.constraint, answer)
 
 
+@contextmanager
+def _held_signals(told: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """While the loop runs, Ctrl-C and the like are only noted (and `told`); they take effect afterwards.
+
+    Raised in the middle of a task they would end it, and with it an answer that was read but not yet stored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python's signal handlers run in the main thread alone
+        return
+    arrived: list[int] = []
+
+    def note(signum: int, frame: object) -> None:
+        arrived.append(signum)
+        told()
+
+    handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
+    held = {signum: handler for signum, handler in handlers.items() if callable(handler)}
+    try:
+        for signum in held:
+            signal.signal(signum, note)
+        yield
+    finally:
+        for signum, handler in held.items():
+            signal.signal(signum, handler)
+    for signum in arrived:
+        held[signum](signum, None)
+
+
 def _judgment(
     pair: Pair,
     grade: float | None,
@@ -396,16 +460,17 @@ def _judgment(
 
 
 def _checked_url(url: str) -> str:
-    """An endpoint without its trailing slash. Raises InputError where it is no URL or holds credentials."""
+    """An endpoint without its trailing slash. Raises InputError where it is no URL, or holds what may be a secret."""
+    if "@" in url or "?" in url:  # not shown: what stands before an @ or behind a ? may be a key
+        raise InputError(
+            "an LLM endpoint holds a password or a parameter (there is an @ or a ? in it); give a URL such as "
+            "http://localhost:8000/v1, and the key in OPENAI_API_KEY"
+        )
     try:
         parts = urlsplit(url)
-        port_is_valid = parts.port is None or parts.port > 0
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        raise InputError(f"{url!r} is no LLM endpoint; give a URL such as http://localhost:8000/v1") from None
-    if parts.username or parts.password:
-        raise InputError(
-            f"the LLM endpoint on {parts.hostname} holds a password; put the key in OPENAI_API_KEY instead"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid:
+        is_valid = False
+    if not is_valid:
         raise InputError(f"{url!r} is no LLM endpoint; give a URL such as http://localhost:8000/v1")
     return url.rstrip("/")

@@ -42,14 +42,20 @@ class JudgeFindings:
 
 
 async def survey(
-    endpoints: Sequence[Endpoint], model: str, template: PromptTemplate, policy: RetryPolicy
+    endpoints: Sequence[Endpoint], model: str, template: PromptTemplate, policy: RetryPolicy, concurrency: int
 ) -> JudgeFindings:
-    """Probe all endpoints at once.
+    """Probe all endpoints, at most `concurrency` of them at a time.
 
     Raises:
         InputError: none answers, one is of no use, or they grade in different ways.
     """
-    outcomes = await asyncio.gather(*(_patient_probe(endpoint, model, template, policy) for endpoint in endpoints))
+    places = asyncio.Semaphore(concurrency)
+
+    async def one(endpoint: Endpoint) -> EndpointFindings | str:
+        async with places:
+            return await _patient_probe(endpoint, model, template, policy)
+
+    outcomes = await asyncio.gather(*map(one, endpoints))
     answering = {
         e.url: found for e, found in zip(endpoints, outcomes, strict=True) if isinstance(found, EndpointFindings)
     }

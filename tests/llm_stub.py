@@ -82,7 +82,7 @@ class LLMStub:
         self._call("POST", config)
 
     def stats(self) -> dict[str, Any]:
-        """Counts: `chats` received, `peak` in flight, `answered` (times by prompt), `statuses` (by HTTP status)."""
+        """Counts: `chats` received, `in_flight` now, at the `peak`, `answered` (by prompt), `statuses` (of HTTP)."""
         return json.loads(self._call("GET", None))
 
     def _call(self, method: str, body: object) -> bytes:
@@ -119,9 +119,8 @@ class _Server:
         return app
 
     async def get_stats(self, _: web.Request) -> web.Response:
-        return web.json_response(
-            {"chats": self.chats, "peak": self.peak, "answered": self.answered, "statuses": self.statuses}
-        )
+        names = ("chats", "in_flight", "peak", "answered", "statuses")
+        return web.json_response({name: getattr(self, name) for name in names})
 
     async def set_config(self, request: web.Request) -> web.Response:
         self.config |= await request.json()

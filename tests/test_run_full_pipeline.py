@@ -298,19 +298,25 @@ def test_refuses_a_model_that_is_not_served(real_clone: Clone) -> None:
         assert stub.stats()["chats"] == 0
 
 
-def test_judging_from_a_file_needs_no_server(real_clone: Clone) -> None:
+@pytest.mark.parametrize(
+    ("stage", "flags"),
+    [
+        ("train", {"MINER_FLAGS": "--judge-results results.jsonl"}),
+        ("sample", {"SAMPLE_FLAGS": "--stored-only"}),
+    ],
+)
+def test_what_asks_nobody_needs_no_server(real_clone: Clone, stage: str, flags: dict[str, str]) -> None:
     """The flags pass the preflight; what then stops the run is that there is no data."""
-    status, shown = real_clone.run(
-        "--from",
-        "train",
-        "--to",
-        "train",
-        MINER_FLAGS="--judge-results results.jsonl",
-        LLM_ENDPOINT=f"http://127.0.0.1:{free_port()}/v1",
-        BASE_MODEL="all-MiniLM-L6-v2",
-    )
+    nobody = {"LLM_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1", "BASE_MODEL": "all-MiniLM-L6-v2"}
+    status, shown = real_clone.run("--from", stage, "--to", stage, **flags, **nobody)
     assert status == 2
     assert "prepare_corpus.py" in error_lines(shown)[0]
+
+
+def test_a_password_in_an_endpoint_is_refused_before_it_is_shown(real_clone: Clone) -> None:
+    secret = {"LLM_ENDPOINT": "http://me:hunter2@localhost/v1", "MINER_FLAGS": "--judge-batch batch.jsonl"}
+    assert_refused(real_clone, "OPENAI_API_KEY", "--from", "train", BASE_MODEL="all-MiniLM-L6-v2", **secret)
+    assert not [log for log in (real_clone.folder / "logs").iterdir() if "hunter2" in log.read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_what_is_stored_is_not_asked_again(
     assert again["sample_judgments"] == first["sample_judgments"]
     assert (again["rate"]["asked"], again["rate"]["from_store"]) == (0, len(first["sample_judgments"]))
     assert again["rate"]["full_run_estimate"] is None
-    assert "none measured: all judgments were in the store" in capsys.readouterr().out
+    assert "none measured: nothing was asked" in capsys.readouterr().out
 
 
 def test_unjudged_pairs_are_counted_told_and_asked_again(base: list[str], tmp_path: Path) -> None:
