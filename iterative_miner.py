@@ -155,7 +155,8 @@ def check_unjudged(lists: Iterable[CandidateList], most: float, reasons: Counter
     if unjudged > most * len(grades):
         remedy = "mend the server or the prompt and run the same command again"
         if NOT_STORED in reasons:
-            remedy = "have the rest judged by another batch (--judge-batch FILE), or by a server: without these flags"
+            remedy = "write the rest to a batch file (--judge-batch FILE), or leave out --stored-only and "
+            remedy += "--judge-results: then a server is asked"
         raise InputError(
             f"{unjudged} of {len(grades)} pairs are unjudged, more than --max-unjudged {most:g}; nothing was trained. "
             f"Reasons: {', '.join(f'{reason} {n}' for reason, n in reasons.most_common()) or 'none given'}. "

@@ -586,7 +586,8 @@ def describe_effort(effort: dict[str, Any]) -> str:
     text = (
         f"{effort['judgments_per_second']:.1f} judgments/s: {effort['asked']:,} asked in {duration(effort['seconds'])}"
     )
-    text += f", {effort['from_store']:,} from the store; {effort['prompt_tokens']:,} prompt tokens"
+    text += f", {effort['from_store']:,} from the store"
+    text += f"; {effort['prompt_tokens']:,} prompt tokens" if effort["prompt_tokens"] else ""
     text += f" ({effort['cached_tokens'] / effort['prompt_tokens']:.0%} cached)" if effort["cached_tokens"] else ""
     text += f", {effort['passages_cut']:,} passages cut" if effort["passages_cut"] else ""
     return text if effort["cost"] is None else f"{text}, cost {effort['cost']:.2f}"

@@ -33,7 +33,8 @@ def describe_stats(stats: JudgeStats) -> str:
     """One line after the long step."""
     text = f"{stats.reused:,} from the store, {stats.asked:,} asked"
     if stats.asked:
-        text += f" at {stats.asked / stats.seconds:.1f}/s, {stats.prompt_tokens:,} prompt tokens"
+        text += f" at {stats.asked / stats.seconds:.1f}/s"
+        text += f", {stats.prompt_tokens:,} prompt tokens" if stats.prompt_tokens else ""  # not every server counts
         text += f" ({stats.cached_tokens / stats.prompt_tokens:.0%} cached)" if stats.cached_tokens else ""
         text += f", {stats.cut:,} passages cut" if stats.cut else ""
     if stats.reasons:

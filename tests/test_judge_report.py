@@ -72,6 +72,7 @@ def test_stats() -> None:
         "10 from the store, 1,200 asked at 20.0/s, 4,000 prompt tokens (25% cached), 3 passages cut"
         "; unjudged: timeout 1,000, refused 2"
     )
+    assert describe_stats(JudgeStats(asked=10, seconds=2.0)) == "0 from the store, 10 asked at 5.0/s"
     nobody_asked = JudgeStats(reused=90, missing=10)
     assert describe_stats(nobody_asked) == "90 from the store, 0 asked; unjudged: no stored answer 10"
     assert nobody_asked.judged == 0

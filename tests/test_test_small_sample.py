@@ -178,6 +178,23 @@ def test_what_is_stored_is_not_asked_again(
     assert "none measured: nothing was asked" in capsys.readouterr().out
 
 
+def test_with_stored_judgments_only_no_server_is_needed(
+    base: list[str], stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--num-queries", "4", "--num-candidates", "3"]
+    script.main([*base, *of_server(stub.url), *small])
+    first = results(tmp_path)
+    nowhere = [*base, *of_server("http://127.0.0.1:9/v1"), "--stored-only"]
+    script.main([*nowhere, *small])
+    assert results(tmp_path)["sample_judgments"] == first["sample_judgments"]
+    script.main([*nowhere, "--num-queries", "12", "--num-candidates", "6"])  # far more than is stored
+    found = results(tmp_path)
+    missing = found["score_distribution"]["unjudged"]
+    assert found["unjudged"] == {"count": missing, "reasons": {"no stored answer": missing}} and missing > 30
+    assert len(found["sample_judgments"]) - missing >= len(first["sample_judgments"])
+    assert "(but no server is asked)" in capsys.readouterr().out
+
+
 def test_unjudged_pairs_are_counted_told_and_asked_again(base: list[str], tmp_path: Path) -> None:
     with LLMStub(fault="score-3", after=10, times=4) as server:
         command = [*base, *of_server(server.url), "--num-queries", "6", "--num-candidates", "4"]
