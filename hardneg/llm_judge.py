@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -279,8 +279,13 @@ class _Run:
         self._finished: list[asyncio.Task[Record]] = []
         self._closing = self._store_failed = False
         self._counted_at = self._turned_at = time.monotonic()
+        opening = self._loop.create_task(judge._open_pool())
         try:
-            self._pool = self._loop.run_until_complete(judge._open_pool())
+            with (
+                _held_signals(lambda: self._loop.call_soon_threadsafe(opening.cancel)),
+                suppress(asyncio.CancelledError),
+            ):
+                self._pool = self._loop.run_until_complete(opening)
         except BaseException:
             self.close()
             raise
@@ -426,7 +431,8 @@ class _Run:
 def _held_signals(told: Callable[[], object] = lambda: None) -> Iterator[None]:
     """While the loop runs, Ctrl-C and the like are only noted (and `told`); they take effect afterwards.
 
-    Raised in the middle of a task they would end it, and with it an answer that was read but not yet stored.
+    Raised in the middle of a task they would end it, and with it an answer that was read but not yet stored; raised
+    between two, the loop would forget what it was about to do, and never end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python's signal handlers run in the main thread alone

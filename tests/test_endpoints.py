@@ -332,6 +332,7 @@ url, folder, rounds, pairs = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), l
 signals = [signal.Signals[name] for name in sys.argv[5:]]
 
 def judge_all(start):
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     judge = make_judge([url], folder)
     judge.findings = first.findings
     with seen.open("ab", buffering=0) as file, closing(judge.judge(pairs[start:] + pairs[:start])) as judgments:
@@ -348,6 +349,7 @@ for number in range(rounds):
     seen = folder / "seen"
     seen.write_bytes(b"")
     start = random.randrange(len(pairs))
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until there is a handler
     child = os.fork()
     if child == 0:
         try:
@@ -361,29 +363,32 @@ for number in range(rounds):
         time.sleep(0.005)
     time.sleep(random.uniform(0.0, 0.2))
     os.kill(child, signals[number % len(signals)])
-    os.waitpid(child, 0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with JudgmentStore(folder / "judgments.sqlite") as store:
         judged = [line.split() for line in seen.read_text().splitlines()]
         lost = sum(store.get(keys[int(chunk_id)]).grade != float(grade) for chunk_id, grade in judged)
-        print(len(store), lost, store._db.execute("PRAGMA integrity_check").fetchone()[0], flush=True)
+        print(len(store), status, lost, store._db.execute("PRAGMA integrity_check").fetchone()[0], flush=True)
 """
 
 
 @pytest.mark.parametrize(
-    ("signals", "rounds", "lost_each"),
+    ("signals", "rounds", "statuses", "lost_each"),
     [
-        (["SIGKILL"], 40, 8),  # what is under way, at concurrency 8: the server may have answered, nobody has read it
-        (["SIGTERM", "SIGINT", "SIGHUP"], 30, 0),  # what is under way is waited for and stored
+        (["SIGKILL"], 40, {-9}, 8),  # what is under way: the server may have answered, nobody has read it
+        (["SIGTERM", "SIGINT", "SIGHUP"], 30, {143, 130, 129}, 0),  # what is under way is waited for and stored
     ],
 )
-def test_kills_at_random_instants_lose_nothing(signals: list[str], rounds: int, lost_each: int, tmp_path: Path) -> None:
+def test_kills_at_random_instants_lose_nothing(
+    signals: list[str], rounds: int, statuses: set[int], lost_each: int, tmp_path: Path
+) -> None:
     """70 kills: what was handed out is stored, and the next run asks only the rest."""
     count = 1500
     with LLMStub(latency=0.002) as server:
         command = [sys.executable, "-c", _KILLED, server.url, str(tmp_path), str(rounds), str(count), *signals]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         reports = [line.split() for line in output.splitlines()]
-        assert len(reports) == rounds and all(report[1:] == ["0", "ok"] for report in reports)
+        assert len(reports) == rounds and all(report[2:] == ["0", "ok"] for report in reports)
+        assert {int(report[1]) for report in reports} - {0} == statuses  # 0: it was done before
         assert len({report[0] for report in reports}) > 10  # many were killed at work
         judge, pairs = make_judge(server, tmp_path), list(make_pairs(count))
         assert_right(judge, list(judge.judge(pairs)), pairs)
