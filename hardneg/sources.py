@@ -26,6 +26,7 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     "question": ("question",),
     "answer": ("answer",),
     "topic": ("question_focus", "focus", "topic"),
+    "concept": ("umls_cui",),
     "qtype": ("question_type", "qtype"),
     "source": ("document_source", "source"),
     "url": ("document_url", "url"),
@@ -53,6 +54,7 @@ class Row:
     qtype: str
     source: str
     url: str
+    concept: str = ""  # identifier of the topic, whatever name it goes by (MedQuAD: UMLS); "" where there is none
 
 
 def read_rows(source: str, columns: Mapping[str, str]) -> list[Row]:
@@ -129,6 +131,7 @@ def _read_xml(path: Path) -> list[dict[str, str]]:
     except ElementTree.ParseError as error:
         raise InputError(f"{path} is not well-formed XML ({error}); mend or remove it") from error
     records = []
+    concept = "|".join(filter(None, (cui.text for cui in document.iter("CUI"))))
     for pair in document.iter("QAPair"):
         question, answer = pair.find("Question"), pair.find("Answer")
         if question is not None:
@@ -137,6 +140,7 @@ def _read_xml(path: Path) -> list[dict[str, str]]:
                     "question": "".join(question.itertext()),
                     "answer": "" if answer is None else "".join(answer.itertext()),
                     "question_focus": document.findtext("Focus", ""),
+                    "umls_cui": concept,
                     "question_type": question.get("qtype", ""),
                     "document_source": document.get("source", ""),
                     "document_url": document.get("url", ""),
@@ -194,6 +198,7 @@ def _to_rows(fields: Mapping[str, Sequence[str | None]], n_rows: int) -> list[Ro
             qtype=cells.get("qtype", blank)[position] or "unknown",
             source=source[position],
             url=cells.get("url", blank)[position],
+            concept=cells.get("concept", blank)[position],
         )
         for position, qa_id in enumerate(_unique_ids(source, question_id))
     ]

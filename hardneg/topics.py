@@ -1,6 +1,7 @@
 """Splits by topic, so that nothing about a held-out topic is trained on, and measures what leaks all the same."""
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
@@ -15,12 +16,23 @@ from hardneg.chunking import normalise
 from hardneg.errors import InputError
 from hardneg.sources import Row
 
+_PUNCTUATION = re.compile(r"[\W_]+")
 BOILERPLATE_ROWS = 20  # a passage in more rows than this is boilerplate: it does not tie their topics together
+GENERIC_TOPICS = 20  # a concept of more topics than this ("Syndrome") is too general to tie them together
 
 
 def normalise_question(question: str) -> str:
     """Key under which two questions count as the same: case-folded, whitespace collapsed, no " ?" at the end."""
     return normalise(question).rstrip(" ?")
+
+
+def normalise_topic(topic: str) -> str:
+    """Key under which two topics count as the same: case-folded, without punctuation.
+
+    >>> normalise_topic("Coffin-Lowry  Syndrome")
+    'coffin lowry syndrome'
+    """
+    return normalise(_PUNCTUATION.sub(" ", topic)) or normalise(topic)
 
 
 def topic_of(row: Row) -> str:
@@ -29,7 +41,7 @@ def topic_of(row: Row) -> str:
 
 
 def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[str]:
-    """Group rows that must not be parted: those of one topic, one question or one passage, and so on in a chain.
+    """Group rows that must not be parted: of one topic, concept, question or passage, and so on in a chain.
 
     Args:
         rows: the answered rows.
@@ -39,8 +51,11 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[s
         The group of every row, named after its alphabetically first topic.
     """
     members: dict[tuple[str, str], list[int]] = defaultdict(list)
+    generic = generic_concepts(rows)
     for position, (row, texts) in enumerate(zip(rows, passages, strict=True)):
-        members["topic", normalise(topic_of(row))].append(position)
+        members["topic", normalise_topic(topic_of(row))].append(position)
+        if row.concept and row.concept not in generic:
+            members["concept", row.concept].append(position)
         members["question", normalise_question(row.question)].append(position)
         for passage in dict.fromkeys(map(normalise, texts)):
             members["passage", passage].append(position)
@@ -53,11 +68,19 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[s
     first, second = np.array(ties).T
     graph = coo_array((np.ones(len(ties)), (first, second)), shape=(len(rows), len(rows)))
     numbers = connected_components(graph, directed=False)[1].tolist()
-    topics = [normalise(topic_of(row)) for row in rows]
+    topics = [normalise_topic(topic_of(row)) for row in rows]
     names: dict[int, str] = {}
     for number, topic in zip(numbers, topics, strict=True):
         names[number] = min(names.get(number, topic), topic)
     return [names[number] for number in numbers]
+
+
+def generic_concepts(rows: Iterable[Row]) -> set[str]:
+    """The concepts that more than GENERIC_TOPICS topics are annotated with."""
+    topics: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        topics[row.concept].add(normalise_topic(topic_of(row)))
+    return {concept for concept, names in topics.items() if len(names) > GENERIC_TOPICS}
 
 
 def assign_splits(
@@ -111,7 +134,7 @@ def leakage(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, int]:
     split_of = {pair["qa_id"]: pair["split"] for pair in pairs}
     return {
         "questions": _in_several((normalise_question(pair["question"]), pair["split"]) for pair in pairs),
-        "topics": _in_several((normalise(pair["topic"]), pair["split"]) for pair in pairs),
+        "topics": _in_several((normalise_topic(pair["topic"]), pair["split"]) for pair in pairs),
         "chunks": _in_several(
             (normalise(chunk["text"]), split_of[qa_id])
             for chunk in chunks

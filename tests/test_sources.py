@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -27,6 +28,7 @@ LAVITA = {
     "document_url": "a/b",
     "question_id": "0000011-1",
     "question_focus": "Gout",
+    "umls_cui": "C0018099|C0003868",
     "question_type": "causes",
     "question": "What  causes\nGout ?",
     "answer": " Urate crystals.\n\n  They hurt. ",
@@ -39,9 +41,11 @@ GOUT = Row(
     qtype="causes",
     source="GARD",
     url="a/b",
+    concept="C0018099|C0003868",
 )
 XML = """<?xml version="1.0" encoding="UTF-8"?>
-<Document id="0000011" source="GARD" url="a/b"><Focus>Gout</Focus><QAPairs>
+<Document id="0000011" source="GARD" url="a/b"><Focus>Gout</Focus>
+<FocusAnnotations><UMLS><CUIs><CUI>C0018099</CUI><CUI>C0003868</CUI></CUIs></UMLS></FocusAnnotations><QAPairs>
 <QAPair pid="1"><Question qid="0000011-1" qtype="causes">What  causes
 Gout ?</Question><Answer> Urate crystals.
 
@@ -82,9 +86,7 @@ def test_folder_of_xml_in_the_order_of_its_paths(tmp_path: Path) -> None:
         (tmp_path / name).write_text(XML.replace("GARD", name[0]))
     rows = read_rows(str(tmp_path), {})
     assert [row.qa_id for row in rows] == ["a/0000011-1", "a/0000011-2", "b/0000011-1", "b/0000011-2"]
-    assert (rows[0].question, rows[0].answer, rows[0].topic, rows[0].qtype, rows[0].url) == (
-        (GOUT.question, GOUT.answer, GOUT.topic, GOUT.qtype, GOUT.url)
-    )
+    assert replace(rows[0], qa_id=GOUT.qa_id, source=GOUT.source) == GOUT
     assert (rows[1].question, rows[1].answer, rows[1].topic) == ("Will it pass?", "", "Gout")
 
 

@@ -7,6 +7,7 @@ from hardneg.errors import InputError
 from hardneg.sources import Row
 from hardneg.topics import (
     BOILERPLATE_ROWS,
+    GENERIC_TOPICS,
     assign_splits,
     boilerplate,
     group_rows,
@@ -15,8 +16,8 @@ from hardneg.topics import (
 )
 
 
-def row(question: str, topic: str = "") -> Row:
-    return Row(qa_id=question, question=question, answer="", topic=topic, qtype="", source="", url="")
+def row(question: str, topic: str = "", concept: str = "") -> Row:
+    return Row(question, question, answer="", topic=topic, qtype="", source="", url="", concept=concept)
 
 
 def same_group(rows: list[Row], passages: list[list[str]]) -> list[list[int]]:
@@ -36,6 +37,23 @@ def test_rows_stay_together_by_topic_question_and_passage() -> None:
     rows = [row("q0", "Gout"), row("q1", "gout "), row("q2?", "A"), row("Q2", "B"), row("q4", "C"), row("q5", "D")]
     passages = [["p0"], ["p1"], ["p2"], ["p3"], ["p4", "Twice  said"], ["twice said", "p5"]]
     assert same_group(rows, passages) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_other_names_of_a_topic_stay_with_it() -> None:
+    """Spelled with other punctuation, or called otherwise but annotated with the same concept."""
+    rows = [row("q0", "Coffin-Lowry syndrome", "C1"), row("q1", "Coffin Lowry Syndrome"), row("q2", "CLS", "C1")]
+    assert same_group([*rows, row("q3", "Gout", "C2"), row("q4", "Flu")], [[f"p{i}"] for i in range(5)]) == [
+        [0, 1, 2],
+        [3],
+        [4],
+    ]
+
+
+def test_a_generic_concept_ties_nothing() -> None:
+    rows = [row(f"q{i}", f"topic {i}", "syndrome") for i in range(GENERIC_TOPICS + 1)]
+    passages = [[f"p{i}"] for i in range(GENERIC_TOPICS + 1)]
+    assert len(same_group(rows[:-1], passages[:-1])) == 1
+    assert len(same_group(rows, passages)) == GENERIC_TOPICS + 1
 
 
 def test_ties_chain() -> None:
