@@ -1,8 +1,10 @@
 """Bad input ends a script with one clear line and exit status 2; programming errors keep their traceback."""
 
 import errno
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +57,7 @@ def run(main: Callable[[], None]) -> None:
     """
     handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
     replaced = {signum: handler for signum, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    hook, sys.unraisablehook = sys.unraisablehook, _stop_after_all
     try:
         for signum in replaced:  # what is ignored stays so: nohup ignores SIGHUP
             signal.signal(signum, _stop)
@@ -68,9 +71,18 @@ def run(main: Callable[[], None]) -> None:
         sys.stderr.write("\nstopped; what is done is saved, run the same command again to go on\n")
         raise SystemExit(128 + (stopped.args[0] if isinstance(stopped, _Stopped) else signal.SIGINT)) from None
     finally:
+        sys.unraisablehook = hook
         for signum, handler in replaced.items():
             signal.signal(signum, handler)
 
 
 def _stop(signum: int, frame: object) -> None:
     raise _Stopped(signum)
+
+
+def _stop_after_all(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Python drops an exception that falls into a destructor: send the signal again when that is over."""
+    if isinstance(unraisable.exc_value, _Stopped):
+        threading.Timer(0.01, os.kill, (os.getpid(), unraisable.exc_value.args[0])).start()
+    else:
+        sys.__unraisablehook__(unraisable)

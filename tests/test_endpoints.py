@@ -321,7 +321,7 @@ def test_an_error_of_the_caller_passes_through(stub: LLMStub, tmp_path: Path) ->
 
 
 _KILLED = """
-import gc, os, random, signal, sys, time
+import os, random, signal, sys, time
 from contextlib import closing
 from pathlib import Path
 from hardneg.errors import run
@@ -344,7 +344,6 @@ with JudgmentStore(folder / "judgments.sqlite") as store:
     first.check()  # what this imports and finds out need not be repeated below
     keys = [first.request(pair).key for pair in pairs]
 random.seed(7)
-gc.collect()  # a signal that falls into a destructor is lost
 for number in range(rounds):
     seen = folder / "seen"
     seen.write_bytes(b"")

@@ -37,6 +37,13 @@ def test_a_signal_to_stop_ends_the_script_without_traceback(name: str, status: i
     assert (done.returncode, done.stdout, done.stderr) == (status, "begun\n", stopped)
 
 
+def test_a_signal_in_a_destructor_ends_the_script_too() -> None:
+    doomed = "type('Doomed', (), {'__del__': lambda self: os.kill(os.getpid(), signal.SIGTERM)})()"
+    done = run_main(f"import os, signal, time; {doomed}; time.sleep(10); print('went on')")
+    assert (done.returncode, done.stdout) == (143, "begun\n")
+    assert done.stderr.startswith("\nstopped;")
+
+
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     """As under nohup."""
     ignored = "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
@@ -53,6 +60,11 @@ def test_the_handlers_are_put_back() -> None:
     with pytest.raises(SystemExit):
         run(lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert [signal.getsignal(signum) for signum in STOP_SIGNALS] == before
+
+
+def test_other_errors_in_destructors_are_shown() -> None:
+    done = run_main("type('Doomed', (), {'__del__': lambda self: 1 / 0})()")
+    assert done.returncode == 0 and "ZeroDivisionError" in done.stderr
 
 
 def test_programming_errors_keep_their_traceback() -> None:
