@@ -17,8 +17,9 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from hardneg.answers import CONSTRAINTS
 from hardneg.artifacts import SHARED, Chunk, Query, load_chunks, load_queries, read_json
 from hardneg.averaging import Averaged, try_strengths
 from hardneg.batch_files import export_batch, import_batch
-from hardneg.candidates import Candidate, CandidateList, search, with_grades
+from hardneg.candidates import Candidate, CandidateList, read_candidates, search, with_grades
 from hardneg.device import claim_device, free_gpu_bytes, mini_batch_size
 from hardneg.encoder import CachedEncoder, fingerprint, load_model
 from hardneg.errors import InputError, clear_os_errors, run
@@ -201,7 +202,7 @@ def mine_hard_examples(
         lists: graded candidates, best ranked first.
         relevant_grade: lowest expected grade of a positive; a known answer need only be above `irrelevant_grade`.
         irrelevant_grade: highest expected grade of a negative.
-        negatives: negatives per example; a query with fewer irrelevant candidates gives no example.
+        negatives: negatives per example; a query without irrelevant candidates gives no example.
         max_positives: examples per query; a long answer has many chunks.
     """
     mined = Mined([], {}, [], [], Counter())
@@ -227,23 +228,35 @@ def mine_hard_examples(
             uncertain=len(graded) - len(positives) - len(irrelevant),
             irrelevant=len(irrelevant),
             queries_without_relevant=int(not positives),
-            queries_without_enough_irrelevant=int(bool(positives) and len(irrelevant) < negatives),
+            queries_without_irrelevant=int(bool(positives) and not irrelevant),
         )
     return mined
+
+
+def accumulate(iterations: Sequence[Mined]) -> Mined:
+    """The last iteration's findings with the different examples of all, and what any of them found relevant.
+
+    Examples accumulate as in the paper: what the base model gets wrong must be learnt again by every model that starts
+    from it, beside what the last model still gets wrong.
+    """
+    examples = list(dict.fromkeys(example for mined in iterations for example in mined.examples))
+    relevant: dict[str, set[int]] = {}
+    for mined in iterations:
+        for query_id, chunk_ids in mined.relevant.items():
+            relevant[query_id] = relevant.get(query_id, set()) | chunk_ids
+    return replace(iterations[-1], examples=examples, relevant=relevant)
 
 
 def _examples_of(
     query: Query, positives: Sequence[Candidate], irrelevant: Sequence[Candidate], negatives: int
 ) -> list[Example]:
-    """One example per positive; each takes the next hardest negatives, so that they vary."""
-    if len(irrelevant) < negatives:
-        return []
-    examples = []
-    for place, positive in enumerate(positives):
-        start = place * negatives if (place + 1) * negatives <= len(irrelevant) else 0
-        chosen = tuple(c.chunk_id for c in irrelevant[start : start + negatives])
-        examples.append(Example(query["query_id"], query["query"], positive.chunk_id, chosen))
-    return examples
+    """One example per positive; each takes the next hardest negatives, so that they vary, from the first again after
+    the last."""
+    hardest = cycle(candidate.chunk_id for candidate in irrelevant)
+    return [
+        Example(query["query_id"], query["query"], positive.chunk_id, tuple(islice(hardest, negatives)))
+        for positive in (positives if irrelevant else ())
+    ]
 
 
 # ---------------------------------------------------------------- how to learn it
@@ -364,7 +377,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = setting.args.output_dir / f"iteration_{number}"
         if (folder / "training.json").exists():
             print(f"Already done: {folder}")
-        elif not run_iteration(number, start_model(setting, number), setting, folder):
+        elif not run_iteration(number, setting, folder):
             return
         records.append(read_json(folder / "training.json", "python iterative_miner.py"))
     if not only_looks(setting.args):
@@ -408,17 +421,17 @@ def sample_queries(queries: list[Query], count: int, seed: int) -> list[Query]:
     return random.Random(seed).sample(queries, count)
 
 
-def start_model(setting: Setting, number: int) -> SentenceTransformer:
-    """A fresh copy of what iteration `number` starts from: the base model, later the previous iteration's model."""
+def load_start(setting: Setting, number: int) -> SentenceTransformer:
+    """What iteration `number` mines with: the base model, later the previous iteration's model."""
     source = setting.args.output_dir / f"iteration_{number - 1}" if number else setting.args.base_model
     return load_model(str(source), setting.base.device.type)
 
 
-def run_iteration(number: int, model: SentenceTransformer, setting: Setting, folder: Path) -> bool:
+def run_iteration(number: int, setting: Setting, folder: Path) -> bool:
     """The five steps; the finished folder appears all at once. False where the flags stop it before judging."""
     started = time.monotonic()
     print("\n[Step 1/5] Embedding corpus...")
-    index = embed_corpus(setting, model)
+    index = embed_corpus(setting, load_start(setting, number))
     print(f"Embedded {len(setting.chunks)} chunks")
 
     print("\n[Step 2/5] Retrieving candidates...")
@@ -440,13 +453,15 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
     report_mining(mined)
     if not mined.examples:
         raise InputError(
-            "nothing to train on: no query has both a relevant and enough irrelevant candidates; look at the grades "
+            "nothing to train on: no query has both a relevant and an irrelevant candidate; look at the grades "
             "with test_small_sample.py, or raise --num-candidates"
         )
 
     print("\n[Step 5/5] Fine-tuning model...")
-    print(f"Training on {len(mined.examples)} examples...")
-    losses = fine_tune(model, mined, setting.chunks, RECIPE, setting.args.seed + number, setting.encoder(setting.base))
+    model = load_model(setting.args.base_model, setting.base.device.type)
+    learnt = accumulate([*mined_before(setting, number), mined])
+    print(f"Training on {len(learnt.examples)} examples...")
+    losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.encoder(setting.base))
     strengths = average_with_base(setting, model)
     print(f"Fine-tuning complete for iteration {number}")
 
@@ -456,7 +471,7 @@ def run_iteration(number: int, model: SentenceTransformer, setting: Setting, fol
     record = {
         "iteration": number,
         "configuration": setting.configuration,
-        "counts": {**mined.counts, "examples": len(mined.examples)},
+        "counts": {**mined.counts, "examples": len(learnt.examples)},
         "epoch_losses": losses,
         "strengths": strengths,
         "validation": asdict(score),
@@ -493,6 +508,12 @@ def stops_before_judging(setting: Setting, lists: list[CandidateList]) -> bool:
     return only_looks(args)
 
 
+def mined_before(setting: Setting, number: int) -> list[Mined]:
+    """What the iterations before `number` mined, from the graded candidates in their folders."""
+    folders = (setting.args.output_dir / f"iteration_{earlier}" for earlier in range(number))
+    return [mine_hard_examples(read_candidates(folder / "candidates.jsonl")) for folder in folders]
+
+
 def embed_corpus(setting: Setting, model: SentenceTransformer) -> Index:
     """Embed every chunk; index those that training may see."""
     encoder = setting.encoder(model)
@@ -521,7 +542,7 @@ def report_mining(mined: Mined) -> None:
         ("in between, or refuted known answers: not used", counts["uncertain"]),
         ("unjudged: not used", counts["unjudged"]),
         ("queries skipped: nothing relevant", counts["queries_without_relevant"]),
-        ("queries skipped: too few irrelevant candidates", counts["queries_without_enough_irrelevant"]),
+        ("queries skipped: nothing irrelevant", counts["queries_without_irrelevant"]),
     ]
     print(aligned(rows))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from hardneg.artifacts import Query, atomic_file
 from hardneg.encoder import BLOCK, best_places
+from hardneg.errors import clear_os_errors
 from hardneg.judge import Judgment
 
 
@@ -83,6 +84,16 @@ def with_grades(lists: Iterable[CandidateList], judgments: Iterable[Judgment]) -
             ),
         )
         for item in lists
+    ]
+
+
+def read_candidates(path: Path) -> list[CandidateList]:
+    """What `write_candidates` wrote. Raises InputError where it cannot be read."""
+    with clear_os_errors(path, "read"), path.open(encoding="utf-8") as file:
+        records = [json.loads(line) for line in file]
+    return [
+        CandidateList(record["query"], tuple(Candidate(**candidate) for candidate in record["candidates"]))
+        for record in records
     ]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hardneg.artifacts import Query
-from hardneg.candidates import Candidate, CandidateList, search, with_grades, write_candidates
+from hardneg.candidates import Candidate, CandidateList, read_candidates, search, with_grades, write_candidates
 from hardneg.encoder import BLOCK
 from hardneg.errors import InputError
 from hardneg.judge import Judgment
@@ -89,6 +89,7 @@ def test_grades_go_to_their_pair_and_leave_the_rest_as_it_was() -> None:
 def test_written_as_one_json_line_per_query(tmp_path: Path) -> None:
     lists = [CandidateList(make_query("ä", 3), (Candidate(3, 2, 0.5, True, 4.0),)), CandidateList(make_query("b"), ())]
     write_candidates(tmp_path / "candidates.jsonl", lists)
+    assert read_candidates(tmp_path / "candidates.jsonl") == lists
     first, second = (tmp_path / "candidates.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(first) == {
         "query": dict(make_query("ä", 3)),
@@ -98,3 +99,9 @@ def test_written_as_one_json_line_per_query(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write"):
         write_candidates(tmp_path / "file" / "candidates.jsonl", lists)
+
+
+def test_a_line_separator_in_a_question_ends_no_line(tmp_path: Path) -> None:
+    lists = [CandidateList(make_query("gout\u2028flu"), ())]
+    write_candidates(tmp_path / "candidates.jsonl", lists)
+    assert read_candidates(tmp_path / "candidates.jsonl") == lists

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,29 +59,32 @@ def ids(found: list[tuple[Query, Candidate]]) -> list[int]:
     return [candidate.chunk_id for _, candidate in found]
 
 
+mine = partial(miner.mine_hard_examples, negatives=1)
+
+
 def test_hard_is_what_is_out_of_order() -> None:
     # ranks:                       1    2    3    4    5    6
-    mined = miner.mine_hard_examples([graded(make_query("q"), 4.0, 1.0, 3.5, 2.0, 3.0, 1.5)])
+    mined = mine([graded(make_query("q"), 4.0, 1.0, 3.5, 2.0, 3.0, 1.5)])
     assert ids(mined.hard_positives) == [102, 104]  # below the irrelevant 101
     assert ids(mined.hard_negatives) == [101, 103]  # above the relevant 104; 105 is below all of them
     assert mined.examples == [Example("q", "q?", 100, (101,)), Example("q", "q?", 102, (103,))]
 
 
 def test_a_right_order_holds_nothing_hard_but_is_still_learnt_from() -> None:
-    mined = miner.mine_hard_examples([graded(make_query("q"), 4.0, 3.0, 2.0, 1.0)])
+    mined = mine([graded(make_query("q"), 4.0, 3.0, 2.0, 1.0)])
     assert mined.hard_positives == mined.hard_negatives == []
     assert mined.examples == [Example("q", "q?", 100, (102,)), Example("q", "q?", 101, (103,))]
 
 
 def test_in_between_and_unjudged_are_not_used() -> None:
-    mined = miner.mine_hard_examples([graded(make_query("q"), 2.01, None, 2.99, 4.0, 1.0)])
+    mined = mine([graded(make_query("q"), 2.01, None, 2.99, 4.0, 1.0)])
     assert mined.hard_positives == mined.hard_negatives == []
     assert mined.examples == [Example("q", "q?", 103, (104,))]
     assert mined.relevant == {"q": {100, 101, 102, 103}}  # what is unjudged is not pushed away in a batch either
 
 
 def test_known_answers_never_become_negatives() -> None:
-    mined = miner.mine_hard_examples([graded(make_query("q", 100, 999), 1.0, 1.0, 4.0)])
+    mined = mine([graded(make_query("q", 100, 999), 1.0, 1.0, 4.0)])
     assert ids(mined.hard_negatives) == [101] and ids(mined.hard_positives) == [102]
     assert mined.examples == [Example("q", "q?", 102, (101,))]
     assert mined.relevant == {"q": {100, 102}}  # known answers and what was graded above 2
@@ -88,7 +92,7 @@ def test_known_answers_never_become_negatives() -> None:
 
 def test_a_known_answer_needs_only_not_be_refuted() -> None:
     """The judge is unsure of 2.5; the data says that 101 answers the question."""
-    mined = miner.mine_hard_examples([graded(make_query("q", 101), 1.0, 2.5, 2.5, 4.0, 1.0)])
+    mined = mine([graded(make_query("q", 101), 1.0, 2.5, 2.5, 4.0, 1.0)])
     assert ids(mined.hard_positives) == [101, 103] and ids(mined.hard_negatives) == [100]
     # known answers come before better graded ones
     assert mined.examples == [Example("q", "q?", 101, (100,)), Example("q", "q?", 103, (104,))]
@@ -96,45 +100,45 @@ def test_a_known_answer_needs_only_not_be_refuted() -> None:
 
 
 def test_an_unjudged_known_answer_is_no_negative_in_the_batch() -> None:
-    mined = miner.mine_hard_examples([graded(make_query("q", 100), None, 1.0, 4.0)])
+    mined = mine([graded(make_query("q", 100), None, 1.0, 4.0)])
     assert mined.relevant == {"q": {100, 102}}
     assert [example.positive_id for example in mined.examples] == [102]
 
 
 def test_a_known_answer_graded_low_is_no_positive_either() -> None:
-    mined = miner.mine_hard_examples([graded(make_query("q", 100), 1.0, 1.0)])
+    mined = mine([graded(make_query("q", 100), 1.0, 1.0)])
     assert mined.examples == []
     assert mined.counts["queries_without_relevant"] == 1
 
 
 def test_best_grades_first_and_the_better_rank_among_equals() -> None:
-    mined = miner.mine_hard_examples([graded(make_query("q"), 3.0, 3.5, 3.5, 4.0, 1.0)], max_positives=3)
+    mined = mine([graded(make_query("q"), 3.0, 3.5, 3.5, 4.0, 1.0)], max_positives=3)
     assert [example.positive_id for example in mined.examples] == [103, 101, 102]
 
 
 def test_negatives_rotate_over_the_positives() -> None:
     item = graded(make_query("q"), 1.0, 1.0, 1.0, 1.0, 1.0, 4.0, 4.0, 4.0)
-    mined = miner.mine_hard_examples([item], negatives=2, max_positives=3)
-    # hardest first; the third positive finds only one left and starts again
-    assert [example.negative_ids for example in mined.examples] == [(100, 101), (102, 103), (100, 101)]
+    mined = mine([item], negatives=2, max_positives=3)
+    # hardest first; the third positive finds only one left, then the hardest again
+    assert [example.negative_ids for example in mined.examples] == [(100, 101), (102, 103), (104, 100)]
 
 
-def test_too_few_negatives_give_no_example() -> None:
-    mined = miner.mine_hard_examples([graded(make_query("q"), 1.0, 4.0)], negatives=2)
-    assert mined.examples == [] and mined.counts["queries_without_enough_irrelevant"] == 1
-    assert ids(mined.hard_positives) == [101]
+def test_few_negatives_are_repeated_and_none_gives_no_example() -> None:
+    mined = mine([graded(make_query("q"), 1.0, 4.0), graded(make_query("p"), 4.0, 4.0)], negatives=3)
+    assert mined.examples == [Example("q", "q?", 101, (100, 100, 100))]
+    assert mined.counts["queries_without_irrelevant"] == 1
 
 
 def test_thresholds_are_included_and_can_be_moved() -> None:
     item = graded(make_query("q"), 2.0, 3.0)
-    assert ids(miner.mine_hard_examples([item]).hard_positives) == [101]
-    assert miner.mine_hard_examples([item], relevant_grade=3.5).hard_positives == []
-    assert miner.mine_hard_examples([item], irrelevant_grade=1.5).hard_negatives == []
+    assert ids(mine([item]).hard_positives) == [101]
+    assert mine([item], relevant_grade=3.5).hard_positives == []
+    assert mine([item], irrelevant_grade=1.5).hard_negatives == []
 
 
 def test_a_known_answer_ranked_far_below_the_candidates_is_a_hard_positive() -> None:
     item = graded(make_query("q", 101), 1.0, 4.0, ranks=[1, 812])
-    assert ids(miner.mine_hard_examples([item]).hard_positives) == [101]
+    assert ids(mine([item]).hard_positives) == [101]
 
 
 def test_counts_add_up() -> None:
@@ -144,7 +148,7 @@ def test_counts_add_up() -> None:
         graded(make_query("c"), 4.0, 2.5),
         graded(make_query("d"), None, None),
     ]
-    counts = miner.mine_hard_examples(lists).counts
+    counts = mine(lists).counts
     assert counts == {
         "candidates": 12,
         "unjudged": 3,
@@ -152,15 +156,28 @@ def test_counts_add_up() -> None:
         "uncertain": 3,  # a's known answer graded 1, two of 2.5
         "irrelevant": 4,
         "queries_without_relevant": 2,
-        "queries_without_enough_irrelevant": 1,
+        "queries_without_irrelevant": 1,
     }
     assert sum(counts[name] for name in ("unjudged", "relevant", "uncertain", "irrelevant")) == counts["candidates"]
 
 
 def test_counts_of_one_query_are_numbers() -> None:
     """They are written to training.json."""
-    counts = miner.mine_hard_examples([graded(make_query("q"), 4.0, 1.0)]).counts
+    counts = mine([graded(make_query("q"), 4.0, 1.0)]).counts
     assert {type(value) for value in counts.values()} == {int}
+
+
+def test_iterations_accumulate_examples_and_what_is_relevant() -> None:
+    first = mine([graded(make_query("q"), 1.0, 4.0, 2.5), graded(make_query("p"), 1.0, 4.0)])
+    again = graded(make_query("q"), 4.0, 1.0, 1.0, 3.0)
+    second = mine([again, graded(make_query("p"), 1.0, 4.0)])
+    both = miner.accumulate([first, second])
+    of_q, of_p = Example("q", "q?", 101, (100,)), Example("p", "p?", 101, (100,))
+    assert both.examples == [of_q, of_p, Example("q", "q?", 100, (101,)), Example("q", "q?", 103, (102,))]
+    assert both.relevant == {"q": {100, 101, 102, 103}, "p": {101}}
+    assert (both.counts, both.hard_negatives) == (second.counts, second.hard_negatives)
+    assert first.relevant["q"] == {101, 102}  # unchanged
+    assert miner.accumulate([first]).examples == first.examples
 
 
 @pytest.mark.parametrize(("unjudged", "stops"), [(0, False), (2, False), (3, True)])
