@@ -86,6 +86,17 @@ def test_concurrency_is_a_bound_and_is_reached(tmp_path: Path) -> None:
     assert peaks == [3, 3]  # least outstanding: both alike
 
 
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_concurrency_bounds_the_probes_too(concurrency: int, tmp_path: Path) -> None:
+    """Two endpoints that are one server, so that it sees all that is in flight."""
+    with LLMStub(latency=0.03) as server:
+        endpoints = [server.url, server.url.replace("127.0.0.1", "localhost")]
+        judge = make_judge(endpoints, tmp_path, concurrency=concurrency)
+        assert list(judge.check().endpoints) == endpoints
+        list(judge.judge(make_pairs(10)))
+        assert server.stats()["peak"] == concurrency
+
+
 def test_pairs_are_read_only_as_fast_as_they_are_judged(stub: LLMStub, tmp_path: Path) -> None:
     read = 0
 
