@@ -434,7 +434,7 @@ def test_a_whole_run_and_the_same_again(
         assert record["iteration"] == number and len(record["epoch_losses"]) == 2
         assert record["configuration"] == read_json(output / "run.json", "")
         assert record["configuration"]["num_queries"] == 12
-        assert [tried["strength"] for tried in record["strengths"]] == [1.0, 0.8, 0.6, 0.4]
+        assert [tried["strength"] for tried in record["strengths"]] == list(miner.STRENGTHS)
         assert sum(tried["chosen"] for tried in record["strengths"]) == 1
         assert record["counts"]["candidates"] >= 120 and record["counts"]["unjudged"] == 0
         assert 12 <= record["counts"]["examples"] <= 24
