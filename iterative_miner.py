@@ -32,7 +32,7 @@ from hardneg.artifacts import SHARED, Chunk, Query, load_chunks, load_queries, r
 from hardneg.averaging import Averaged, try_strengths
 from hardneg.batch_files import export_batch, import_batch
 from hardneg.candidates import Candidate, CandidateList, read_candidates, search, with_grades
-from hardneg.device import claim_device, free_gpu_bytes, mini_batch_size
+from hardneg.device import claim_device, free_bytes, mini_batch_size
 from hardneg.encoder import CachedEncoder, fingerprint, load_model
 from hardneg.errors import InputError, clear_os_errors, run
 from hardneg.flag_types import positive_int, price, seed, share
@@ -281,9 +281,9 @@ def fine_tune(
     """Train `model` in place on the mined examples, held near `base`; returns the mean loss of each epoch.
 
     Out of memory does not call for a smaller batch size in the recipe: `hardneg.device.mini_batch_size` bounds the
-    passages held at once by the GPU's free memory, without changing the result.
+    passages held at once by the free memory, without changing the result.
     """
-    at_once = mini_batch_size(recipe.batch_size, free_gpu_bytes(model.device.type))
+    at_once = mini_batch_size(free_bytes(model.device.type))
 
     def report(epoch: int, loss: float) -> None:
         tqdm.write(f"Epoch {epoch}: loss {loss:.4f}")

@@ -57,7 +57,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         Args:
             model: the model being trained.
             relevant: per query row, the ids of all chunks that must not serve as its negatives.
-            mini_batch_size: passages embedded at once.
+            mini_batch_size: passages whose activations are held at once.
             scale: 1 / temperature of the softmax over cosines.
             teacher: where the embeddings should stay near; None for contrast alone.
         """
@@ -76,7 +76,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
             labels: int64 (B, 2 + n): query row, positive's chunk id, negatives' chunk ids.
         """
         features = list(sentence_features)
-        if self.mini_batch_size >= len(labels):  # everything fits: no need for the second forward pass
+        if self.mini_batch_size >= labels[:, 1:].numel():  # every passage fits: no need for the second forward pass
             embeddings = [[self.model(column)["sentence_embedding"]] for column in features]
             return self.calculate_loss(embeddings, labels)
         return self.forward_cached(features, labels)

@@ -4,6 +4,7 @@ import os
 import stat
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hardneg.device import (
@@ -12,7 +13,7 @@ from hardneg.device import (
     Gpu,
     choose_gpu,
     claim_device,
-    free_gpu_bytes,
+    free_bytes,
     has_bfloat16,
     list_gpus,
     mini_batch_size,
@@ -135,15 +136,16 @@ def test_claiming_hides_the_other_gpus(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "free_gib", "expected"),
-    [(32, None, 32), (500, None, 500), (32, 2, 8), (4, 2, 4), (32, 3, 32), (64, 7.9, 32), (256, 8, 128), (64, 20, 64)],
+    ("free_gib", "expected"), [(0, 8), (0.5, 8), (1.25, 8), (2, 16), (3, 16), (4, 32), (7.9, 32), (8, 64), (24, 128)]
 )
-def test_mini_batch_size(batch_size: int, free_gib: float | None, expected: int) -> None:
-    assert mini_batch_size(batch_size, None if free_gib is None else int(free_gib * GIB)) == expected
+def test_mini_batch_size(free_gib: float, expected: int) -> None:
+    assert mini_batch_size(int(free_gib * GIB)) == expected
 
 
-def test_the_cpu_has_no_gpu_memory() -> None:
-    assert free_gpu_bytes("cpu") is None
+def test_free_memory_of_the_machine_and_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < free_bytes("cpu") <= psutil.virtual_memory().total
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (3, 10))
+    assert free_bytes("cuda") == 3
 
 
 @pytest.mark.parametrize(

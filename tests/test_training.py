@@ -49,7 +49,7 @@ LABELS = torch.tensor([[0, 10, 20], [1, 11, 21], [2, 12, 22]])
 
 
 @pytest.mark.parametrize("columns", [(QUERIES, POSITIVES), (QUERIES, POSITIVES, NEGATIVES)])
-@pytest.mark.parametrize("mini_batch_size", [3, 1])
+@pytest.mark.parametrize("mini_batch_size", [6, 3, 1])
 def test_without_masks_it_is_multiple_negatives_ranking_loss(
     model: SentenceTransformer, columns: tuple[list[str], ...], mini_batch_size: int
 ) -> None:
@@ -61,11 +61,11 @@ def test_without_masks_it_is_multiple_negatives_ranking_loss(
     assert_same(gradients(model, loss), gradients(model, theirs))
 
 
-@pytest.mark.parametrize("mini_batch_size", [1, 2])
+@pytest.mark.parametrize("mini_batch_size", [1, 2, 5])
 def test_gradient_cache_changes_nothing(model: SentenceTransformer, mini_batch_size: int) -> None:
     model.double()
     relevant = [{10, 11}, {11, 22}, {12}]
-    whole = MaskedContrastiveLoss(model, relevant, 3)(features(model, QUERIES, POSITIVES, NEGATIVES), LABELS)
+    whole = MaskedContrastiveLoss(model, relevant, 6)(features(model, QUERIES, POSITIVES, NEGATIVES), LABELS)
     cached = MaskedContrastiveLoss(model, relevant, mini_batch_size)
     loss = cached(features(model, QUERIES, POSITIVES, NEGATIVES), LABELS)
     assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
