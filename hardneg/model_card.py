@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _ADAPTED = """\
-Candidates were retrieved per training question, graded 1-4, and mined for hard positives and hard negatives; the
-model was trained by in-batch contrast with graded-relevant chunks masked out, then averaged with the base model."""
+Candidates were retrieved per training question, graded 1-4, and mined for hard positives and hard negatives; the base
+model was trained on them by in-batch contrast with graded-relevant chunks masked out, held near its own embeddings, and
+averaged with its former weights."""
 _UNCHANGED = "No iteration gained on validation without forgetting: these are the base model's own weights."
 
 
