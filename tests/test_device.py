@@ -135,9 +135,7 @@ def test_claiming_hides_the_other_gpus(tmp_path: Path, monkeypatch: pytest.Monke
     assert claim_device("cpu") == "cpu" and os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
-@pytest.mark.parametrize(
-    ("free_gib", "expected"), [(0, 8), (0.5, 8), (1.25, 8), (2, 16), (3, 16), (4, 32), (7.9, 32), (8, 64), (24, 128)]
-)
+@pytest.mark.parametrize(("free_gib", "expected"), [(0, 8), (0.5, 8), (1.25, 13), (2, 21), (3, 32), (8, 85), (24, 256)])
 def test_mini_batch_size(free_gib: float, expected: int) -> None:
     assert mini_batch_size(int(free_gib * GIB)) == expected
 
