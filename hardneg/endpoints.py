@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
@@ -80,6 +81,23 @@ class Rejected(Fault):
 
 class GaveUp(Fault):
     """The last attempt of a request failed."""
+
+
+def checked_url(url: str) -> str:
+    """An endpoint without its trailing slash. Raises InputError where it is no URL, or holds what may be a secret."""
+    if "@" in url or "?" in url:  # not shown: what stands before an @ or behind a ? may be a key
+        raise InputError(
+            "an LLM endpoint holds a password or a parameter (there is an @ or a ? in it); give a URL such as "
+            "http://localhost:8000/v1, and the key in OPENAI_API_KEY"
+        )
+    try:
+        parts = urlsplit(url)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise InputError(f"{url!r} is no LLM endpoint; give a URL such as http://localhost:8000/v1")
+    return url.rstrip("/")
 
 
 class Endpoint:
@@ -300,13 +318,14 @@ class EndpointPool:
     async def _acquire(self) -> Endpoint:
         """The free endpoint with the fewest requests in flight, one more counted; waits until there is one."""
         while True:
-            if self._stopping:
-                raise asyncio.CancelledError
             now = time.monotonic()
             for endpoint in self.endpoints:
-                if endpoint.aside is not None and endpoint.resume_at <= now and not endpoint.probing:
+                is_due = endpoint.aside is not None and endpoint.resume_at <= now and not endpoint.probing
+                if is_due and not self._stopping:
                     await self._try_again(endpoint)
                     now = time.monotonic()
+            if self._stopping:
+                raise asyncio.CancelledError
             up = [endpoint for endpoint in self.endpoints if endpoint.aside is None]
             free = [e for e in up if e.resume_at <= now and e.in_flight < e.window]
             if free:

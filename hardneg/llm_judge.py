@@ -9,19 +9,16 @@ the loop, so that what a server has answered is stored first.
 import asyncio
 import os
 import re
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from hardneg.answers import DECODING, Answer, request_body, unanswered
-from hardneg.endpoints import Endpoint, EndpointPool, GaveUp, Rejected, RetryPolicy
-from hardneg.errors import STOP_SIGNALS, InputError
+from hardneg.endpoints import Endpoint, EndpointPool, GaveUp, Rejected, RetryPolicy, checked_url
+from hardneg.errors import InputError, held_signals
 from hardneg.judge import Judgment, Pair
 from hardneg.judgment_store import JudgmentStore, Record, judgment_key
 from hardneg.probing import JudgeFindings, reprobe, survey
@@ -121,7 +118,7 @@ class LLMJudge:
         Raises:
             InputError: an endpoint is no URL or holds a password; the template, the key or a number is wrong.
         """
-        self.endpoints = tuple(dict.fromkeys(_checked_url(url) for url in endpoints))
+        self.endpoints = tuple(dict.fromkeys(checked_url(url) for url in endpoints))
         if not self.endpoints:
             raise InputError("no LLM endpoint is given; name at least one, e.g. http://localhost:8000/v1")
         if not 1 <= concurrency <= MAX_CONCURRENCY:
@@ -282,7 +279,7 @@ class _Run:
         opening = self._loop.create_task(judge._open_pool())
         try:
             with (
-                _held_signals(lambda: self._loop.call_soon_threadsafe(opening.cancel)),
+                held_signals(lambda: self._loop.call_soon_threadsafe(opening.cancel)),
                 suppress(asyncio.CancelledError),
             ):
                 self._pool = self._loop.run_until_complete(opening)
@@ -331,7 +328,7 @@ class _Run:
     def close(self) -> None:
         """Wait a moment for what is under way, drop the rest, free the connections, store what has been answered."""
         self._closing = True
-        with _held_signals():
+        with held_signals():
             try:
                 if self._pool is not None:
                     self._pool.stop()
@@ -355,7 +352,7 @@ class _Run:
 
     def _turn(self, wait: bool) -> None:
         """Run the loop until some task has finished, or just long enough for what is ready."""
-        with _held_signals(lambda: self._loop.call_soon_threadsafe(self._loop.stop)):
+        with held_signals(lambda: self._loop.call_soon_threadsafe(self._loop.stop)):
             if wait:
                 self._loop.run_forever()  # until `_note_finished` or a signal stops it
             else:
@@ -427,35 +424,6 @@ class _Run:
             return judge.record(request, passage, findings.constraint, answer)
 
 
-@contextmanager
-def _held_signals(told: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """While the loop runs, Ctrl-C and the like are only noted (and `told`); they take effect afterwards.
-
-    Raised in the middle of a task they would end it, and with it an answer that was read but not yet stored; raised
-    between two, the loop would forget what it was about to do, and never end.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python's signal handlers run in the main thread alone
-        return
-    arrived: list[int] = []
-
-    def note(signum: int, frame: object) -> None:
-        arrived.append(signum)
-        told()
-
-    handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
-    held = {signum: handler for signum, handler in handlers.items() if callable(handler)}
-    try:
-        for signum in held:
-            signal.signal(signum, note)
-        yield
-    finally:
-        for signum, handler in held.items():
-            signal.signal(signum, handler)
-    for signum in arrived:
-        held[signum](signum, None)
-
-
 def _judgment(
     pair: Pair,
     grade: float | None,
@@ -463,20 +431,3 @@ def _judgment(
     reason: str | None = None,
 ) -> Judgment:
     return Judgment(pair.query["query_id"], pair.chunk["chunk_id"], grade, probabilities, reason)
-
-
-def _checked_url(url: str) -> str:
-    """An endpoint without its trailing slash. Raises InputError where it is no URL, or holds what may be a secret."""
-    if "@" in url or "?" in url:  # not shown: what stands before an @ or behind a ? may be a key
-        raise InputError(
-            "an LLM endpoint holds a password or a parameter (there is an @ or a ? in it); give a URL such as "
-            "http://localhost:8000/v1, and the key in OPENAI_API_KEY"
-        )
-    try:
-        parts = urlsplit(url)
-        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_valid = False
-    if not is_valid:
-        raise InputError(f"{url!r} is no LLM endpoint; give a URL such as http://localhost:8000/v1")
-    return url.rstrip("/")

@@ -13,7 +13,7 @@ import pytest
 from hardneg.errors import InputError
 from hardneg.judge import Pair
 from hardneg.judgment_store import JudgmentStore
-from hardneg.llm_judge import LLMJudge
+from hardneg.llm_judge import GRACE, LLMJudge
 from tests.judge_data import FAST, PROMPT, assert_right, make_judge, make_pair, make_pairs, right_grade
 from tests.llm_stub import MODEL, LLMStub
 from tests.real_llm import RealLLM, model_path
@@ -363,7 +363,7 @@ def test_a_signal_waits_for_what_is_under_way(tmp_path: Path) -> None:
             time.sleep(0.01)
         code, _, _ = judging.stop("SIGTERM")
         with JudgmentStore(tmp_path / "judgments.sqlite") as store:
-            assert (code, len(store), answers_of(server)) == (143, 8, [1] * 8)
+            assert code == 143 and len(store) >= 8 and answers_of(server) == [1] * len(store)
 
 
 def test_a_signal_does_not_wait_for_a_server_that_asks_for_a_pause(tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ def test_a_signal_does_not_wait_for_a_server_that_asks_for_a_pause(tmp_path: Pat
         code, _, seconds = judging.stop("SIGTERM")
         with JudgmentStore(tmp_path / "judgments.sqlite") as store:
             assert code == 143 and answers_of(server) == [1] * len(store)
-    assert seconds < 3
+    assert seconds < GRACE
 
 
 def test_a_signal_does_not_wait_for_a_probe(tmp_path: Path) -> None:
@@ -383,7 +383,7 @@ def test_a_signal_does_not_wait_for_a_probe(tmp_path: Path) -> None:
             assert judging.process.poll() is None
             time.sleep(0.01)
         code, _, seconds = judging.stop("SIGTERM")
-    assert code == 143 and seconds < 3
+    assert code == 143 and seconds < GRACE
 
 
 _SHARE = """
