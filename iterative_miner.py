@@ -28,7 +28,7 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from hardneg.answers import CONSTRAINTS
-from hardneg.artifacts import SHARED, Chunk, Query, load_chunks, load_queries, read_json
+from hardneg.artifacts import SHARED, Chunk, Query, check_writable, load_chunks, load_queries, read_json
 from hardneg.averaging import Averaged, try_strengths
 from hardneg.batch_files import export_batch, import_batch
 from hardneg.candidates import Candidate, CandidateList, read_candidates, search, with_grades
@@ -171,6 +171,8 @@ RELEVANT_GRADE = 3.0  # expected grade from which a chunk counts as an answer
 IRRELEVANT_GRADE = 2.0  # expected grade up to which it counts as none; in between the judge is unsure: not used
 NEGATIVES_PER_EXAMPLE = 4
 MAX_POSITIVES = 2  # examples per query; a long answer has many chunks
+MAX_FOUND = 1  # the same where no answer is known: what a noisy judge finds second is mostly wrong (LOG.md)
+FUSION_K = 60  # constant of reciprocal rank fusion, as published
 
 
 @dataclass(frozen=True)
@@ -190,10 +192,11 @@ def mine_hard_examples(
     irrelevant_grade: float = IRRELEVANT_GRADE,
     negatives: int = NEGATIVES_PER_EXAMPLE,
     max_positives: int = MAX_POSITIVES,
+    max_found: int = MAX_FOUND,
 ) -> Mined:
     """Find what the model ranks wrongly, and build training examples from it.
 
-    A query trains on its surest positives, known answers first, each against the hardest of its negatives.
+    A query trains on its surest positives (see `surest`), each against the hardest of its negatives.
 
     A hard positive is a relevant chunk ranked below an irrelevant one; a hard negative is an irrelevant chunk ranked
     above a relevant one. Both are defined by order alone, so they do not depend on the number of candidates.
@@ -204,6 +207,7 @@ def mine_hard_examples(
         irrelevant_grade: highest expected grade of a negative.
         negatives: negatives per example; a query without irrelevant candidates gives no example.
         max_positives: examples per query; a long answer has many chunks.
+        max_found: the same of a query without known answers.
     """
     mined = Mined([], {}, [], [], Counter())
     for query, candidates in ((item.query, item.candidates) for item in lists):
@@ -218,19 +222,37 @@ def mine_hard_examples(
         mined.relevant[query["query_id"]] = {
             c.chunk_id for c in candidates if c.known or c.grade is None or c.grade > irrelevant_grade
         }
-        best = sorted(positives, key=lambda c: (not c.known, -c.grade, c.rank))[:max_positives]
-        examples = _examples_of(query, best, irrelevant, negatives)
-        mined.examples.extend(examples)
+        has_key = any(candidate.known for candidate in candidates)
+        trusted = surest(positives, has_key)[: max_positives if has_key else max_found]
+        mined.examples.extend(_examples_of(query, trusted, irrelevant, negatives))
         mined.counts.update(
             candidates=len(candidates),
             unjudged=len(candidates) - len(graded),
             relevant=len(positives),
             uncertain=len(graded) - len(positives) - len(irrelevant),
             irrelevant=len(irrelevant),
-            queries_without_relevant=int(not positives),
-            queries_without_irrelevant=int(bool(positives) and not irrelevant),
+            queries_without_relevant=int(not trusted),
+            queries_without_irrelevant=int(bool(trusted) and not irrelevant),
         )
     return mined
+
+
+def surest(positives: Sequence[Candidate], has_key: bool) -> list[Candidate]:
+    """The positives of a query that may be trained on, surest first.
+
+    Where answers are known, only these, as far as the judge does not refute them: what it finds besides is often wrong,
+    and a query whose answers it refutes teaches nothing. Otherwise those that judge and model agree on most, by
+    reciprocal rank fusion of their orders (Cormack et al. 2009): a judge that takes 3 % of wrong passages for right
+    finds as many wrong as right ones among fifty.
+
+    Args:
+        positives: the candidates graded as answers.
+        has_key: whether answers of the query are known.
+    """
+    trusted = [candidate for candidate in positives if candidate.known or not has_key]
+    by_grade = sorted(trusted, key=lambda candidate: (-(candidate.grade or 0), candidate.rank))
+    fused = [1 / (FUSION_K + place) + 1 / (FUSION_K + c.rank) for place, c in enumerate(by_grade, start=1)]
+    return [by_grade[place] for place in sorted(range(len(by_grade)), key=lambda place: -fused[place])]
 
 
 def accumulate(iterations: Sequence[Mined]) -> Mined:
@@ -400,6 +422,7 @@ def prepare(args: argparse.Namespace) -> Setting:
     queries = sample_queries(load_queries(args.data_dir, "train", len(chunks)), args.num_queries, args.seed)
     val_queries = load_queries(args.data_dir, "val", len(chunks))
     guard = open_guard(args.guard)
+    check_batch_files(args)
     judge = open_judge(args)
     if isinstance(judge, LLMJudge) and asks_server(args):
         print(describe_findings(judge.check()))
@@ -503,7 +526,7 @@ def stops_before_judging(setting: Setting, lists: list[CandidateList]) -> bool:
             f"{taken.failed:,} failed, {taken.unknown:,} that nothing here waits for"
         )
     if args.judge_batch:
-        written = export_batch(judge, pairs, args.judge_batch, args.batch_constraint)
+        written = export_batch(judge, pairs, args.judge_batch, args.batch_constraint or "choice")
         print(f"{written} requests written to {args.judge_batch}; come back with their results: --judge-results FILE")
     if args.dry_run:
         print(f"{describe_plan(judge.plan(pairs))} in this iteration; nothing was asked")
@@ -543,7 +566,7 @@ def report_mining(mined: Mined) -> None:
         (f"irrelevant (grade <= {IRRELEVANT_GRADE:g}, no known answer)", counts["irrelevant"]),
         ("in between, or refuted known answers: not used", counts["uncertain"]),
         ("unjudged: not used", counts["unjudged"]),
-        ("queries skipped: nothing relevant", counts["queries_without_relevant"]),
+        ("queries skipped: no answer to trust", counts["queries_without_relevant"]),
         ("queries skipped: nothing irrelevant", counts["queries_without_irrelevant"]),
     ]
     print(aligned(rows))
@@ -601,6 +624,15 @@ def read_prompt(path: Path | None) -> str:
         raise InputError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
 
 
+def check_batch_files(args: argparse.Namespace) -> None:
+    """Raise InputError where the batch files that the flags name cannot be read or written."""
+    if args.judge_results:
+        with clear_os_errors(args.judge_results, "read"):
+            args.judge_results.open("rb").close()
+    if args.judge_batch:
+        check_writable(args.judge_batch)
+
+
 def open_guard(name: str) -> GradedSet | None:
     """The graded questions that must not get worse."""
     if name == "none":
@@ -630,7 +662,7 @@ def configure(
         "guard": args.guard,
         "guard_sha256": guard.sha256 if guard else None,
         "guard_tolerance": args.guard_tolerance,
-        "mining": [RELEVANT_GRADE, IRRELEVANT_GRADE, NEGATIVES_PER_EXAMPLE, MAX_POSITIVES],
+        "mining": [RELEVANT_GRADE, IRRELEVANT_GRADE, NEGATIVES_PER_EXAMPLE, MAX_POSITIVES, MAX_FOUND, FUSION_K],
         "training": asdict(RECIPE),
         "averaging": [*STRENGTHS, POOL_QUERIES, POOL_DEPTH],
     }
@@ -665,12 +697,20 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--llm-endpoint",
         action="append",
-        help=f"base URL of a server, may be repeated; {DEFAULT_ENDPOINT} if none",
+        help=f"base URL of a server, may be repeated; {DEFAULT_ENDPOINT} if none; its key, if any, is OPENAI_API_KEY",
     )
     add("--llm-model", default="Qwen/Qwen2.5-7B-Instruct", help="model the endpoints serve")
     add("--concurrency", type=positive_int, default=DEFAULT_CONCURRENCY, help="most requests in flight")
     add("--prompt", type=Path, help="file with another prompt for the judge, holding {query} and then {passage}")
     add("--stored-only", action="store_true", help="ask no server: a pair without a stored judgment stays unjudged")
+
+
+def check_judge_arguments(args: argparse.Namespace) -> None:
+    """Raise InputError where a flag of `add_judge_arguments` would be ignored."""
+    if args.judge != "llm" and (args.llm_endpoint or args.prompt or args.stored_only):
+        raise InputError(
+            "--llm-endpoint, --prompt and --stored-only are about an LLM's judgments; use them with --judge llm"
+        )
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -698,8 +738,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--batch-constraint",
         choices=tuple(CONSTRAINTS),
-        default="choice",
-        help="what holds a batch's answers to a grade: choice for vLLM, object for hosted services",
+        help="what holds a batch's answers to a grade: choice (if none is given) for vLLM, object for hosted services",
     )
     add("--judge-results", type=Path, help="take in a finished batch file's results, and ask no server")
     add("--export-judgments", metavar="FILE", type=Path, help="write all stored judgments as JSON lines, and stop")
@@ -711,10 +750,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seed", type=seed, default=42, help="of the question sample and the training order")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (as nvidia-smi counts)")
     args = parser.parse_args(argv)
-    if args.judge != "llm" and (args.judge_batch or args.judge_results or args.stored_only):
-        raise InputError(
-            "--judge-batch, --judge-results and --stored-only are about an LLM's judgments; use them with --judge llm"
-        )
+    check_judge_arguments(args)
+    if args.judge != "llm" and (args.judge_batch or args.judge_results):
+        raise InputError("--judge-batch and --judge-results are about an LLM's judgments; use them with --judge llm")
+    if args.batch_constraint and not args.judge_batch:
+        raise InputError("--batch-constraint is about the file of --judge-batch; name that too")
     args.stored_only |= args.judge_results is not None
     return args
 

@@ -312,12 +312,11 @@ def check_disk(folder, needed):
 
 
 def check_judge(args, is_asked):
-    from hardneg.judgment_store import JudgmentStore
-    from hardneg.llm_judge import LLMJudge
-    from iterative_miner import DEFAULT_ENDPOINT, read_prompt
+    from iterative_miner import open_judge
 
-    with tempfile.TemporaryDirectory() as folder, JudgmentStore(Path(folder) / "none.sqlite") as store:
-        judge = LLMJudge(args.llm_endpoint or [DEFAULT_ENDPOINT], args.llm_model, read_prompt(args.prompt), store)
+    with tempfile.TemporaryDirectory() as folder:
+        args.data_dir = Path(folder)  # no data folder before there are data
+        judge = open_judge(args)
         if is_asked:
             judge.check()
 

@@ -39,6 +39,7 @@ from hardneg.tables import aligned
 from iterative_miner import (
     add_judge_arguments,
     candidate_pairs,
+    check_judge_arguments,
     judge_pairs,
     mine_hard_examples,
     open_judge,
@@ -120,6 +121,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         )
     if args.min_kappa is not None and not args.graded:
         raise InputError("--min-kappa is about the agreement with people; name a graded set too, e.g. --graded bundled")
+    check_judge_arguments(args)
     return args
 
 

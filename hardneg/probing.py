@@ -88,6 +88,8 @@ async def reprobe(endpoint: Endpoint, template: PromptTemplate, findings: JudgeF
     found = await probe(endpoint, findings.model, template)
     if found.constraint != findings.constraint:
         raise InputError(f"its answers are now constrained by {found.constraint}, not {findings.constraint}")
+    if findings.logprobs and not found.logprobs:
+        raise InputError("it gives no log-probabilities (any more), unlike the judge at the start")
     if endpoint.answers_as not in (None, found.answers_as):
         raise InputError(f'it now answers as "{found.answers_as}", before as "{endpoint.answers_as}"')
     return found.answers_as

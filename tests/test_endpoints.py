@@ -38,7 +38,7 @@ def stub(shared_stub: LLMStub) -> Iterator[LLMStub]:
     shared_stub.configure(**sound)
 
 
-def checked_judge(stub: LLMStub, folder: Path, policy: RetryPolicy = FAST) -> LLMJudge:
+def checked_judge(stub: LLMStub | list[str], folder: Path, policy: RetryPolicy = FAST) -> LLMJudge:
     judge = make_judge(stub, folder, policy=policy)
     judge.check()
     return judge
@@ -255,6 +255,17 @@ def test_an_endpoint_that_is_down_at_the_start_joins_later(tmp_path: Path) -> No
         pairs = list(make_pairs(300))
         assert_right(judge, list(judge.judge(pairs)), pairs)
         assert second.stats()["chats"] > 50
+
+
+def test_an_endpoint_without_log_probabilities_does_not_join(tmp_path: Path) -> None:
+    with LLMStub(latency=0.01) as first, LLMStub(logprobs=False) as second:
+        second.kill()
+        judge = checked_judge([first.url, second.url], tmp_path)
+        second.start()
+        pairs = list(make_pairs(100))
+        assert_right(judge, list(judge.judge(pairs)), pairs)
+        asked = second.stats()["answered"]
+    assert asked and not any("Passage: Passage" in prompt for prompt in asked)  # probes alone
 
 
 def test_one_endpoint_down_and_the_other_refusing_ends_the_run(tmp_path: Path) -> None:

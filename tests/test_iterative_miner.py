@@ -59,7 +59,7 @@ def ids(found: list[tuple[Query, Candidate]]) -> list[int]:
     return [candidate.chunk_id for _, candidate in found]
 
 
-mine = partial(miner.mine_hard_examples, negatives=1)
+mine = partial(miner.mine_hard_examples, negatives=1, max_found=2)
 
 
 def test_hard_is_what_is_out_of_order() -> None:
@@ -86,7 +86,6 @@ def test_in_between_and_unjudged_are_not_used() -> None:
 def test_known_answers_never_become_negatives() -> None:
     mined = mine([graded(make_query("q", 100, 999), 1.0, 1.0, 4.0)])
     assert ids(mined.hard_negatives) == [101] and ids(mined.hard_positives) == [102]
-    assert mined.examples == [Example("q", "q?", 102, (101,))]
     assert mined.relevant == {"q": {100, 102}}  # known answers and what was graded above 2
 
 
@@ -94,31 +93,39 @@ def test_a_known_answer_needs_only_not_be_refuted() -> None:
     """The judge is unsure of 2.5; the data says that 101 answers the question."""
     mined = mine([graded(make_query("q", 101), 1.0, 2.5, 2.5, 4.0, 1.0)])
     assert ids(mined.hard_positives) == [101, 103] and ids(mined.hard_negatives) == [100]
-    # known answers come before better graded ones
-    assert mined.examples == [Example("q", "q?", 101, (100,)), Example("q", "q?", 103, (104,))]
+    # what the judge finds besides is not trained on, nor pushed away
+    assert mined.examples == [Example("q", "q?", 101, (100,))]
     assert mined.relevant == {"q": {101, 102, 103}}
 
 
 def test_an_unjudged_known_answer_is_no_negative_in_the_batch() -> None:
     mined = mine([graded(make_query("q", 100), None, 1.0, 4.0)])
     assert mined.relevant == {"q": {100, 102}}
-    assert [example.positive_id for example in mined.examples] == [102]
+    assert mined.examples == []
 
 
-def test_a_known_answer_graded_low_is_no_positive_either() -> None:
-    mined = mine([graded(make_query("q", 100), 1.0, 1.0)])
+def test_a_query_whose_answer_the_judge_refutes_teaches_nothing() -> None:
+    mined = mine([graded(make_query("q", 100), 1.0, 1.0, 4.0)])
     assert mined.examples == []
     assert mined.counts["queries_without_relevant"] == 1
 
 
-def test_best_grades_first_and_the_better_rank_among_equals() -> None:
-    mined = mine([graded(make_query("q"), 3.0, 3.5, 3.5, 4.0, 1.0)], max_positives=3)
-    assert [example.positive_id for example in mined.examples] == [103, 101, 102]
+def test_known_answers_are_trained_on_by_grade_and_rank() -> None:
+    mined = mine([graded(make_query("q", 100, 101, 103), 2.5, 4.0, 4.0, 4.0, 1.0)], max_positives=3)
+    # places 3, 1, 2 by grade among the known, ranks 1, 2, 4: 1/63 + 1/61, 1/61 + 1/62, 1/62 + 1/64
+    assert [example.positive_id for example in mined.examples] == [101, 100, 103]
+
+
+def test_without_known_answers_judge_and_model_must_agree() -> None:
+    lists = [graded(make_query("q"), 3.0, 3.5, 3.5, 4.0, 1.0)]
+    # places 4, 2, 3, 1 by grade, ranks 1, 2, 3, 4: 1/64 + 1/61, 2/62, 2/63, 1/61 + 1/64
+    assert [example.positive_id for example in mine(lists, max_found=4).examples] == [101, 103, 100, 102]
+    assert [example.positive_id for example in miner.mine_hard_examples(lists).examples] == [101]
 
 
 def test_negatives_rotate_over_the_positives() -> None:
     item = graded(make_query("q"), 1.0, 1.0, 1.0, 1.0, 1.0, 4.0, 4.0, 4.0)
-    mined = mine([item], negatives=2, max_positives=3)
+    mined = mine([item], negatives=2, max_found=3)
     # hardest first; the third positive finds only one left, then the hardest again
     assert [example.negative_ids for example in mined.examples] == [(100, 101), (102, 103), (104, 100)]
 
@@ -155,7 +162,7 @@ def test_counts_add_up() -> None:
         "relevant": 2,
         "uncertain": 3,  # a's known answer graded 1, two of 2.5
         "irrelevant": 4,
-        "queries_without_relevant": 2,
+        "queries_without_relevant": 3,
         "queries_without_irrelevant": 1,
     }
     assert sum(counts[name] for name in ("unjudged", "relevant", "uncertain", "irrelevant")) == counts["candidates"]
@@ -864,7 +871,6 @@ def test_a_results_file_that_is_none(asking: list[str], tmp_path: Path, capsys: 
     (tmp_path / "results.jsonl").write_text('{"no": "result"}\n')
     error = refused([*asking, "--judge-results", str(tmp_path / "results.jsonl")], capsys)
     assert "results.jsonl, line 1, is no batch result" in error
-    assert "cannot read" in refused([*asking, "--judge-results", str(tmp_path / "none.jsonl")], capsys)
 
 
 def test_batch_flags_without_an_llm_are_refused(
@@ -873,4 +879,17 @@ def test_batch_flags_without_an_llm_are_refused(
     """Ignoring --judge-batch would train at once where a file was asked for."""
     monkeypatch.setattr(miner, "fine_tune", lambda *_: pytest.fail("trained"))
     assert "--judge-batch" in refused([*arguments, "--judge-batch", str(tmp_path / "batch.jsonl")], capsys)
-    assert "--stored-only" in refused([*arguments, "--stored-only"], capsys)
+    for flags in (["--stored-only"], ["--prompt", "p.txt"], ["--llm-endpoint", "http://localhost:8000/v1"]):
+        assert flags[0] in refused([*arguments, *flags], capsys)
+
+
+def test_a_constraint_without_a_batch_is_refused(asking: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--judge-batch" in refused([*asking, "--batch-constraint", "object"], capsys)
+
+
+def test_batch_files_are_looked_at_before_anything_is_embedded(
+    asking: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(miner, "load_model", lambda *_: pytest.fail("embeds"))
+    assert "cannot read" in refused([*asking, "--judge-results", str(tmp_path / "none.jsonl")], capsys)
+    assert "is a folder" in refused([*asking, "--judge-batch", str(tmp_path)], capsys)

@@ -324,6 +324,7 @@ def test_a_password_in_an_endpoint_is_refused_before_it_is_shown(real_clone: Clo
     [
         ({"EVALUATE_FLAGS": "--requiretarget"}, "evaluate.py: error: unrecognized arguments: --requiretarget"),
         ({"BASE_MODEL": "models/none"}, "model folder models/none does not exist"),
+        ({"JUDGE": "llm", "SAMPLE_FLAGS": "--concurrency 5000"}, "concurrency 5000 is outside 1 to 1000"),
         ({"DEVICE": "cuda:99"}, "--device cuda:99: no such device"),
     ],
 )

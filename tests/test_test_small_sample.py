@@ -405,6 +405,7 @@ def test_the_runbooks_command_is_accepted() -> None:
         (["--graded", "{folder}/results.json"], "is not JSON"),
         (["--min-kappa", "0.2"], "--min-kappa .*--graded bundled"),
         (["--graded", "bundled", "--judge", "answer-key"], "leave it or use --judge llm"),
+        (["--judge", "answer-key"], "--llm-endpoint, .* use them with --judge llm"),
         (["--base-model", "models/none"], "model folder models/none does not exist"),
         (["--data-dir", "{folder}/nothing"], "corpus_chunks.pkl is missing; run `python prepare_corpus.py` first"),
         (["--prompt", "{folder}/results.json"], "holds {query} 0 times"),

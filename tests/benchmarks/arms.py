@@ -166,7 +166,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="weight of staying near the base model",
     )
     add("--max-seq-length", type=int, help="tokens read of a text: fewer for quick comparisons")
-    add("--strengths", type=float, nargs="+", default=[1.0, 0.6], help="shares of the tuned weights to score")
+    add("--strengths", type=float, nargs="+", default=[1.0, 0.8], help="shares of the tuned weights to score")
     add("--pool-queries", type=int, default=300, help="validation questions to score on")
     add("--pool-depth", type=int, default=5, help="the base model's candidates per validation question in the pool")
     add("--seed", type=int, default=42, help="of samples and training order")
