@@ -33,7 +33,7 @@ class RetryPolicy:
     timeout: float = 120.0  # for one whole request, however slowly its bytes trickle in
     attempts: int = 6  # of one request, when the trouble is its own
     first_pause: float = 0.5  # after a failure; doubled each time, with jitter
-    throttle_pause: float = 0.05  # the same after a 429 or 503 that names no time; short, as the window shrinks too
+    throttle_pause: float = 0.05  # the same after a 429 or 503, where it asks for less; short: the window shrinks too
     longest_pause: float = 60.0  # also the most that a Retry-After header can ask for at once
     patience: float = 600.0  # without a single answer from any endpoint; vLLM loads a 7B model in 1 to 3 minutes
     aside_after: int = 16  # failures in a row before an endpoint counts as dead
@@ -153,17 +153,15 @@ class Endpoint:
             self.set_aside(reason)
 
     def throttle(self, sent_at: float, retry_after: float | None) -> None:
-        """Pause the whole endpoint, for as long as it asks; one storm of refusals halves the window once."""
+        """Pause the whole endpoint, at least as long as it asks; one storm of refusals halves the window once."""
         now = time.monotonic()
-        pause = retry_after
+        pause = retry_after or 0.0
         if sent_at >= self._throttled_at:
             self._throttled_at = now
             self._pauses += 1
             self.window = max(min(self.window, self.in_flight) / 2, 1.0)
-            if pause is None:
-                pause = self._policy.pause(self._pauses, self._policy.throttle_pause)
-        if pause is not None:
-            self.resume_at = max(self.resume_at, now + min(pause, self._policy.longest_pause))
+            pause = max(pause, self._policy.pause(self._pauses, self._policy.throttle_pause))
+        self.resume_at = max(self.resume_at, now + min(pause, self._policy.longest_pause))
 
     def set_aside(self, reason: str, hopeless: bool = False) -> None:
         """Send no more requests until a probe passes."""

@@ -4,7 +4,8 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from hardneg.judge import Judge
-from hardneg.llm_judge import JudgeFindings, JudgePlan, JudgeStats, LLMJudge
+from hardneg.llm_judge import JudgePlan, JudgeStats, LLMJudge
+from hardneg.probing import JudgeFindings
 
 MIN_ASKED = 50  # judgments before a rate says anything
 

@@ -182,6 +182,17 @@ def test_retry_after_pauses_the_whole_endpoint(stub: LLMStub, tmp_path: Path) ->
     assert judge.stats.requests == 28
 
 
+def test_a_retry_after_of_no_time_is_a_pause_too() -> None:
+    async def pause() -> float:
+        endpoint = Endpoint("http://127.0.0.1:9/v1", "no key", 1, RetryPolicy(throttle_pause=60.0))
+        await endpoint.close()
+        now = time.monotonic()
+        endpoint.throttle(now, retry_after=0.0)
+        return endpoint.resume_at - now
+
+    assert asyncio.run(pause()) >= 30
+
+
 def test_retry_after_is_seconds_or_a_date() -> None:
     assert _retry_after({"retry-after": "1.5"}) == 1.5
     assert 8 < _retry_after({"retry-after": formatdate(time.time() + 10, usegmt=True)}) <= 10  # type: ignore[operator]
