@@ -32,7 +32,7 @@ from hardneg.graded import GradedSet, open_graded
 from hardneg.judge import GRADES, AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, number, score
 from hardneg.judge_report import MIN_ASKED, describe_findings, judge_record
-from hardneg.llm_judge import JudgeStats, LLMJudge
+from hardneg.llm_judge import NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, auc
 from hardneg.probing import JudgeFindings
 from hardneg.tables import aligned
@@ -443,7 +443,8 @@ def unjudged_warnings(reasons: dict[str, int], pairs: int, whose: str) -> Iterat
     count = sum(reasons.values())
     if count > MAX_UNJUDGED * pairs:
         words = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
-        yield f"{count / pairs:.1%} of {whose} pairs are unjudged ({words}); see hardneg/answers.py:read_answer()"
+        place = "leave out --stored-only" if NOT_STORED in reasons else "see hardneg/answers.py:read_answer()"
+        yield f"{count / pairs:.1%} of {whose} pairs are unjudged ({words}); {place}"
 
 
 def agreement_warnings(found: dict[str, Any], whom: str) -> Iterator[str]:

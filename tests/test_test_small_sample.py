@@ -192,7 +192,8 @@ def test_with_stored_judgments_only_no_server_is_needed(
     missing = found["score_distribution"]["unjudged"]
     assert found["unjudged"] == {"count": missing, "reasons": {"no stored answer": missing}} and missing > 30
     assert len(found["sample_judgments"]) - missing >= len(first["sample_judgments"])
-    assert "(but no server is asked)" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "(but no server is asked)" in shown and f"(no stored answer {missing}); leave out --stored-only" in shown
 
 
 def test_unjudged_pairs_are_counted_told_and_asked_again(base: list[str], tmp_path: Path) -> None:
