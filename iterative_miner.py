@@ -478,28 +478,19 @@ def run_iteration(number: int, setting: Setting, folder: Path) -> bool:
     report_mining(mined)
     if not mined.examples:
         raise InputError(
-            "nothing to train on: no query has both a relevant and an irrelevant candidate; look at the grades "
+            "nothing to train on: no query has both an answer to trust and an irrelevant candidate; look at the grades "
             "with test_small_sample.py, or raise --num-candidates"
         )
 
     print("\n[Step 5/5] Fine-tuning model...")
-    model = load_model(setting.args.base_model, setting.base.device.type)
     learnt = accumulate([*mined_before(setting, number), mined])
     print(f"Training on {len(learnt.examples)} examples...")
-    losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.encoder(setting.base))
-    strengths = average_with_base(setting, model)
-    print(f"Fine-tuning complete for iteration {number}")
-
-    with progress_bar("Validating", len(setting.chunks), "chunk") as bar:
-        score = setting.validator.score(setting.encoder(model), bar.update)
-    print(f"Validation after iteration {number}: {describe(score, setting.base_score)}")
+    model, findings = adapt(setting, learnt, number)
     record = {
         "iteration": number,
         "configuration": setting.configuration,
         "counts": {**mined.counts, "examples": len(learnt.examples)},
-        "epoch_losses": losses,
-        "strengths": strengths,
-        "validation": asdict(score),
+        **findings,
         "base_validation": asdict(setting.base_score),
         "judge": judge_record(setting.judge),
         "arguments": {name: str(value) for name, value in vars(setting.args).items()},
@@ -509,6 +500,18 @@ def run_iteration(number: int, setting: Setting, folder: Path) -> bool:
     save_model(model, folder, record, lists)
     print(f"\nModel saved to: {folder}")
     return True
+
+
+def adapt(setting: Setting, learnt: Mined, number: int) -> tuple[SentenceTransformer, dict[str, Any]]:
+    """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
+    model = load_model(setting.args.base_model, setting.base.device.type)
+    losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.encoder(setting.base))
+    strengths = average_with_base(setting, model)
+    print(f"Fine-tuning complete for iteration {number}")
+    with progress_bar("Validating", len(setting.chunks), "chunk") as bar:
+        score = setting.validator.score(setting.encoder(model), bar.update)
+    print(f"Validation after iteration {number}: {describe(score, setting.base_score)}")
+    return model, {"epoch_losses": losses, "strengths": strengths, "validation": asdict(score)}
 
 
 def stops_before_judging(setting: Setting, lists: list[CandidateList]) -> bool:
