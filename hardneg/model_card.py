@@ -5,8 +5,8 @@ from typing import Any
 
 _ADAPTED = """\
 Candidates were retrieved per training question, graded 1-4, and mined for hard positives and hard negatives; the base
-model was trained on them by in-batch contrast with graded-relevant chunks masked out, held near its own embeddings, and
-averaged with its former weights."""
+model was trained on them by in-batch contrast with graded-relevant chunks masked out, held near its own embeddings,
+and averaged with the base model."""
 _UNCHANGED = "No iteration gained on validation without forgetting: these are the base model's own weights."
 
 

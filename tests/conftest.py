@@ -1,6 +1,7 @@
 """Fixtures of several test modules: a tiny real model and a tiny real data folder."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ import pytest
 from hardneg.artifacts import Query
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of a hub client: no test waits for a network
+# A shell that starts the tests in the background has them ignore Ctrl-C, nohup has them ignore a closed terminal; every
+# program that a test starts would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
