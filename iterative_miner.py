@@ -194,7 +194,7 @@ def mine_hard_examples(
     max_positives: int = MAX_POSITIVES,
     max_found: int = MAX_FOUND,
 ) -> Mined:
-    """Find what the model ranks wrongly, and build training examples from it.
+    """Find what the model ranks wrongly, and build training examples.
 
     A query trains on its surest positives (see `surest`), each against the hardest of its negatives.
 
@@ -241,9 +241,9 @@ def surest(positives: Sequence[Candidate], has_key: bool) -> list[Candidate]:
     """The positives of a query that may be trained on, surest first.
 
     Where answers are known, only these, as far as the judge does not refute them: what it finds besides is often wrong,
-    and a query whose answers it refutes teaches nothing. Otherwise those that judge and model agree on most, by
-    reciprocal rank fusion of their orders (Cormack et al. 2009): a judge that takes 3 % of wrong passages for right
-    finds as many wrong as right ones among fifty.
+    and a query whose answers it refutes teaches nothing. Surest is what judge and model agree on most, by reciprocal
+    rank fusion (Cormack et al. 2009) of the place by grade and the model's rank: where a judge takes 3 % of wrong
+    passages for right, half of what it finds is wrong.
 
     Args:
         positives: the candidates graded as answers.
@@ -318,8 +318,8 @@ def fine_tune(
 
 # ---------------------------------------------------------------- how strongly to adapt
 
-# Shares of the tuned weights when averaged with the base model's. No 1.0: it gains no more than 0.8 and forgets twice
-# as much (LOG.md), which a guard of a hundred questions cannot be trusted to see.
+# Shares of the tuned weights when averaged with the base model's. No 1.0: it gains a little more than 0.8 and forgets
+# about twice as much of LiveQA (LOG.md), which a guard of a hundred questions cannot be trusted to see.
 STRENGTHS = (0.8, 0.7, 0.6, 0.4)
 POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
@@ -733,7 +733,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--positives",
         choices=("known", "judge"),
         default="known",
-        help="the data's answers that the judge does not refute, and what it finds; or only what it finds",
+        help="known: a question's answers in the data, unless refuted, and what the judge finds where it has none; "
+        "judge: what it finds alone",
     )
     add("--gpu-hour-price", type=price, help="price of the server per hour: shows the cost to the end")
     add("--dry-run", action="store_true", help="say what the judge would have to do, and stop")

@@ -135,7 +135,7 @@ class CachedEncoder:
         """
         Args:
             model: the embedding model; its weights must not change while this encoder is in use. It runs in bfloat16
-                where the hardware multiplies that (cosine with the float32 embedding: 0.99997 and more).
+                where the hardware multiplies that (cosine with the float32 embedding: above 0.9999).
             cache_path: a sqlite file, shared by all models and stages.
 
         Raises:
