@@ -147,6 +147,7 @@ def build_corpus(
                 qa_id=row.qa_id,
                 question=row.question,
                 topic=topic_of(row),
+                concept=row.concept,
                 qtype=row.qtype,
                 split=split,
                 chunk_ids=chunk_ids,

@@ -48,6 +48,7 @@ class QAPair(TypedDict):
     qa_id: str
     question: str
     topic: str
+    concept: str  # the source's annotation of the topic, "" where it has none
     qtype: str
     split: str
     chunk_ids: list[int]

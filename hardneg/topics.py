@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -18,7 +18,9 @@ from hardneg.sources import Row
 
 _PUNCTUATION = re.compile(r"[\W_]+")
 BOILERPLATE_ROWS = 20  # a passage in more rows than this is boilerplate: it does not tie their topics together
-GENERIC_TOPICS = 20  # a concept of more topics than this ("Syndrome") is too general to tie them together
+# An annotation of more topics than this is too general to tie them together: taken whole, other names of one disease
+# or the brochures on one; a single concept of it, which 6 topics share, is a broader term ("Dementia").
+MOST_TOPICS = {"annotation": 20, "concept": 5}
 
 
 def normalise_question(question: str) -> str:
@@ -41,7 +43,7 @@ def topic_of(row: Row) -> str:
 
 
 def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[str]:
-    """Group rows that must not be parted: of one topic, concept, question or passage, and so on in a chain.
+    """Group rows that must not be parted: of one topic, question, passage or concept, and so on in a chain.
 
     Args:
         rows: the answered rows.
@@ -51,11 +53,11 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[s
         The group of every row, named after its alphabetically first topic.
     """
     members: dict[tuple[str, str], list[int]] = defaultdict(list)
-    generic = generic_concepts(rows)
+    annotations = tying_annotations([(topic_of(row), row.concept) for row in rows])
     for position, (row, texts) in enumerate(zip(rows, passages, strict=True)):
         members["topic", normalise_topic(topic_of(row))].append(position)
-        if row.concept and row.concept not in generic:
-            members["concept", row.concept].append(position)
+        for annotation in annotations[position]:
+            members[annotation].append(position)
         members["question", normalise_question(row.question)].append(position)
         for passage in dict.fromkeys(map(normalise, texts)):
             members["passage", passage].append(position)
@@ -75,12 +77,27 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[s
     return [names[number] for number in numbers]
 
 
-def generic_concepts(rows: Iterable[Row]) -> set[str]:
-    """The concepts that more than GENERIC_TOPICS topics are annotated with."""
-    topics: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        topics[row.concept].add(normalise_topic(topic_of(row)))
-    return {concept for concept, names in topics.items() if len(names) > GENERIC_TOPICS}
+def tying_annotations(topics_and_concepts: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """What each row's annotation ties it by: the whole of it and every concept in it, but for those too general.
+
+    Args:
+        topics_and_concepts: topic and annotation ("C0018099|C0003868", "" for none) of each row.
+
+    Returns:
+        ("annotation" or "concept", its value) per row, without those that more than MOST_TOPICS topics have.
+    """
+    keys = [_annotation_keys(annotation) for _, annotation in topics_and_concepts]
+    topics: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for (topic, _), of_row in zip(topics_and_concepts, keys, strict=True):
+        for key in of_row:
+            topics[key].add(normalise_topic(topic))
+    return [[key for key in of_row if len(topics[key]) <= MOST_TOPICS[key[0]]] for of_row in keys]
+
+
+def _annotation_keys(annotation: str) -> list[tuple[str, str]]:
+    concepts = sorted({concept.strip() for concept in annotation.split("|")} - {""})
+    whole = [("annotation", "|".join(concepts))] if concepts else []
+    return whole + [("concept", concept) for concept in concepts]
 
 
 def assign_splits(
@@ -130,11 +147,18 @@ def assign_splits(
 
 
 def leakage(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, int]:
-    """Count the questions, topics and chunks that lie in several splits; boilerplate chunks are not counted."""
+    """Count the questions, topics, concepts and chunks that lie in several splits.
+
+    Concepts too general to tie topics and boilerplate chunks are not counted.
+    """
+    annotations = tying_annotations([(pair["topic"], pair["concept"]) for pair in pairs])
     split_of = {pair["qa_id"]: pair["split"] for pair in pairs}
     return {
         "questions": _in_several((normalise_question(pair["question"]), pair["split"]) for pair in pairs),
         "topics": _in_several((normalise_topic(pair["topic"]), pair["split"]) for pair in pairs),
+        "concepts": _in_several(
+            (key, pair["split"]) for pair, keys in zip(pairs, annotations, strict=True) for key in keys
+        ),
         "chunks": _in_several(
             (normalise(chunk["text"]), split_of[qa_id])
             for chunk in chunks
@@ -144,8 +168,8 @@ def leakage(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, int]:
     }
 
 
-def _in_several(keys_and_splits: Iterable[tuple[str, str]]) -> int:
-    splits: dict[str, set[str]] = defaultdict(set)
+def _in_several(keys_and_splits: Iterable[tuple[Hashable, str]]) -> int:
+    splits: dict[Hashable, set[str]] = defaultdict(set)
     for key, split in keys_and_splits:
         splits[key].add(split)
     return sum(len(found) > 1 for found in splits.values())

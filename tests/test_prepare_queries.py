@@ -24,7 +24,9 @@ SPLITS = ("train", "val", "test")
 
 
 def pair(qa_id: str, question: str, topic: str, split: str, chunk_ids: list[int]) -> QAPair:
-    return QAPair(qa_id=qa_id, question=question, topic=topic, qtype="causes", split=split, chunk_ids=chunk_ids)
+    return QAPair(
+        qa_id=qa_id, question=question, topic=topic, concept="", qtype="causes", split=split, chunk_ids=chunk_ids
+    )
 
 
 def prepare(monkeypatch: pytest.MonkeyPatch, data_dir: Path, *more: str) -> None:

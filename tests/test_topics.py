@@ -7,7 +7,7 @@ from hardneg.errors import InputError
 from hardneg.sources import Row
 from hardneg.topics import (
     BOILERPLATE_ROWS,
-    GENERIC_TOPICS,
+    MOST_TOPICS,
     assign_splits,
     boilerplate,
     group_rows,
@@ -49,11 +49,22 @@ def test_other_names_of_a_topic_stay_with_it() -> None:
     ]
 
 
-def test_a_generic_concept_ties_nothing() -> None:
-    rows = [row(f"q{i}", f"topic {i}", "syndrome") for i in range(GENERIC_TOPICS + 1)]
-    passages = [[f"p{i}"] for i in range(GENERIC_TOPICS + 1)]
+def test_one_common_concept_is_enough() -> None:
+    """MedQuAD annotates a disease and its subtype, or two of its names, with lists that only overlap."""
+    concepts = ["C1|C2", "C2|C3", "C3", "C4", "C4|"]
+    rows = [row(f"q{i}", f"topic {i}", concept) for i, concept in enumerate(concepts)]
+    assert same_group(rows, [[f"p{i}"] for i in range(5)]) == [[0, 1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "annotation"), [("annotation", "C1|C2"), ("concept", "C1|own {}")], ids=["whole annotation", "concept"]
+)
+def test_too_general_an_annotation_ties_nothing(kind: str, annotation: str) -> None:
+    most = MOST_TOPICS[kind]
+    rows = [row(f"q{i}", f"topic {i}", annotation.format(i)) for i in range(most + 1)]
+    passages = [[f"p{i}"] for i in range(most + 1)]
     assert len(same_group(rows[:-1], passages[:-1])) == 1
-    assert len(same_group(rows, passages)) == GENERIC_TOPICS + 1
+    assert len(same_group(rows, passages)) == most + 1
 
 
 def test_ties_chain() -> None:
@@ -124,8 +135,8 @@ def test_too_few_groups_to_split() -> None:
         assign_splits(["a", "a", "b"], ["a", "b", "c"], 0.1, 0.1, seed=0)
 
 
-def pair(qa_id: str, question: str, topic: str, split: str) -> QAPair:
-    return QAPair(qa_id=qa_id, question=question, topic=topic, qtype="", split=split, chunk_ids=[])
+def pair(qa_id: str, question: str, topic: str, split: str, concept: str = "") -> QAPair:
+    return QAPair(qa_id=qa_id, question=question, topic=topic, concept=concept, qtype="", split=split, chunk_ids=[])
 
 
 def chunk(text: str, qa_ids: list[str]) -> Chunk:
@@ -134,14 +145,14 @@ def chunk(text: str, qa_ids: list[str]) -> Chunk:
 
 def test_leakage_finds_each_kind() -> None:
     pairs = [
-        pair("a", "What is gout?", "Gout", "train"),
-        pair("b", "what is gout ?", "Podagra", "test"),
+        pair("a", "What is gout?", "Gout", "train", "C1|C2"),
+        pair("b", "what is gout ?", "Podagra", "test", "C2"),
         pair("c", "How bad is gout?", "gout", "val"),
         pair("d", "What is flu?", "Flu", "test"),
     ]
     chunks = [chunk("in one", ["b", "d"]), chunk("in two", ["a", "d"])]
-    assert leakage(chunks, pairs) == {"questions": 1, "topics": 1, "chunks": 1}
-    assert leakage(chunks[:1], pairs[1:]) == {"questions": 0, "topics": 0, "chunks": 0}
+    assert leakage(chunks, pairs) == {"questions": 1, "topics": 1, "concepts": 1, "chunks": 1}
+    assert leakage(chunks[:1], pairs[1:]) == {"questions": 0, "topics": 0, "concepts": 0, "chunks": 0}
 
 
 def test_boilerplate_is_counted_apart() -> None:

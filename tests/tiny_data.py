@@ -54,7 +54,15 @@ def tiny_corpus() -> tuple[list[Chunk], list[QAPair], dict[str, list[Query]]]:
                 ids.append(boilerplate)
             question = f"What are the symptoms of {topic}?" if qtype == "symptoms" else f"How is {topic} treated?"
             pairs.append(
-                QAPair(qa_id=qa_id, question=question, topic=topic, qtype=qtype, split=split, chunk_ids=sorted(ids))
+                QAPair(
+                    qa_id=qa_id,
+                    question=question,
+                    topic=topic,
+                    concept="",
+                    qtype=qtype,
+                    split=split,
+                    chunk_ids=sorted(ids),
+                )
             )
             queries[split].append(
                 Query(
