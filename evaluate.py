@@ -16,8 +16,9 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import shorten
@@ -42,6 +43,7 @@ from hardneg.errors import InputError, run
 from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import relative_gain, retrieval_metrics
+from hardneg.topics import BOILERPLATE_ROWS
 
 RULE = "=" * 50
 METRICS = ("MRR", "DCG", "Precision", "Recall")  # as printed
@@ -214,6 +216,7 @@ class ModelScores:
     weights: str  # SHA-256
     metrics: dict[str, np.ndarray]  # "MRR@5" ... and "Recall@50": (Q,) float64
     graded: dict[str, np.ndarray]  # of the graded questions; empty without a set
+    own_answers: dict[str, np.ndarray] = field(default_factory=dict)  # as `own_answer_metrics` gives them
 
 
 def score_model(
@@ -224,11 +227,43 @@ def score_model(
     with tqdm(total=len(inputs.chunks) + len(inputs.queries), desc=role, unit="text") as bar:
         chunk_vectors = encoder.encode([chunk["text"] for chunk in inputs.chunks], bar.update)
         query_vectors = encoder.encode([query["query"] for query in inputs.queries], bar.update)
-    ranked, _ = top_k(query_vectors, chunk_vectors, max(args.k, DEEP))
+    widespread = boilerplate_ids(inputs.chunks)
+    ranked, _ = top_k(query_vectors, chunk_vectors, max(args.k, DEEP) + len(widespread))
     relevant = [set(query["ground_truth_chunk_ids"]) for query in inputs.queries]
     metrics = {f"{key}@{args.k}": values for key, values in retrieval_metrics(ranked, relevant, args.k).items()}
     metrics[f"Recall@{DEEP}"] = retrieval_metrics(ranked, relevant, DEEP)["Recall"]
-    return ModelScores(name, encoder.weights, metrics, score_graded(encoder, inputs.graded) if inputs.graded else {})
+    own = own_answer_metrics(ranked, relevant, widespread, args.k)
+    graded = score_graded(encoder, inputs.graded) if inputs.graded else {}
+    return ModelScores(name, encoder.weights, metrics, graded, own)
+
+
+def boilerplate_ids(chunks: Sequence[Chunk]) -> set[int]:
+    """The passages that answer more than BOILERPLATE_ROWS rows: a model may learn to rank them first for everything."""
+    return {chunk["chunk_id"] for chunk in chunks if len(chunk["qa_ids"]) > BOILERPLATE_ROWS}
+
+
+def own_answer_metrics(
+    ranked: np.ndarray, relevant: Sequence[AbstractSet[int]], boilerplate: AbstractSet[int], k: int
+) -> dict[str, np.ndarray]:
+    """The targeted metrics as if the boilerplate were not in the corpus; empty where it answers no question.
+
+    Args:
+        ranked: int64 (Q, n), chunk ids, best first; at least k of them besides boilerplate, or all there are.
+        relevant: per question, the chunks that answer it.
+        boilerplate: chunk ids.
+        k: cut-off rank.
+
+    Returns:
+        "MRR@k" and "DCG@k" of the questions that have other answers, fewer than Q, the same for every model.
+    """
+    asked = [row for row, ids in enumerate(relevant) if ids - boilerplate]
+    if not any(ids & boilerplate for ids in relevant) or not asked:
+        return {}
+    kept = np.array(
+        [[chunk_id for chunk_id in ranked[row].tolist() if chunk_id not in boilerplate][:k] for row in asked]
+    )
+    metrics = retrieval_metrics(kept, [relevant[row] - boilerplate for row in asked], k)
+    return {f"{name}@{k}": metrics[name] for name in TARGETED}
 
 
 # ---------------------------------------------------------------- evaluation_results.json
@@ -250,6 +285,7 @@ def compare(
         "specialized": summary(specialized),
         "improvement": improvement,
         "verdict": verdict(improvement, args),
+        "without_boilerplate": compare_own_answers(inputs, baseline, specialized, args.seed),
         "graded": compare_graded(inputs.graded, baseline, specialized, args.seed) if inputs.graded else None,
         "by_question_type": by_question_type(inputs.queries, baseline, specialized, args.k),
         "gained_most": gained,
@@ -265,6 +301,21 @@ def gain_of(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
         "specialized": gain.other_mean,
         "gain": number(gain.gain),
         "ci95_questions": [number(gain.low), number(gain.high)],
+    }
+
+
+def compare_own_answers(
+    inputs: Inputs, baseline: ModelScores, specialized: ModelScores, seed: int
+) -> dict[str, Any] | None:
+    """The gain that does not come from boilerplate; None where no question has any among its answers."""
+    if not baseline.own_answers:
+        return None
+    return {
+        "passages_left_out": len(boilerplate_ids(inputs.chunks)),
+        "questions": len(next(iter(baseline.own_answers.values()))),
+        "improvement": {
+            key: gain_of(before, specialized.own_answers[key], seed) for key, before in baseline.own_answers.items()
+        },
     }
 
 
@@ -365,6 +416,7 @@ def print_result(result: dict[str, Any], output: Path) -> None:
         for key in printed_metrics(result):
             print(f"  {key}: {result[role]['metrics'][key]:.4f}")
     print_improvement(result)
+    print_own_answers(result["without_boilerplate"])
     if result["graded"]:
         print_graded(result["graded"])
     print_types(result, output)
@@ -387,6 +439,15 @@ def print_improvement(result: dict[str, Any]) -> None:
                 f"Note: {key} reaches the target, but its 95% interval begins below it "
                 f"({percent(questions)} over questions, {percent(topics)} over topics)"
             )
+
+
+def print_own_answers(own: dict[str, Any] | None) -> None:
+    """The gains without boilerplate, where there is any."""
+    if own:
+        passages, questions = own["passages_left_out"], own["questions"]
+        print(f"\nWithout the {passages} passages that answer over {BOILERPLATE_ROWS} rows ({questions:,} questions):")
+        for key, row in own["improvement"].items():
+            print(f"  {key}: {percent(row['gain'])}{interval(row['ci95_questions'])}")
 
 
 def print_graded(graded: dict[str, Any]) -> None:

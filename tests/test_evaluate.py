@@ -211,6 +211,32 @@ def test_question_types_and_extremes(capsys: pytest.CaptureFixture[str]) -> None
     assert places == sorted(places)
 
 
+def test_metrics_without_boilerplate_by_hand() -> None:
+    """Chunk 9 answers everything; what it gains or blocks is left out, and so is a question it alone answers."""
+    ranked = np.array([[9, 1, 2], [3, 9, 4], [9, 5, 6]])
+    metrics = evaluate.own_answer_metrics(ranked, [{9, 1}, {4}, {9}], {9}, k=2)
+    assert metrics["MRR@2"].tolist() == [1.0, 0.5]
+    assert metrics["DCG@2"].tolist() == pytest.approx([1.0, 1 / np.log2(3)])
+    assert evaluate.own_answer_metrics(ranked, [{1}, {4}, {5}], {9}, k=2) == {}
+    assert evaluate.own_answer_metrics(ranked, [{9}, {9}, {9}], {9}, k=2) == {}
+
+
+def test_the_gain_without_boilerplate(
+    arguments: list[str], tiny_data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate.main(arguments)
+    assert results(tmp_path)["without_boilerplate"] is None
+    chunks, _, _ = tiny_corpus()
+    chunks[0]["qa_ids"] = [f"row {row}" for row in range(21)]
+    data_dir = write_tiny_data(tmp_path / "data", chunks)
+    capsys.readouterr()
+    evaluate.main([*arguments, "--data-dir", str(data_dir)])
+    own = results(tmp_path)["without_boilerplate"]
+    assert (own["passages_left_out"], own["questions"]) == (1, 6)
+    assert own["improvement"]["MRR@5"]["gain"] == 0
+    assert "\nWithout the 1 passages that answer over 20 rows (6 questions):\n  MRR@5: +0.0%" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- real models
 
 
