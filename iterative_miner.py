@@ -320,7 +320,7 @@ def fine_tune(
 
 # Shares of the tuned weights when averaged with the base model's. No 1.0: it gains a little more than 0.8 and forgets
 # about twice as much of LiveQA (LOG.md), which a guard of a hundred questions cannot be trusted to see.
-STRENGTHS = (0.8, 0.7, 0.6, 0.4)
+STRENGTHS = (0.8, 0.7, 0.6, 0.5, 0.4)
 POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
 
