@@ -18,7 +18,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
-from hardneg.artifacts import Chunk, load_chunks, load_queries
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries
 from hardneg.averaging import average_weights
 from hardneg.candidates import CandidateList
 from hardneg.chunking import split_sentences
@@ -65,11 +65,36 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def candidates(args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Chunk]) -> list[CandidateList]:
     """The base model's candidates for the sampled training questions, graded."""
-    queries = miner.sample_queries(load_queries(args.data_dir, "train", len(chunks)), args.num_queries, args.seed)
     index = miner.training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
+    queries = load_queries(args.data_dir, "train", len(chunks))
+    queries = miner.sample_queries(missed(queries, index) if args.missed else queries, args.num_queries, args.seed)
     lists = miner.retrieve_candidates(queries, args.num_candidates, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
+    if args.margin:
+        lists = [within_margin(item, args.margin) for item in lists]
     return [hardest_positives(item, args.max_positives) for item in lists] if args.hardest else lists
+
+
+def missed(queries: Sequence[Query], index: miner.Index) -> list[Query]:
+    """The questions that have no right chunk at rank 1."""
+    found = miner.retrieve_candidates(queries, 1, index=index)
+    return [item.query for item in found if not item.candidates[0].known]
+
+
+def within_margin(item: CandidateList, margin: float) -> CandidateList:
+    """Only what is clearly further from the question than its nearest answer stays a negative.
+
+    Candidates of a cosine above margin * the answer's are neither positives nor negatives: the positive-aware margin
+    of NV-Retriever (arXiv 2407.15831), there 0.95.
+    """
+    best = max((candidate.cosine for candidate in item.candidates if candidate.known), default=0.0)
+    return replace(
+        item,
+        candidates=tuple(
+            candidate if candidate.known or candidate.cosine <= margin * best else replace(candidate, grade=UNUSED)
+            for candidate in item.candidates
+        ),
+    )
 
 
 def hardest_positives(item: CandidateList, count: int) -> CandidateList:
@@ -154,6 +179,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--negatives", type=int, default=miner.NEGATIVES_PER_EXAMPLE, help="hard negatives per example")
     add("--max-positives", type=int, default=miner.MAX_POSITIVES, help="examples per question")
+    add(
+        "--missed", action="store_true", help="train on questions alone whose answer the base model does not rank first"
+    )
+    add("--margin", type=float, help="drop negatives of a cosine above this share of the answer's, as 0.95")
     add("--hardest", action="store_true", help="train on the positives that rank lowest, not highest")
     add("--views", type=float, default=0, help="share of the examples whose question is asked otherwise, 0 to 1")
     add("--batch-size", type=int, default=miner.RECIPE.batch_size, help="examples per step")
