@@ -43,7 +43,7 @@ from hardneg.errors import InputError, run
 from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import relative_gain, retrieval_metrics
-from hardneg.topics import BOILERPLATE_ROWS
+from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 
 RULE = "=" * 50
 METRICS = ("MRR", "DCG", "Precision", "Recall")  # as printed
@@ -235,11 +235,6 @@ def score_model(
     own = own_answer_metrics(ranked, relevant, widespread, args.k)
     graded = score_graded(encoder, inputs.graded) if inputs.graded else {}
     return ModelScores(name, encoder.weights, metrics, graded, own)
-
-
-def boilerplate_ids(chunks: Sequence[Chunk]) -> set[int]:
-    """The passages that answer more than BOILERPLATE_ROWS rows: a model may learn to rank them first for everything."""
-    return {chunk["chunk_id"] for chunk in chunks if len(chunk["qa_ids"]) > BOILERPLATE_ROWS}
 
 
 def own_answer_metrics(

@@ -16,6 +16,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -43,6 +44,7 @@ from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
 from hardneg.run_folder import claim, copy_as_final, save_model
 from hardneg.tables import aligned
+from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 from hardneg.training import Example, Recipe, train
 from hardneg.validation import Score, Validator, relative_change
 
@@ -188,6 +190,7 @@ class Mined:
 
 def mine_hard_examples(
     lists: Iterable[CandidateList],
+    boilerplate: AbstractSet[int] = frozenset(),
     relevant_grade: float = RELEVANT_GRADE,
     irrelevant_grade: float = IRRELEVANT_GRADE,
     negatives: int = NEGATIVES_PER_EXAMPLE,
@@ -203,6 +206,7 @@ def mine_hard_examples(
 
     Args:
         lists: graded candidates, best ranked first.
+        boilerplate: chunks that answer many questions alike: a positive only where the query has no other.
         relevant_grade: lowest expected grade of a positive; a known answer need only be above `irrelevant_grade`.
         irrelevant_grade: highest expected grade of a negative.
         negatives: negatives per example; a query without irrelevant candidates gives no example.
@@ -223,7 +227,7 @@ def mine_hard_examples(
             c.chunk_id for c in candidates if c.known or c.grade is None or c.grade > irrelevant_grade
         }
         has_key = any(candidate.known for candidate in candidates)
-        trusted = surest(positives, has_key)[: max_positives if has_key else max_found]
+        trusted = surest(positives, has_key, boilerplate)[: max_positives if has_key else max_found]
         mined.examples.extend(_examples_of(query, trusted, irrelevant, negatives))
         mined.counts.update(
             candidates=len(candidates),
@@ -237,19 +241,24 @@ def mine_hard_examples(
     return mined
 
 
-def surest(positives: Sequence[Candidate], has_key: bool) -> list[Candidate]:
+def surest(
+    positives: Sequence[Candidate], has_key: bool, boilerplate: AbstractSet[int] = frozenset()
+) -> list[Candidate]:
     """The positives of a query that may be trained on, surest first.
 
     Where answers are known, only these, as far as the judge does not refute them: what it finds besides is often wrong,
     and a query whose answers it refutes teaches nothing. Surest is what judge and model agree on most, by reciprocal
     rank fusion (Cormack et al. 2009) of the place by grade and the model's rank: where a judge takes 3 % of wrong
-    passages for right, half of what it finds is wrong.
+    passages for right, half of what it finds is wrong. Boilerplate is trained on only where nothing else is left: as
+    the answer of hundreds of queries, it would come near to all of them.
 
     Args:
         positives: the candidates graded as answers.
         has_key: whether answers of the query are known.
+        boilerplate: ids of chunks that answer many queries alike.
     """
     trusted = [candidate for candidate in positives if candidate.known or not has_key]
+    trusted = [candidate for candidate in trusted if candidate.chunk_id not in boilerplate] or trusted
     by_grade = sorted(trusted, key=lambda candidate: (-(candidate.grade or 0), candidate.rank))
     fused = [1 / (FUSION_K + place) + 1 / (FUSION_K + c.rank) for place, c in enumerate(by_grade, start=1)]
     return [by_grade[place] for place in sorted(range(len(by_grade)), key=lambda place: -fused[place])]
@@ -473,7 +482,7 @@ def run_iteration(number: int, setting: Setting, folder: Path) -> bool:
     check_unjudged(lists, setting.args.max_unjudged, reasons)
 
     print("\n[Step 4/5] Mining hard examples...")
-    mined = mine_hard_examples(lists)
+    mined = mine_hard_examples(lists, boilerplate_ids(setting.chunks))
     print(f"Mined {len(mined.hard_positives)} hard positives, {len(mined.hard_negatives)} hard negatives")
     report_mining(mined)
     if not mined.examples:
@@ -539,7 +548,8 @@ def stops_before_judging(setting: Setting, lists: list[CandidateList]) -> bool:
 def mined_before(setting: Setting, number: int) -> list[Mined]:
     """What the iterations before `number` mined, from the graded candidates in their folders."""
     folders = (setting.args.output_dir / f"iteration_{earlier}" for earlier in range(number))
-    return [mine_hard_examples(read_candidates(folder / "candidates.jsonl")) for folder in folders]
+    boilerplate = boilerplate_ids(setting.chunks)
+    return [mine_hard_examples(read_candidates(folder / "candidates.jsonl"), boilerplate) for folder in folders]
 
 
 def embed_corpus(setting: Setting, model: SentenceTransformer) -> Index:
@@ -665,7 +675,10 @@ def configure(
         "guard": args.guard,
         "guard_sha256": guard.sha256 if guard else None,
         "guard_tolerance": args.guard_tolerance,
-        "mining": [RELEVANT_GRADE, IRRELEVANT_GRADE, NEGATIVES_PER_EXAMPLE, MAX_POSITIVES, MAX_FOUND, FUSION_K],
+        "mining": [
+            *(RELEVANT_GRADE, IRRELEVANT_GRADE, NEGATIVES_PER_EXAMPLE),
+            *(MAX_POSITIVES, MAX_FOUND, FUSION_K, BOILERPLATE_ROWS),
+        ],
         "training": asdict(RECIPE),
         "averaging": [*STRENGTHS, POOL_QUERIES, POOL_DEPTH],
     }

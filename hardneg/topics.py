@@ -175,6 +175,11 @@ def _in_several(keys_and_splits: Iterable[tuple[Hashable, str]]) -> int:
     return sum(len(found) > 1 for found in splits.values())
 
 
+def boilerplate_ids(chunks: Iterable[Chunk]) -> frozenset[int]:
+    """The chunks that answer more than BOILERPLATE_ROWS rows: they say nothing of any one topic."""
+    return frozenset(chunk["chunk_id"] for chunk in chunks if len(chunk["qa_ids"]) > BOILERPLATE_ROWS)
+
+
 def boilerplate(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, Any]:
     """Count the chunks that answer more than BOILERPLATE_ROWS rows, and the share of questions they touch."""
     widespread = [chunk for chunk in chunks if len(chunk["qa_ids"]) > BOILERPLATE_ROWS]

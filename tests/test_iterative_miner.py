@@ -116,6 +116,18 @@ def test_known_answers_are_trained_on_by_grade_and_rank() -> None:
     assert [example.positive_id for example in mined.examples] == [101, 100, 103]
 
 
+def test_boilerplate_is_trained_on_only_where_nothing_else_is_left() -> None:
+    """103 is found by the judge beside the key, so it is not trusted and does not stand in for a known answer."""
+    grades = (4.0, 4.0, 1.0, 4.0)
+    lists = [graded(make_query("several", 100, 101), *grades), graded(make_query("alone", 100), *grades)]
+    mined = miner.mine_hard_examples(lists, boilerplate={100})
+    assert [(each.query_id, each.positive_id) for each in mined.examples] == [("several", 101), ("alone", 100)]
+    assert all(100 in chunk_ids for chunk_ids in mined.relevant.values())  # nor is it a negative
+    found = [graded(make_query("found"), *grades), graded(make_query("found too"), 4.0, 1.0)]
+    examples = miner.mine_hard_examples(found, boilerplate={100}).examples
+    assert [(each.query_id, each.positive_id) for each in examples] == [("found", 101), ("found too", 100)]
+
+
 def test_without_known_answers_judge_and_model_must_agree() -> None:
     lists = [graded(make_query("q"), 3.0, 3.5, 3.5, 4.0, 1.0)]
     # places 4, 2, 3, 1 by grade, ranks 1, 2, 3, 4: 1/64 + 1/61, 2/62, 2/63, 1/61 + 1/64

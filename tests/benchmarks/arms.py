@@ -27,6 +27,7 @@ from hardneg.errors import InputError, run
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.judge import AnswerKeyJudge
 from hardneg.metrics import relative_gain
+from hardneg.topics import boilerplate_ids
 from hardneg.validation import Validator
 from tests.benchmarks.losses import LOSSES, train_with
 
@@ -135,7 +136,9 @@ def train_arm(
     chunks: list[Chunk],
 ) -> None:
     """Fine-tune `model` in place as the flags say."""
-    mined = miner.mine_hard_examples(lists, negatives=args.negatives, max_positives=args.max_positives)
+    mined = miner.mine_hard_examples(
+        lists, boilerplate_ids(chunks), negatives=args.negatives, max_positives=args.max_positives
+    )
     mined = with_views(mined, lists, chunks, args.views, args.seed)
     started = time.monotonic()
     recipe = replace(
