@@ -10,9 +10,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import Tensor, nn
 
-from hardneg.encoder import load_model, top_k
+from hardneg.encoder import CachedEncoder, load_model, top_k
 from hardneg.errors import InputError
-from hardneg.training import SCALE, Example, MaskedContrastiveLoss, Recipe, train, without_dropout
+from hardneg.training import SCALE, Example, MaskedContrastiveLoss, Recipe, Teacher, train, without_dropout
 from tests.tiny_data import tiny_corpus
 
 RECIPE = Recipe(epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, distillation_weight=0.0)
@@ -132,6 +132,19 @@ def test_a_row_number_belongs_to_a_query_not_to_a_place_in_the_batch() -> None:
     assert value.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
+def test_distance_from_the_teacher_by_hand() -> None:
+    """Passages come column after column: the teacher's row of each is found by its label."""
+    teacher = Teacher(
+        weight=6.0,
+        queries=torch.tensor([EAST, NORTH]),
+        chunks=torch.tensor([EAST, NORTH, WEST, EAST]),
+    )
+    labels = torch.tensor([[1, 0, 2], [0, 1, 3]])
+    queries = torch.tensor([NORTH, NORTH])  # cosines with the teacher's 1, 0
+    chunks = torch.tensor([EAST, EAST, EAST, EAST])  # of chunks 0, 1, 2, 3: 1, 0, -1, 1
+    assert teacher.distance(queries, chunks, labels).item() == pytest.approx(6 * (0 + 1 + 0 + 1 + 2 + 0) / 6)
+
+
 # ---------------------------------------------------------------- train
 
 
@@ -191,6 +204,21 @@ def test_a_diverged_loss_is_told(tiny_model: Path) -> None:
     recipe = replace(RECIPE, learning_rate=float("inf"), epochs=2)
     with pytest.raises(InputError, match="training diverged"):
         train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, lambda *_: None, seed=7, mini_batch_size=6)
+
+
+def test_distillation_holds_the_model_near_the_base(tiny_model: Path, tmp_path: Path) -> None:
+    examples, texts, relevant = tiny_examples()
+    base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+
+    def distance(weight: float) -> float:
+        model = load_model(str(tiny_model), "cpu")
+        recipe = replace(RECIPE, epochs=4, distillation_weight=weight)
+        train(model, examples, texts, relevant, recipe, lambda *_: None, seed=7, mini_batch_size=6, base=base)
+        moved = model.encode(texts, normalize_embeddings=True)
+        return float(1 - (moved * base.encode(texts)).sum(axis=1).mean())
+
+    alone, held = distance(0.0), distance(6.0)
+    assert 0 < held < alone / 2
 
 
 def dropout_rates(model: SentenceTransformer) -> list[float]:
