@@ -140,9 +140,27 @@ def test_distance_from_the_teacher_by_hand() -> None:
         chunks=torch.tensor([EAST, NORTH, WEST, EAST]),
     )
     labels = torch.tensor([[1, 0, 2], [0, 1, 3]])
-    queries = torch.tensor([NORTH, NORTH])  # cosines with the teacher's 1, 0
-    chunks = torch.tensor([EAST, EAST, EAST, EAST])  # of chunks 0, 1, 2, 3: 1, 0, -1, 1
-    assert teacher.distance(queries, chunks, labels).item() == pytest.approx(6 * (0 + 1 + 0 + 1 + 2 + 0) / 6)
+    queries = torch.tensor([WEST, EAST])  # of rows 1, 0: cosines with the teacher's 0, 1
+    chunks = torch.tensor([EAST, NORTH, WEST, NORTH])  # of chunks 0, 1, 2, 3: 1, 1, 1, 0; row after row: 1, 0, 0, 0
+    assert teacher.distance(queries, chunks, labels).item() == pytest.approx(6 * (1 + 0 + 0 + 0 + 0 + 1) / 6)
+
+
+def test_the_distance_is_added_to_the_contrast_with_and_without_gradient_cache(model: SentenceTransformer) -> None:
+    model.double()
+    generator = torch.Generator().manual_seed(0)
+    rows = [nn.functional.normalize(torch.randn(n, 32, generator=generator), dim=1) for n in (3, 23)]
+    teacher, columns, relevant = Teacher(2.0, *rows), (QUERIES, POSITIVES, NEGATIVES), [{10, 11}, {11, 22}, {12}]
+
+    def loss(mini_batch_size: int, teacher: Teacher | None) -> Tensor:
+        masked = MaskedContrastiveLoss(model, relevant, mini_batch_size, teacher=teacher)
+        return masked(features(model, *columns), LABELS)
+
+    queries, *chunks = (model(column)["sentence_embedding"] for column in features(model, *columns))
+    distance = teacher.distance(queries, torch.cat(chunks), LABELS).item()
+    whole, cached = loss(6, teacher), loss(2, teacher)
+    assert whole.item() == pytest.approx(loss(6, None).item() + distance) and distance > 1
+    assert cached.item() == pytest.approx(whole.item())
+    assert_same(gradients(model, cached), gradients(model, whole))
 
 
 # ---------------------------------------------------------------- train
@@ -219,6 +237,21 @@ def test_distillation_holds_the_model_near_the_base(tiny_model: Path, tmp_path: 
 
     alone, held = distance(0.0), distance(6.0)
     assert 0 < held < alone / 2
+
+
+def test_the_base_model_is_no_distance_from_itself(tiny_model: Path, tmp_path: Path) -> None:
+    """The teacher's rows are those of the examples, also where a question has several and chunks come unsorted."""
+    examples, texts, relevant = tiny_examples()
+    examples = [*reversed(examples), replace(examples[-1], positive_id=0), examples[3]]
+    base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+
+    def losses(weight: float) -> list[float]:
+        model = load_model(str(tiny_model), "cpu")
+        recipe = replace(RECIPE, learning_rate=0.0, distillation_weight=weight)
+        return train(model, examples, texts, relevant, recipe, lambda *_: None, seed=7, mini_batch_size=6, base=base)
+
+    # a thousandth: bfloat16
+    assert losses(6.0) == pytest.approx(losses(0.0), abs=6e-3)
 
 
 def dropout_rates(model: SentenceTransformer) -> list[float]:
