@@ -4,7 +4,6 @@ import json
 import random
 import sys
 import zipfile
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -16,8 +15,8 @@ from scipy.stats import norm
 
 import iterative_miner as miner
 from hardneg.artifacts import Chunk, Query, read_json
-from hardneg.candidates import Candidate, CandidateList, read_candidates, with_grades
-from hardneg.encoder import load_model
+from hardneg.candidates import Candidate, CandidateList, read_candidates
+from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError
 from hardneg.judge import AnswerKeyJudge, Pair
 from hardneg.judge_quality import agreement
@@ -164,22 +163,16 @@ def test_margins_are_worth_their_grades(tiny_model: Path) -> None:
     assert loss.triplet_margin == 0.1
 
 
-def graded_by_key(queries: Sequence[Query], chunks: Sequence[Chunk]) -> list[CandidateList]:
-    """The tiny corpus' fifteen training chunks as every query's candidates."""
-    lists = []
-    for query in queries:
-        known = tuple(query["ground_truth_chunk_ids"])
-        judgments = AnswerKeyJudge().judge(Pair(query, chunk) for chunk in chunks[:15])
-        lists += with_grades([candidates(query, *[None] * 15, known=known)], judgments)
-    return lists
-
-
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_every_loss_trains_on_what_it_measures(name: str, tiny_model: Path) -> None:
+def test_every_loss_trains_on_what_it_measures(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    """On the tiny model's own mistakes, of which every loss has some to lower."""
     chunks, _, queries = tiny_corpus()
-    lists = graded_by_key(queries["train"], chunks)
-    examples = mine_hard_examples(lists, max_positives=1, negatives=1).examples
     model = load_model(str(tiny_model), "cpu")
+    encoder = CachedEncoder(model, tmp_path / "embeddings.sqlite")
+    index = miner.training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
+    lists = miner.retrieve_candidates(queries["train"], 15, index=index)
+    lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
+    examples = mine_hard_examples(lists, max_positives=1).examples
     dataset, loss = losses.LOSSES[name](model, examples, lists, chunks)
     assert len(dataset) == 12
     texts = dataset.select_columns([column for column in dataset.column_names if column != "label"])[:]
