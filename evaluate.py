@@ -439,8 +439,8 @@ def print_improvement(result: dict[str, Any]) -> None:
 def print_own_answers(own: dict[str, Any] | None) -> None:
     """The gains without boilerplate, where there is any."""
     if own:
-        passages, questions = own["passages_left_out"], own["questions"]
-        print(f"\nWithout the {passages} passages that answer over {BOILERPLATE_ROWS} rows ({questions:,} questions):")
+        left_out = f"{own['passages_left_out']} of the chunks, each in over {BOILERPLATE_ROWS} answers"
+        print(f"\nWithout boilerplate ({left_out}; {own['questions']:,} questions):")
         for key, row in own["improvement"].items():
             print(f"  {key}: {percent(row['gain'])}{interval(row['ci95_questions'])}")
 
