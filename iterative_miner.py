@@ -227,7 +227,9 @@ def mine_hard_examples(
             c.chunk_id for c in candidates if c.known or c.grade is None or c.grade > irrelevant_grade
         }
         has_key = any(candidate.known for candidate in candidates)
-        trusted = surest(positives, has_key, boilerplate)[: max_positives if has_key else max_found]
+        has_own = any(candidate.known and candidate.chunk_id not in boilerplate for candidate in candidates)
+        eligible = [c for c in positives if c.chunk_id not in boilerplate] if has_own else positives
+        trusted = surest(eligible, has_key, boilerplate)[: max_positives if has_key else max_found]
         mined.examples.extend(_examples_of(query, trusted, irrelevant, negatives))
         mined.counts.update(
             candidates=len(candidates),

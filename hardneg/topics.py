@@ -18,8 +18,8 @@ from hardneg.sources import Row
 
 _PUNCTUATION = re.compile(r"[\W_]+")
 BOILERPLATE_ROWS = 20  # a passage in more rows than this is boilerplate: it does not tie their topics together
-# An annotation of more topics than this is too general to tie them together: taken whole, other names of one disease
-# or the brochures on one; a single concept of it, which 6 topics share, is a broader term ("Dementia").
+# An annotation of more topics than this does not tie them together. Single concepts of more topics are mostly broader
+# terms ("Dementia"), and would chain a tenth of MedQuAD into one group.
 MOST_TOPICS = {"annotation": 20, "concept": 5}
 
 
@@ -126,7 +126,7 @@ def assign_splits(
     sizes = Counter(group for group, _ in set(zip(groups, questions, strict=True)))
     if len(sizes) < len(SPLITS):
         raise InputError(
-            f"the data falls into {len(sizes)} group(s) of rows tied by a common topic, question or passage, "
+            f"the data falls into {len(sizes)} group(s) of rows tied by a common topic, concept, question or passage, "
             "too few for train, val and test; give more data"
         )
     total = sum(sizes.values())

@@ -123,6 +123,8 @@ def test_boilerplate_is_trained_on_only_where_nothing_else_is_left() -> None:
     mined = miner.mine_hard_examples(lists, boilerplate={100})
     assert [(each.query_id, each.positive_id) for each in mined.examples] == [("several", 101), ("alone", 100)]
     assert all(100 in chunk_ids for chunk_ids in mined.relevant.values())  # nor is it a negative
+    refuted = graded(make_query("refuted", 100, 101), 4.0, 1.0, 1.0, 4.0)  # it has another answer, which is not trusted
+    assert miner.mine_hard_examples([refuted], boilerplate={100}).examples == []
     found = [graded(make_query("found"), *grades), graded(make_query("found too"), 4.0, 1.0)]
     examples = miner.mine_hard_examples(found, boilerplate={100}).examples
     assert [(each.query_id, each.positive_id) for each in examples] == [("found", 101), ("found too", 100)]

@@ -203,8 +203,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--pool-depth", type=int, default=5, help="the base model's candidates per validation question in the pool")
     add("--seed", type=int, default=42, help="of samples and training order")
     args = parser.parse_args(argv)
-    if args.loss != "contrast" and (args.views or args.hardest):
-        raise InputError(f"--loss {args.loss} goes without --views and --hardest: they belong to contrast")
+    if args.loss != "contrast" and (args.views or args.hardest or args.margin):
+        raise InputError(f"--loss {args.loss} goes without --views, --hardest and --margin: they belong to contrast")
     return args
 
 
