@@ -196,6 +196,18 @@ def grades_of(item: CandidateList) -> list[float | None]:
     return [candidate.grade for candidate in item.candidates]
 
 
+def test_missed_is_what_has_no_answer_at_rank_1(tiny_model: Path, tmp_path: Path) -> None:
+    """Both ask with the words of chunk 3, which is therefore the nearest one in any model."""
+    chunks, _, _ = tiny_corpus()
+    encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+    index = miner.training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
+    found, missed = (
+        Query(query_id=name, query=chunks[3]["text"], ground_truth_chunk_ids=known, qtype="", topic="")
+        for name, known in (("found", [3, 7]), ("missed", [4]))
+    )
+    assert arms.missed([found, missed], index) == [missed]
+
+
 def test_the_margin_drops_negatives_near_the_answer() -> None:
     item = candidates(QUERY, 1.0, 4.0, 1.0, 1.0, known=(1,))  # cosines 0.99, 0.98, 0.97, 0.96
     assert grades_of(arms.within_margin(item, 0.98)) == [arms.UNUSED, 4.0, arms.UNUSED, 1.0]  # 0.98 * 0.98 = 0.9604

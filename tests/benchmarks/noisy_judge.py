@@ -49,7 +49,7 @@ class NoisyJudge:
             yield Judgment(known.query_id, known.chunk_id, grade, tuple(probabilities.tolist()))
 
     def _probabilities(self, true: int, key: str) -> np.ndarray:
-        uniform = (int.from_bytes(hashlib.sha256(key.encode()).digest()[:7]) + 0.5) / 2**56
+        uniform = (int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big") + 0.5) / 2**56
         seen = LEVELS[true] + NOISE * norm.ppf(uniform)
         return np.diff(norm.cdf((CUTS - seen) / BLUR), prepend=0.0, append=1.0)
 
