@@ -16,9 +16,8 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import shorten
@@ -42,7 +41,7 @@ from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k
 from hardneg.errors import InputError, run
 from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
-from hardneg.metrics import relative_gain, retrieval_metrics
+from hardneg.metrics import metrics_without, relative_gain, retrieval_metrics
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 
 RULE = "=" * 50
@@ -216,7 +215,7 @@ class ModelScores:
     weights: str  # SHA-256
     metrics: dict[str, np.ndarray]  # "MRR@5" ... and "Recall@50": (Q,) float64
     graded: dict[str, np.ndarray]  # of the graded questions; empty without a set
-    own_answers: dict[str, np.ndarray] = field(default_factory=dict)  # as `own_answer_metrics` gives them
+    own_answers: dict[str, np.ndarray]  # TARGETED without boilerplate; empty where no question has any
 
 
 def score_model(
@@ -227,38 +226,15 @@ def score_model(
     with tqdm(total=len(inputs.chunks) + len(inputs.queries), desc=role, unit="text") as bar:
         chunk_vectors = encoder.encode([chunk["text"] for chunk in inputs.chunks], bar.update)
         query_vectors = encoder.encode([query["query"] for query in inputs.queries], bar.update)
-    widespread = boilerplate_ids(inputs.chunks)
-    ranked, _ = top_k(query_vectors, chunk_vectors, max(args.k, DEEP) + len(widespread))
+    boilerplate = boilerplate_ids(inputs.chunks)
+    ranked, _ = top_k(query_vectors, chunk_vectors, max(args.k, DEEP) + len(boilerplate))
     relevant = [set(query["ground_truth_chunk_ids"]) for query in inputs.queries]
     metrics = {f"{key}@{args.k}": values for key, values in retrieval_metrics(ranked, relevant, args.k).items()}
     metrics[f"Recall@{DEEP}"] = retrieval_metrics(ranked, relevant, DEEP)["Recall"]
-    own = own_answer_metrics(ranked, relevant, widespread, args.k)
+    own = metrics_without(boilerplate, ranked, relevant, args.k)
+    own_answers = {f"{key}@{args.k}": own[key] for key in TARGETED if own}
     graded = score_graded(encoder, inputs.graded) if inputs.graded else {}
-    return ModelScores(name, encoder.weights, metrics, graded, own)
-
-
-def own_answer_metrics(
-    ranked: np.ndarray, relevant: Sequence[AbstractSet[int]], boilerplate: AbstractSet[int], k: int
-) -> dict[str, np.ndarray]:
-    """The targeted metrics as if the boilerplate were not in the corpus; empty where it answers no question.
-
-    Args:
-        ranked: int64 (Q, n), chunk ids, best first; at least k of them besides boilerplate, or all there are.
-        relevant: per question, the chunks that answer it.
-        boilerplate: chunk ids.
-        k: cut-off rank.
-
-    Returns:
-        "MRR@k" and "DCG@k" of the questions that have other answers, fewer than Q, the same for every model.
-    """
-    asked = [row for row, ids in enumerate(relevant) if ids - boilerplate]
-    if not any(ids & boilerplate for ids in relevant) or not asked:
-        return {}
-    kept = np.array(
-        [[chunk_id for chunk_id in ranked[row].tolist() if chunk_id not in boilerplate][:k] for row in asked]
-    )
-    metrics = retrieval_metrics(kept, [relevant[row] - boilerplate for row in asked], k)
-    return {f"{name}@{k}": metrics[name] for name in TARGETED}
+    return ModelScores(name, encoder.weights, metrics, graded, own_answers)
 
 
 # ---------------------------------------------------------------- evaluation_results.json

@@ -226,10 +226,8 @@ def mine_hard_examples(
         mined.relevant[query["query_id"]] = {
             c.chunk_id for c in candidates if c.known or c.grade is None or c.grade > irrelevant_grade
         }
-        has_key = any(candidate.known for candidate in candidates)
-        has_own = any(candidate.known and candidate.chunk_id not in boilerplate for candidate in candidates)
-        eligible = [c for c in positives if c.chunk_id not in boilerplate] if has_own else positives
-        trusted = surest(eligible, has_key, boilerplate)[: max_positives if has_key else max_found]
+        known = [candidate for candidate in candidates if candidate.known]
+        trusted = surest(positives, known, boilerplate)[: max_positives if known else max_found]
         mined.examples.extend(_examples_of(query, trusted, irrelevant, negatives))
         mined.counts.update(
             candidates=len(candidates),
@@ -244,23 +242,24 @@ def mine_hard_examples(
 
 
 def surest(
-    positives: Sequence[Candidate], has_key: bool, boilerplate: AbstractSet[int] = frozenset()
+    positives: Sequence[Candidate], known: Sequence[Candidate], boilerplate: AbstractSet[int]
 ) -> list[Candidate]:
     """The positives of a query that may be trained on, surest first.
 
     Where answers are known, only these, as far as the judge does not refute them: what it finds besides is often wrong,
     and a query whose answers it refutes teaches nothing. Surest is what judge and model agree on most, by reciprocal
     rank fusion (Cormack et al. 2009) of the place by grade and the model's rank: where a judge takes 3 % of wrong
-    passages for right, half of what it finds is wrong. Boilerplate is trained on only where nothing else is left: as
-    the answer of hundreds of queries, it would come near to all of them.
+    passages for right, half of what it finds is wrong. Boilerplate is trained on only where the query has no other
+    answer, refuted or not: as the answer of hundreds of queries, it would come near to all of them.
 
     Args:
         positives: the candidates graded as answers.
-        has_key: whether answers of the query are known.
+        known: the query's known answers, however graded.
         boilerplate: ids of chunks that answer many queries alike.
     """
-    trusted = [candidate for candidate in positives if candidate.known or not has_key]
-    trusted = [candidate for candidate in trusted if candidate.chunk_id not in boilerplate] or trusted
+    trusted = [candidate for candidate in positives if candidate.known or not known]
+    if any(candidate.chunk_id not in boilerplate for candidate in known or trusted):
+        trusted = [candidate for candidate in trusted if candidate.chunk_id not in boilerplate]
     by_grade = sorted(trusted, key=lambda candidate: (-(candidate.grade or 0), candidate.rank))
     fused = [1 / (FUSION_K + place) + 1 / (FUSION_K + c.rank) for place, c in enumerate(by_grade, start=1)]
     return [by_grade[place] for place in sorted(range(len(by_grade)), key=lambda place: -fused[place])]

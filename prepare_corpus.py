@@ -32,6 +32,7 @@ from hardneg.topics import (
     group_rows,
     leakage,
     normalise_question,
+    related_questions,
     topic_of,
 )
 
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         "chunks": count_chunks(chunks, passages),
         "splits": count_splits(pairs, groups),
         "leakage": leakage(chunks, pairs),
+        "related_questions": related_questions(pairs),
         "boilerplate": boilerplate(chunks, pairs),
     }
     if any(report["leakage"].values()):
@@ -249,6 +251,8 @@ def print_report(report: dict[str, dict[str, Any]]) -> None:
         f"  not counted: {widespread['chunks']} boilerplate chunks (in over {BOILERPLATE_ROWS} rows each), "
         f"which {widespread['share_of_questions']:.1%} of the questions have among their answers"
     )
+    related = " and ".join(f"{count:,} {split}" for split, count in report["related_questions"].items())
+    print(f"  not counted: general concepts, which {related} questions have in common with training")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -101,13 +101,11 @@ class JudgmentStore:
         self.path = path
         with clear_os_errors(path, "write"):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with self._clear_errors():
+        with self._clear_errors(), ExitStack() as on_failure:
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-            try:
-                self._prepare()
-            except BaseException:
-                self._db.close()
-                raise
+            on_failure.callback(self._db.close)
+            self._prepare()
+            on_failure.pop_all()
 
     def _prepare(self) -> None:
         self._db.row_factory = sqlite3.Row
@@ -205,10 +203,9 @@ class JudgmentStore:
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:  # a full disk may have ended it, a signal may come before or after it
+        finally:
+            if self._db.in_transaction:  # not committed; a full disk may have ended it, a signal may come before it
                 self._db.execute("ROLLBACK")
-            raise
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:

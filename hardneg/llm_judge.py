@@ -12,7 +12,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -242,7 +242,8 @@ class LLMJudge:
         """Connect to the endpoints, surveying them if that was not done. Raises InputError as `check` does."""
         endpoints = [Endpoint(url, self._api_key, self.concurrency, self._policy) for url in self.endpoints]
         pool = EndpointPool(endpoints, self._reprobe, self._policy)
-        try:
+        async with AsyncExitStack() as on_failure:
+            on_failure.push_async_callback(pool.close)
             if self.findings is None:
                 self.findings = await survey(endpoints, self.model, self.template, self._policy, self.concurrency)
             if self.room("") < 1:
@@ -250,9 +251,7 @@ class LLMJudge:
                     f"the judge's prompt alone takes about {self.template.tokens} of the server's "
                     f"{self.findings.max_model_len} tokens; shorten it, or start the server with a longer context"
                 )
-        except BaseException:
-            await pool.close()
-            raise
+            on_failure.pop_all()
         for endpoint in endpoints:
             endpoint.answers_as = self.findings.endpoints.get(endpoint.url)
             if endpoint.answers_as is None:
@@ -277,15 +276,14 @@ class _Run:
         self._closing = self._store_failed = False
         self._counted_at = self._turned_at = time.monotonic()
         opening = self._loop.create_task(judge._open_pool())
-        try:
+        with ExitStack() as on_failure:
+            on_failure.callback(self.close)
             with (
                 held_signals(lambda: self._loop.call_soon_threadsafe(opening.cancel)),
                 suppress(asyncio.CancelledError),
             ):
                 self._pool = self._loop.run_until_complete(opening)
-        except BaseException:
-            self.close()
-            raise
+            on_failure.pop_all()
 
     @property
     def busy(self) -> bool:

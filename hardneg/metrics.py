@@ -44,6 +44,28 @@ def retrieval_metrics(ranked: np.ndarray, relevant: Sequence[AbstractSet[int]], 
     }
 
 
+def metrics_without(
+    left_out: AbstractSet[int], ranked: np.ndarray, relevant: Sequence[AbstractSet[int]], k: int
+) -> dict[str, np.ndarray]:
+    """`retrieval_metrics` as if some chunks were not in the corpus, neither as answers nor in the way of others.
+
+    Args:
+        left_out: their ids.
+        ranked: integer (Q, n), different chunk ids, best first; at least k others in each row, or all there are.
+        relevant: per question, the ids of all chunks that answer it.
+        k: cut-off, at least 1.
+
+    Returns:
+        the metrics of the questions that have other answers, at most Q, the same ones for every model; empty where
+        nothing is left out of any answer, or no question is left.
+    """
+    asked = [row for row, ids in enumerate(relevant) if ids - left_out]
+    if not asked or not any(ids & left_out for ids in relevant):
+        return {}
+    kept = [[chunk_id for chunk_id in row if chunk_id not in left_out][:k] for row in ranked[asked].tolist()]
+    return retrieval_metrics(np.array(kept), [relevant[row] - left_out for row in asked], k)
+
+
 def graded_metrics(ranked_grades: Sequence[Sequence[float]], k: int = 5, ndcg_k: int = 10) -> dict[str, np.ndarray]:
     """MRR@k at RELEVANT_GRADE, DCG@k and nDCG@ndcg_k with a gain of grade - 1, among the judged answers of a question.
 

@@ -54,7 +54,7 @@ class Row:
     qtype: str
     source: str
     url: str
-    concept: str = ""  # identifier of the topic, whatever name it goes by (MedQuAD: UMLS); "" where there is none
+    concept: str = ""  # what the topic is, whatever its name: identifiers (MedQuAD: UMLS) with | between; "" for none
 
 
 def read_rows(source: str, columns: Mapping[str, str]) -> list[Row]:

@@ -162,9 +162,22 @@ def leakage(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, int]:
         "chunks": _in_several(
             (normalise(chunk["text"]), split_of[qa_id])
             for chunk in chunks
-            if len(chunk["qa_ids"]) <= BOILERPLATE_ROWS
+            if not is_boilerplate(chunk)
             for qa_id in chunk["qa_ids"]
         ),
+    }
+
+
+def related_questions(pairs: Sequence[QAPair]) -> dict[str, int]:
+    """Count the val and test questions that share a concept with training all the same: one too general to tie them."""
+    concepts: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for pair in pairs:
+        keys = {concept for kind, concept in _annotation_keys(pair["concept"]) if kind == "concept"}
+        concepts[pair["split"], normalise_question(pair["question"])] |= keys
+    trained = set().union(*(found for (split, _), found in concepts.items() if split == "train"))
+    return {
+        held_out: sum(bool(found & trained) for (split, _), found in concepts.items() if split == held_out)
+        for held_out in SPLITS[1:]
     }
 
 
@@ -175,14 +188,19 @@ def _in_several(keys_and_splits: Iterable[tuple[Hashable, str]]) -> int:
     return sum(len(found) > 1 for found in splits.values())
 
 
+def is_boilerplate(chunk: Chunk) -> bool:
+    """Whether a chunk answers more than BOILERPLATE_ROWS rows."""
+    return len(chunk["qa_ids"]) > BOILERPLATE_ROWS
+
+
 def boilerplate_ids(chunks: Iterable[Chunk]) -> frozenset[int]:
-    """The chunks that answer more than BOILERPLATE_ROWS rows: they say nothing of any one topic."""
-    return frozenset(chunk["chunk_id"] for chunk in chunks if len(chunk["qa_ids"]) > BOILERPLATE_ROWS)
+    """The ids of the boilerplate chunks."""
+    return frozenset(chunk["chunk_id"] for chunk in chunks if is_boilerplate(chunk))
 
 
 def boilerplate(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, Any]:
-    """Count the chunks that answer more than BOILERPLATE_ROWS rows, and the share of questions they touch."""
-    widespread = [chunk for chunk in chunks if len(chunk["qa_ids"]) > BOILERPLATE_ROWS]
+    """Count the boilerplate chunks, and the share of questions they touch."""
+    widespread = [chunk for chunk in chunks if is_boilerplate(chunk)]
     touched = {qa_id for chunk in widespread for qa_id in chunk["qa_ids"]}
     question_of: Mapping[str, str] = {pair["qa_id"]: normalise_question(pair["question"]) for pair in pairs}
     share = len({question_of[qa_id] for qa_id in touched}) / len(set(question_of.values()))

@@ -243,6 +243,8 @@ def test_the_arms_run(tiny_model: Path, tiny_data_dir: Path, capsys: pytest.Capt
     flags = ["--data-dir", str(tiny_data_dir), "--base-model", str(tiny_model), "--num-queries", "3"]
     arms.main([*flags, "--num-candidates", "15", "--missed", "--margin", "0.99", "--strengths", "0.5", "--epochs", "1"])
     assert "strength 0.5: MRR@5 " in capsys.readouterr().out
+    with pytest.raises(InputError, match="nothing to train on"):
+        arms.main([*flags, "--num-candidates", "15", "--margin", "0.0001"])
 
 
 # ---------------------------------------------------------------- the second domain

@@ -88,7 +88,7 @@ RUNBOOK_SPECIALIZED = {"MRR": 0.1945, "DCG": 0.2687, "Precision": 0.4123, "Recal
 
 
 def scores_of(name: str, figures: dict[str, list[float]], k: int = 5) -> evaluate.ModelScores:
-    return evaluate.ModelScores(name, "0" * 64, {f"{key}@{k}": np.array(row) for key, row in figures.items()}, {})
+    return evaluate.ModelScores(name, "0" * 64, {f"{key}@{k}": np.array(row) for key, row in figures.items()}, {}, {})
 
 
 def queries_of(n: int) -> list[Query]:
@@ -209,16 +209,6 @@ def test_question_types_and_extremes(capsys: pytest.CaptureFixture[str]) -> None
     headings = ("Improvement:", "BY QUESTION TYPE", "QUESTIONS THAT CHANGED MOST", "SUCCESS CRITERIA CHECK")
     places = [printed.index(heading) for heading in headings]
     assert places == sorted(places)
-
-
-def test_metrics_without_boilerplate_by_hand() -> None:
-    """Chunk 9 answers everything; what it gains or blocks is left out, and so is a question it alone answers."""
-    ranked = np.array([[9, 1, 2], [3, 9, 4], [9, 5, 6]])
-    metrics = evaluate.own_answer_metrics(ranked, [{9, 1}, {4}, {9}], {9}, k=2)
-    assert metrics["MRR@2"].tolist() == [1.0, 0.5]
-    assert metrics["DCG@2"].tolist() == pytest.approx([1.0, 1 / np.log2(3)])
-    assert evaluate.own_answer_metrics(ranked, [{1}, {4}, {5}], {9}, k=2) == {}
-    assert evaluate.own_answer_metrics(ranked, [{9}, {9}, {9}], {9}, k=2) == {}
 
 
 def test_the_gain_without_boilerplate(

@@ -484,6 +484,27 @@ def test_a_whole_run_and_the_same_again(
     assert "num_candidates: 10 there, 9 now" in refused([*arguments, "--num-candidates", "9"], capsys)
 
 
+def test_boilerplate_is_learnt_in_no_iteration(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunk 0 is one of three answers to how asthma is treated: only its many rows keep it out."""
+    chunks, _, _ = tiny_corpus()
+    learnt: list[set[int]] = []
+
+    def fine_tune(_: SentenceTransformer, mined: miner.Mined, *__: object) -> list[float]:
+        learnt.append({example.positive_id for example in mined.examples})
+        return [0.0]
+
+    monkeypatch.setattr(miner, "fine_tune", fine_tune)
+    monkeypatch.setattr(miner, "mine_hard_examples", partial(miner.mine_hard_examples, max_positives=3))
+    miner.main([*arguments, "--output-dir", str(tmp_path / "before")])
+    chunks[0]["qa_ids"] = [f"row {row}" for row in range(21)]
+    write_tiny_data(tmp_path / "data", chunks)
+    miner.main([*arguments, "--output-dir", str(tmp_path / "after")])
+    assert len(learnt) == 4 and all(len(positives) >= 12 for positives in learnt)
+    assert [0 in positives for positives in learnt] == [True, True, False, False]
+
+
 KILLED = """
 import os, signal, sys
 from dataclasses import replace

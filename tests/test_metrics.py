@@ -15,6 +15,7 @@ from hardneg.metrics import (
     cohen_kappa,
     confusion_matrix,
     graded_metrics,
+    metrics_without,
     relative_gain,
     retrieval_metrics,
     weighted_kappa,
@@ -100,6 +101,16 @@ def test_moving_a_relevant_chunk_up_never_lowers_a_metric() -> None:
         assert all(after[key] >= before[key] for key in before)
         moved += after["DCG"] > before["DCG"]
     assert moved > 20
+
+
+def test_metrics_without_some_chunks_by_hand() -> None:
+    """Chunk 9 answers everything; what it gains or blocks is left out, and so is a question it alone answers."""
+    ranked = np.array([[9, 1, 2], [3, 9, 4], [9, 5, 6]])
+    found = metrics_without({9}, ranked, [{9, 1}, {4}, {9}], k=2)
+    assert found["MRR"].tolist() == [1.0, 0.5]
+    assert found["DCG"].tolist() == pytest.approx([1.0, 1 / np.log2(3)])
+    assert metrics_without({9}, ranked, [{1}, {4}, {5}], k=2) == {}
+    assert metrics_without({9}, ranked, [{9}, {9}, {9}], k=2) == {}
 
 
 def test_order_beyond_the_cut_off_is_ignored() -> None:

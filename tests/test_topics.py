@@ -10,9 +10,11 @@ from hardneg.topics import (
     MOST_TOPICS,
     assign_splits,
     boilerplate,
+    boilerplate_ids,
     group_rows,
     leakage,
     normalise_question,
+    related_questions,
 )
 
 
@@ -54,6 +56,22 @@ def test_one_common_concept_is_enough() -> None:
     concepts = ["C1|C2", "C2|C3", "C3", "C4", "C4|"]
     rows = [row(f"q{i}", f"topic {i}", concept) for i, concept in enumerate(concepts)]
     assert same_group(rows, [[f"p{i}"] for i in range(5)]) == [[0, 1, 2], [3, 4]]
+
+
+def test_the_only_concept_of_topics_is_their_whole_annotation() -> None:
+    """As a whole it ties more topics than as one of several."""
+    for n, n_groups in (
+        (MOST_TOPICS["concept"] + 1, 1),
+        (MOST_TOPICS["annotation"] + 1, MOST_TOPICS["annotation"] + 1),
+    ):
+        rows = [row(f"q{i}", f"topic {i}", "C1") for i in range(n)]
+        assert len(same_group(rows, [[f"p{i}"] for i in range(n)])) == n_groups
+
+
+def test_the_order_of_concepts_does_not_matter() -> None:
+    general = [row(f"g{i}", f"general {i}", f"C1|C2|own {i}") for i in range(MOST_TOPICS["concept"])]
+    rows = [row("q0", "Gout", "C1|C2"), row("q1", "Podagra", "C2|C1"), *general]
+    assert same_group(rows, [[f"p{i}"] for i in range(len(rows))])[0] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -153,6 +171,21 @@ def test_leakage_finds_each_kind() -> None:
     chunks = [chunk("in one", ["b", "d"]), chunk("in two", ["a", "d"])]
     assert leakage(chunks, pairs) == {"questions": 1, "topics": 1, "concepts": 1, "chunks": 1}
     assert leakage(chunks[:1], pairs[1:]) == {"questions": 0, "topics": 0, "concepts": 0, "chunks": 0}
+
+
+def test_general_concepts_are_no_leak_but_counted_apart() -> None:
+    splits = ("train", "test", "test", "val", "train", "train")
+    pairs = [pair(f"r{i}", f"question {i}", f"topic {i}", split, f"C1|own {i}") for i, split in enumerate(splits)]
+    pairs.append(pair("again", "Question 1?", "topic 1", "test", "C9"))
+    assert leakage([], pairs)["concepts"] == 0
+    assert related_questions(pairs) == {"val": 1, "test": 2}
+    assert related_questions([pair("a", "q", "t", "train"), pair("b", "r", "u", "test")]) == {"val": 0, "test": 0}
+
+
+def test_boilerplate_begins_above_its_limit() -> None:
+    chunks = [chunk("twenty", [f"r{i}" for i in range(20)]), chunk("more", [f"r{i}" for i in range(21)])]
+    chunks[1]["chunk_id"] = 1
+    assert boilerplate_ids(chunks) == {1}
 
 
 def test_boilerplate_is_counted_apart() -> None:

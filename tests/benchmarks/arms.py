@@ -139,6 +139,8 @@ def train_arm(
     mined = miner.mine_hard_examples(
         lists, boilerplate_ids(chunks), negatives=args.negatives, max_positives=args.max_positives
     )
+    if not mined.examples:
+        raise InputError("nothing to train on: no question has both an answer and a negative; ask for more candidates")
     mined = with_views(mined, lists, chunks, args.views, args.seed)
     started = time.monotonic()
     recipe = replace(
