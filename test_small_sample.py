@@ -27,7 +27,7 @@ from hardneg.candidates import CandidateList, with_grades
 from hardneg.device import claim_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model
 from hardneg.errors import InputError, run
-from hardneg.flag_types import positive_int, price, seed
+from hardneg.flag_types import positive_int, seed
 from hardneg.graded import GradedSet, open_graded
 from hardneg.judge import GRADES, AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, number, score
@@ -107,7 +107,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=miner_run_size(),
         help="queries x candidates x iterations to estimate time for",
     )
-    add("--gpu-hour-price", type=price, help="price of the server per hour: shows what judging costs")
     add("--seed", type=seed, default=42, help="of the question sample")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     args = parser.parse_args(argv)

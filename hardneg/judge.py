@@ -30,6 +30,8 @@ class Judgment:
 class Judge(Protocol):
     """Anything that grades pairs."""
 
+    name: str  # what kind of judge a run's records call it
+
     def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
         """Yield exactly one judgment per pair, in any order, reading `pairs` lazily; close it to stop early."""
         ...
@@ -37,6 +39,8 @@ class Judge(Protocol):
 
 class AnswerKeyJudge:
     """Grades from the data's own annotation: a known answer 4, another passage on the query's topic 2, else 1."""
+
+    name = "answer-key"
 
     def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
         """See `Judge`. Passages whose title is the query's topic (case-folded) count as on its topic."""

@@ -67,9 +67,9 @@ def describe_left(stats: JudgeStats, to_ask: int, gpu_hour_price: float | None) 
 def judge_record(judge: Judge) -> dict[str, Any]:
     """What training.json and small_sample_results.json say of a judge: what it was found to be, what it did so far."""
     if not isinstance(judge, LLMJudge):
-        return {"kind": "answer-key"}
+        return {"kind": judge.name}
     return {
-        "kind": "llm",
+        "kind": judge.name,
         "model": judge.model,
         "prompt_sha256": judge.template.sha256,
         "findings": asdict(judge.findings) if judge.findings else None,

@@ -89,6 +89,8 @@ class Request:
 class LLMJudge:
     """Grades pairs with a language model, each once: what is stored is not asked again."""
 
+    name = "llm"
+
     def __init__(
         self,
         endpoints: Sequence[str],

@@ -128,6 +128,7 @@ def test_the_noisy_judge_s_run_is_another_than_the_key_s(
     assert None not in grades and not {1.0, 2.0, 4.0} & set(grades)  # expected grades, not the key's
     assert f"Noisy judge: {len(grades)} pairs: kappa " in capsys.readouterr().out
     assert read_json(output / "run.json", "")["judge"] == "noisy answer-key"
+    assert read_json(output / "iteration_0" / "training.json", "")["judge"] == {"kind": "noisy answer-key"}
     noisy_judge.main(flags)
     assert "Noisy judge: nothing was judged" in capsys.readouterr().out
     miner.open_judge = open_judge
@@ -262,7 +263,9 @@ For more information, see `Roles <somewhere>`__ in the guide.
 
 **To detach it**
 
-Use `detach <elsewhere>`__.
+Use `detach <elsewhere>`__ on arn:aws:iam::aws:policy/Reader::
+
+    {"Type": "AWS::IAM::Role"}
 
 **A heading without text**
 """
@@ -274,7 +277,7 @@ def test_examples_are_split_at_their_headings(tmp_path: Path) -> None:
             "To attach a policy to a role",
             "aws iam attach-role-policy --role-name Reader\n\nThis command produces no output.",
         ),
-        ("To detach it", "Use detach."),
+        ("To detach it", '{"Type": "AWS::IAM::Role"}'),
     ]
     assert list(second_domain.split_at_headings(DOCUMENT)) == expected
     with zipfile.ZipFile(tmp_path / "wheel.zip", "w") as archive:
@@ -314,3 +317,7 @@ def test_what_is_no_wheel_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError, match="no readable wheel"):
         second_domain.main()
     assert not (tmp_path / "aws.jsonl").exists()
+    zipfile.ZipFile(wheel, "w").close()
+    monkeypatch.setattr(sys, "argv", ["second_domain", str(wheel), str(tmp_path / "none" / "aws.jsonl")])
+    with pytest.raises(InputError, match="cannot write"):
+        second_domain.main()

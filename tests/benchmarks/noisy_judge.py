@@ -32,6 +32,8 @@ class NoisyJudge:
     normal variable of standard deviation BLUR around what it saw lies between the cuts of g.
     """
 
+    name = "noisy answer-key"  # as a run's records have it: another run than the key's own
+
     def __init__(self, seed: int = 0) -> None:
         self.true: list[int] = []
         self.said: list[int] = []
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     judge = NoisyJudge()
 
     def open_judge(args: argparse.Namespace) -> NoisyJudge:
-        args.judge = "noisy answer-key"  # as the run's records shall have it: another run than the key's own
+        args.judge = judge.name
         return judge
 
     miner.open_judge = open_judge

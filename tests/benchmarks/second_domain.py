@@ -16,11 +16,12 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from hardneg.errors import InputError, run
+from hardneg.errors import InputError, clear_os_errors, run
 
 HEADING = re.compile(r"^\*\*(?P<title>.+?)\*\*\s*$", re.MULTILINE)
 INTRODUCTION = re.compile(r"^\s*\S(?:[^\n]|\n(?!\n))*?::\s*\n")
 FURTHER = re.compile(r"^For more information, see .*", re.MULTILINE | re.DOTALL)
+LITERAL = re.compile(r"::[ \t]*$", re.MULTILINE)  # reST's mark before an indented block; elsewhere :: is part of a name
 LINK = re.compile(r"`([^`<]+?)\s*<[^>]*>`_*")
 
 
@@ -43,7 +44,8 @@ def split_at_headings(document: str) -> Iterator[tuple[str, str]]:
         end = headings[number + 1].start() if number + 1 < len(headings) else len(document)
         title = re.sub(r"^Example \d+: ", "", heading["title"].replace("``", "").strip())
         text = FURTHER.sub("", INTRODUCTION.sub("", document[heading.end() : end]))
-        text = LINK.sub(r"\1", text).replace("``", "").replace("::", ":").strip()
+        text = LINK.sub(r"\1", text).replace("``", "")
+        text = LITERAL.sub(":", text).strip()
         if title and text:
             yield title, text
 
@@ -58,7 +60,8 @@ def main() -> None:
         rows = list(read_examples(args.wheel))
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{args.wheel} is no readable wheel ({error}); download it as the docstring says") from error
-    args.output.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with clear_os_errors(args.output, "write"):
+        args.output.write_text("".join(json.dumps(row) + "\n" for row in rows))
     print(f"{len(rows):,} examples of {len({row['topic'] for row in rows}):,} commands written to {args.output}")
 
 
