@@ -117,7 +117,7 @@ def test_answers_are_ranked_by_cosine(tmp_path: Path, tiny_model: Path) -> None:
 
 def test_bundled_set() -> None:
     graded = load_graded(BUNDLED_GRADED)
-    assert len(graded.questions) == 120
+    assert len(graded.questions) == 240
     assert graded.n_without_ideal == 0
     assert {grade for q in graded.questions for a in q.answers for grade in a.grades} == {1, 2, 3, 4}
 
