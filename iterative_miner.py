@@ -183,6 +183,7 @@ class Mined:
 
     examples: list[Example]
     relevant: dict[str, set[int]]  # query id -> chunks that must not be its negatives
+    candidates: set[int]  # chunks that were retrieved for any query
     hard_positives: list[tuple[Query, Candidate]]
     hard_negatives: list[tuple[Query, Candidate]]
     counts: Counter[str]
@@ -213,7 +214,7 @@ def mine_hard_examples(
         max_positives: examples per query; a long answer has many chunks.
         max_found: the same of a query without known answers.
     """
-    mined = Mined([], {}, [], [], Counter())
+    mined = Mined([], {}, set(), [], [], Counter())
     for query, candidates in ((item.query, item.candidates) for item in lists):
         graded = [candidate for candidate in candidates if candidate.grade is not None]
         # The data says that a known answer is one: the judge, which is noisy in the middle, need only not refute it.
@@ -223,6 +224,7 @@ def mine_hard_examples(
         hard_negatives = [c for c in irrelevant if positives and c.rank < positives[-1].rank]
         mined.hard_positives.extend((query, c) for c in hard_positives)
         mined.hard_negatives.extend((query, c) for c in hard_negatives)
+        mined.candidates.update(candidate.chunk_id for candidate in candidates)
         mined.relevant[query["query_id"]] = {
             c.chunk_id for c in candidates if c.known or c.grade is None or c.grade > irrelevant_grade
         }
@@ -266,7 +268,7 @@ def surest(
 
 
 def accumulate(iterations: Sequence[Mined]) -> Mined:
-    """The last iteration's findings with the different examples of all, and what any of them found relevant.
+    """The last iteration's findings with the different examples and the candidates of all, and what any found relevant.
 
     Examples accumulate as in the paper: what the base model gets wrong must be learnt again by every model that starts
     from it, beside what the last model still gets wrong.
@@ -276,7 +278,8 @@ def accumulate(iterations: Sequence[Mined]) -> Mined:
     for mined in iterations:
         for query_id, chunk_ids in mined.relevant.items():
             relevant[query_id] = relevant.get(query_id, set()) | chunk_ids
-    return replace(iterations[-1], examples=examples, relevant=relevant)
+    candidates = set().union(*(mined.candidates for mined in iterations))
+    return replace(iterations[-1], examples=examples, relevant=relevant, candidates=candidates)
 
 
 def _examples_of(
@@ -298,7 +301,9 @@ RECIPE = Recipe(
     batch_size=32,  # memory does not depend on it (gradient caching), quality does
     learning_rate=1e-4,
     warmup_fraction=0.1,
-    distillation_weight=6.0,  # of staying near the base model: without it, more is forgotten for less gain
+    # Two ways of staying near the base model; without them, more is forgotten for less gain.
+    frozen_weight=1.0,  # of the contrast of questions with passages as the base model embeds them
+    distillation_weight=6.0,  # of the distance from the base model's embeddings
 )
 
 
@@ -322,15 +327,22 @@ def fine_tune(
 
     texts = [chunk["text"] for chunk in chunks]
     return train(
-        model, mined.examples, texts, mined.relevant, recipe, report, seed=seed, mini_batch_size=at_once, base=base
+        model,
+        mined.examples,
+        mined.candidates,
+        texts,
+        mined.relevant,
+        recipe,
+        report,
+        seed=seed,
+        mini_batch_size=at_once,
+        base=base,
     )
 
 
 # ---------------------------------------------------------------- how strongly to adapt
 
-# Shares of the tuned weights when averaged with the base model's. No 1.0: it gains a little more than 0.8 and forgets
-# about twice as much of LiveQA (LOG.md), which a guard of a hundred questions cannot be trusted to see.
-STRENGTHS = (0.8, 0.7, 0.6, 0.5, 0.4)
+STRENGTHS = (1.0, 0.8, 0.6, 0.4)  # shares of the tuned weights when averaged with the base model's
 POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
 
@@ -369,10 +381,15 @@ def average_with_base(setting: "Setting", tuned: SentenceTransformer) -> list[di
 
 def describe(score: Score, base: Score) -> str:
     """One line of validation figures with their change against the base model."""
-    pairs = [("MRR@5", score.mrr, base.mrr), ("DCG@5", score.dcg, base.dcg)]
-    if score.guard_ndcg is not None:
-        pairs.append(("guard nDCG@10", score.guard_ndcg, base.guard_ndcg))
-    return "  ".join(f"{name} {value:.4f} ({relative_change(value, was):+.1%})" for name, value, was in pairs)
+    figures = [
+        ("MRR@5", score.mrr, base.mrr),
+        ("DCG@5", score.dcg, base.dcg),
+        ("guard nDCG@10", score.guard_ndcg, base.guard_ndcg),
+        ("guard MRR@5", score.guard_mrr, base.guard_mrr),
+    ]
+    return "  ".join(
+        f"{name} {value:.4f} ({relative_change(value, was):+.1%})" for name, value, was in figures if value is not None
+    )
 
 
 # ---------------------------------------------------------------- the stage
@@ -720,13 +737,16 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     add("--concurrency", type=positive_int, default=DEFAULT_CONCURRENCY, help="most requests in flight")
     add("--prompt", type=Path, help="file with another prompt for the judge, holding {query} and then {passage}")
     add("--stored-only", action="store_true", help="ask no server: a pair without a stored judgment stays unjudged")
+    add("--gpu-hour-price", type=price, help="price of the server per hour: shows what judging costs")
 
 
 def check_judge_arguments(args: argparse.Namespace) -> None:
     """Raise InputError where a flag of `add_judge_arguments` would be ignored."""
-    if args.judge != "llm" and (args.llm_endpoint or args.prompt or args.stored_only):
+    about_an_llm = args.llm_endpoint or args.prompt or args.stored_only or args.gpu_hour_price is not None
+    if args.judge != "llm" and about_an_llm:
         raise InputError(
-            "--llm-endpoint, --prompt and --stored-only are about an LLM's judgments; use them with --judge llm"
+            "--llm-endpoint, --prompt, --stored-only and --gpu-hour-price are about an LLM's judgments; use them with "
+            "--judge llm"
         )
 
 
@@ -750,7 +770,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="known: a question's answers in the data, unless refuted, and what the judge finds where it has none; "
         "judge: what it finds alone",
     )
-    add("--gpu-hour-price", type=price, help="price of the server per hour: shows the cost to the end")
     add("--dry-run", action="store_true", help="say what the judge would have to do, and stop")
     add("--judge-batch", type=Path, help="write the outstanding requests to an OpenAI batch file, and stop")
     add(

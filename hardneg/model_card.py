@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _ADAPTED = """\
-Candidates were retrieved per training question, graded 1-4, and mined for hard positives and hard negatives; the base
-model was trained on them by in-batch contrast with graded-relevant chunks masked out, held near its own embeddings,
-and averaged with the base model."""
+Candidates were retrieved per training question, graded 1-4, and mined for hard positives and hard negatives. A copy of
+the base model was trained on them by contrast, both in the batch and with the base model's embeddings of all
+candidates, graded-relevant chunks masked out; it was held near the base model's embeddings, and its weights were
+averaged with the base model."""
 _UNCHANGED = "No iteration gained on validation without forgetting: these are the base model's own weights."
 
 

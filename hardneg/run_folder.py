@@ -72,7 +72,7 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 def _card(record: Mapping[str, Any]) -> str:
     base, tuned = record["base_validation"], record["validation"]
-    names = {"mrr": "MRR@5", "dcg": "DCG@5", "guard_ndcg": "guard nDCG@10"}
+    names = {"mrr": "MRR@5", "dcg": "DCG@5", "guard_ndcg": "guard nDCG@10", "guard_mrr": "guard MRR@5"}
     measures = [
         (name, f"{base[key]:.4f}", f"{tuned[key]:.4f}") for key, name in names.items() if tuned[key] is not None
     ]

@@ -1,4 +1,4 @@
-"""Fine-tuning: in-batch contrast without known false negatives, held near the base model by self-distillation."""
+"""Fine-tuning: contrast in the batch and with the base model's corpus, held near the base model by distillation."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,8 +41,8 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
     MultipleNegativesRankingLoss (arXiv 1705.00652); gradients are cached (arXiv 2101.06983), so that the batch
     size is a choice of the recipe and `mini_batch_size` one of the memory.
 
-    With a `Teacher`, the mean of 1 - cosine between the batch's embeddings and the teacher's is added: what training
-    need not move stays where it was, so that questions of other kinds still find their answers.
+    With a `Teacher`, the same loss of the queries against the teacher's chunks is added, and the distance of all
+    embeddings from the teacher's: what training need not move stays where it was.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
             relevant: per query row, the ids of all chunks that must not serve as its negatives.
             mini_batch_size: passages whose activations are held at once.
             scale: 1 / temperature of the softmax over cosines.
-            teacher: where the embeddings should stay near; None for contrast alone.
+            teacher: the base model's embeddings; None for contrast in the batch alone.
         """
         super().__init__()
         self.model = model
@@ -86,48 +86,67 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
     ) -> Tensor:
         """See `CachedLossMixin`; `labels` as in `forward`."""
         assert labels is not None
+        labels = labels.cpu()
         queries, *chunk_columns = (nn.functional.normalize(torch.cat(column), dim=1) for column in reps)
         chunks = torch.cat(chunk_columns)
-        logits = self.scale * queries @ chunks.T
-        logits = logits.masked_fill(self._false_negatives(labels).to(logits.device), -torch.inf)
-        targets = torch.arange(len(queries), device=logits.device)
-        loss = nn.functional.cross_entropy(logits, targets)
+        chunk_ids = labels[:, 1:].T.flatten()  # in the order of the concatenated columns
+        loss = self._contrast(queries, chunks, chunk_ids, torch.arange(len(queries)), labels)
         if self._teacher is not None:
-            loss = loss + self._teacher.distance(queries, chunks, labels)
+            rows, targets = labels[:, 0], self._teacher.places(labels[:, 1])
+            frozen = self._contrast(queries, self._teacher.chunks, self._teacher.chunk_ids, targets, labels)
+            distance = self._teacher.distance(torch.cat([queries, chunks]), rows, chunk_ids)
+            loss = loss + self._teacher.contrast_weight * frozen + self._teacher.distance_weight * distance
         if with_backward:
             loss.backward()
             loss = loss.detach()
         return loss
 
-    def _false_negatives(self, labels: Tensor) -> Tensor:
-        """Bool (B, B * (1 + n)): True where a chunk of the batch is relevant to the row's query."""
-        labels = labels.cpu()
-        chunk_ids = labels[:, 1:].T.flatten()  # in the order of the concatenated columns
-        mask = torch.stack([torch.isin(chunk_ids, self._relevant[row]) for row in labels[:, 0].tolist()])
-        mask.fill_diagonal_(False)  # the row's own positive
-        return mask
+    def _contrast(self, queries: Tensor, chunks: Tensor, chunk_ids: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of each query's cosines with all `chunks`, but for those relevant to it beside its target.
+
+        Args:
+            queries: (B, d), unit rows.
+            chunks: (C, d), unit rows.
+            chunk_ids: int64 (C,), theirs.
+            targets: int64 (B,), the row of each query's positive in `chunks`.
+            labels: as in `forward`.
+        """
+        relevant = torch.stack([torch.isin(chunk_ids, self._relevant[row]) for row in labels[:, 0].tolist()])
+        relevant[torch.arange(len(queries)), targets] = False
+        logits = self.scale * queries @ chunks.to(queries).T
+        logits = logits.masked_fill(relevant.to(logits.device), -torch.inf)
+        return nn.functional.cross_entropy(logits, targets.to(logits.device))
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """The base model's embeddings of what is trained on, and how much staying near them counts."""
+    """The base model's embeddings of the training queries and their candidates, which stay as they are.
 
-    weight: float
+    A query is contrasted with all of these candidates at once (as in ADORE, arXiv 2104.08051), though a batch holds a
+    few of them: it learns from every judgment, and towards passages that have not moved, so that old and new embeddings
+    go on fitting together.
+    """
+
     queries: Tensor  # float32 (Q, d), unit rows, by query row
-    chunks: Tensor  # float32 (C, d), unit rows; only rows of chunks that are trained on are filled
+    chunks: Tensor  # float32 (C, d), unit rows
+    chunk_ids: Tensor  # int64 (C,), theirs, ascending
+    contrast_weight: float  # of the contrast of the batch's queries with `chunks`
+    distance_weight: float  # of `distance`
 
-    def distance(self, queries: Tensor, chunks: Tensor, labels: Tensor) -> Tensor:
-        """weight * mean(1 - cosine) between a batch's embeddings and the teacher's.
+    def places(self, chunk_ids: Tensor) -> Tensor:
+        """The rows of `chunks` that hold these ids, int64 of the same shape."""
+        return torch.searchsorted(self.chunk_ids, chunk_ids.contiguous())
+
+    def distance(self, embeddings: Tensor, query_rows: Tensor, chunk_ids: Tensor) -> Tensor:
+        """Mean of 1 - cosine between a batch's embeddings and the base model's: what need not move, should not.
 
         Args:
-            queries: (B, d), unit rows.
-            chunks: (B * (1 + n), d), unit rows, column after column.
-            labels: as in `MaskedContrastiveLoss.forward`.
+            embeddings: (B + N, d), unit rows: of B queries, then of N chunks.
+            query_rows: int64 (B,).
+            chunk_ids: int64 (N,).
         """
-        labels = labels.cpu()
-        taught = torch.cat([self.queries[labels[:, 0]], self.chunks[labels[:, 1:].T.flatten()]])
-        own = torch.cat([queries, chunks])
-        return self.weight * (1 - (own * taught.to(own.device)).sum(dim=1)).mean()
+        taught = torch.cat([self.queries[query_rows], self.chunks[self.places(chunk_ids)]])
+        return (1 - (embeddings * taught.to(embeddings)).sum(dim=1)).mean()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +157,8 @@ class Recipe:
     batch_size: int
     learning_rate: float
     warmup_fraction: float
-    distillation_weight: float  # 0: contrast alone
+    frozen_weight: float  # of the contrast with the base model's embeddings of the candidates
+    distillation_weight: float  # of the distance from the base model's embeddings
 
 
 class _EpochProgress(ProgressCallback):
@@ -173,6 +193,7 @@ class _Trainer(SentenceTransformerTrainer):
 def train(
     model: SentenceTransformer,
     examples: Sequence[Example],
+    candidates: AbstractSet[int],
     chunk_texts: Sequence[str],
     relevant: Mapping[str, AbstractSet[int]],
     recipe: Recipe,
@@ -187,13 +208,14 @@ def train(
     Args:
         model: changed in place.
         examples: all with the same number of negatives.
+        candidates: ids of the chunks that the base model's contrast takes in beside those of the examples.
         chunk_texts: text of every chunk, by chunk id.
         relevant: query id -> chunk ids that must not be its negatives.
         recipe: the settings.
         report: called after each epoch with its number (from 1) and mean loss.
         seed: of the order of the examples.
         mini_batch_size: passages held at once, see `MaskedContrastiveLoss`.
-        base: the teacher's encoder, needed where the recipe distils.
+        base: the base model's encoder; None to train by contrast in the batch alone.
 
     Returns:
         the mean loss of each epoch.
@@ -202,7 +224,7 @@ def train(
         InputError: the loss is no longer finite.
     """
     rows = {query_id: row for row, query_id in enumerate(dict.fromkeys(example.query_id for example in examples))}
-    teacher = _teacher(base, recipe.distillation_weight, examples, chunk_texts) if base else None
+    teacher = _teacher(base, recipe, examples, candidates, chunk_texts, model.device) if base else None
     masks = [relevant[query_id] for query_id in rows]
     loss = MaskedContrastiveLoss(model, masks, mini_batch_size, teacher=teacher)
     epochs = _EpochProgress(report)
@@ -224,17 +246,25 @@ def train(
 
 
 def _teacher(
-    base: CachedEncoder, weight: float, examples: Sequence[Example], chunk_texts: Sequence[str]
-) -> Teacher | None:
-    """The base model's embeddings of the examples' texts, which its encoder has in its cache; None at weight 0."""
-    if not weight:
-        return None
+    base: CachedEncoder,
+    recipe: Recipe,
+    examples: Sequence[Example],
+    candidates: AbstractSet[int],
+    chunk_texts: Sequence[str],
+    device: torch.device,
+) -> Teacher:
+    """The base model's embeddings of queries and chunks, which its encoder has in its cache."""
     queries = base.encode(list({example.query_id: example.query for example in examples}.values()))
-    trained_on = sorted({chunk_id for example in examples for chunk_id in (example.positive_id, *example.negative_ids)})
-    vectors = torch.from_numpy(base.encode([chunk_texts[chunk_id] for chunk_id in trained_on]))
-    chunks = torch.zeros(len(chunk_texts), vectors.shape[1])
-    chunks[trained_on] = vectors
-    return Teacher(weight, torch.from_numpy(queries), chunks)
+    trained_on = {chunk_id for example in examples for chunk_id in (example.positive_id, *example.negative_ids)}
+    ids = sorted(trained_on | candidates)
+    chunks = base.encode([chunk_texts[chunk_id] for chunk_id in ids])
+    return Teacher(
+        queries=torch.from_numpy(queries).to(device),
+        chunks=torch.from_numpy(chunks).to(device),
+        chunk_ids=torch.tensor(ids),
+        contrast_weight=recipe.frozen_weight,
+        distance_weight=recipe.distillation_weight,
+    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -196,6 +196,7 @@ def test_iterations_accumulate_examples_and_what_is_relevant() -> None:
     of_q, of_p = Example("q", "q?", 101, (100,)), Example("p", "p?", 101, (100,))
     assert both.examples == [of_q, of_p, Example("q", "q?", 100, (101,)), Example("q", "q?", 103, (102,))]
     assert both.relevant == {"q": {100, 101, 102, 103}, "p": {101}}
+    assert (both.candidates, first.candidates) == ({100, 101, 102, 103}, {100, 101, 102})
     assert (both.counts, both.hard_negatives) == (second.counts, second.hard_negatives)
     assert first.relevant["q"] == {101, 102}  # unchanged
     assert miner.accumulate([first]).examples == first.examples
@@ -281,9 +282,10 @@ def test_choose_strength(table: list[tuple[float, float, float]], tolerance: flo
 
 
 def test_describe() -> None:
-    base, score = Score(0.5, 0.8, 0.7), Score(0.6, 0.72, 0.7)
-    assert miner.describe(score, base) == "MRR@5 0.6000 (+20.0%)  DCG@5 0.7200 (-10.0%)  guard nDCG@10 0.7000 (+0.0%)"
-    assert miner.describe(replace(score, guard_ndcg=None), base) == "MRR@5 0.6000 (+20.0%)  DCG@5 0.7200 (-10.0%)"
+    base, score = Score(0.5, 0.8, 0.7, 0.4), Score(0.6, 0.72, 0.7, 0.5)
+    domain = "MRR@5 0.6000 (+20.0%)  DCG@5 0.7200 (-10.0%)"
+    assert miner.describe(score, base) == f"{domain}  guard nDCG@10 0.7000 (+0.0%)  guard MRR@5 0.5000 (+25.0%)"
+    assert miner.describe(Score(0.6, 0.72, None), base) == domain
 
 
 BASE = Score(0.5, 0.5, 0.8)
@@ -308,8 +310,8 @@ def finish(setting: miner.Setting, *scores: Score) -> str:
             "counts": {"examples": 9},
             "epoch_losses": [0.5],
             "strengths": [{"strength": 0.6, "chosen": True}],
-            "base_validation": {"mrr": BASE.mrr, "dcg": BASE.dcg, "guard_ndcg": BASE.guard_ndcg},
-            "validation": {"mrr": score.mrr, "dcg": score.dcg, "guard_ndcg": score.guard_ndcg},
+            "base_validation": asdict(BASE),
+            "validation": asdict(score),
         }
         folder = setting.args.output_dir / f"iteration_{number}"
         write_json(folder / "training.json", record)
@@ -446,7 +448,7 @@ def test_a_whole_run_and_the_same_again(
     lines = capsys.readouterr().out.splitlines()
     contract = [p.replace("{n}", n).replace("{folder}", str(output)) for n in "01" for p in CONTRACT]
     assert_in_order([*contract, r"Final model: .+", f"Model saved to: {output}/final"], lines)
-    progress = [r"Epoch 1: loss \d\.\d{4}", r"Validation after iteration 0: MRR@5 .*"]
+    progress = [r"Epoch 1: loss \d+\.\d{4}", r"Validation after iteration 0: MRR@5 .*"]
     assert_in_order(progress, lines)
     assert {path.name for path in output.iterdir()} == {"run.json", "iteration_0", "iteration_1", "final"}
 
@@ -459,7 +461,7 @@ def test_a_whole_run_and_the_same_again(
         assert sum(tried["chosen"] for tried in record["strengths"]) == 1
         assert record["counts"]["candidates"] >= 120 and record["counts"]["unjudged"] == 0
         assert 12 <= record["counts"]["examples"] <= 24 * (number + 1)
-        assert set(record["validation"]) == {"mrr", "dcg", "guard_ndcg"} == set(record["base_validation"])
+        assert set(record["validation"]) == {"mrr", "dcg", "guard_ndcg", "guard_mrr"} == set(record["base_validation"])
         assert record["judge"] == {"kind": "answer-key"}
         assert record["arguments"]["seed"] == "42" and record["versions"]["torch"] and record["seconds"] > 0
     assert records[0]["base_validation"] == records[1]["base_validation"]
@@ -917,7 +919,8 @@ def test_batch_flags_without_an_llm_are_refused(
     """Ignoring --judge-batch would train at once where a file was asked for."""
     monkeypatch.setattr(miner, "fine_tune", lambda *_: pytest.fail("trained"))
     assert "--judge-batch" in refused([*arguments, "--judge-batch", str(tmp_path / "batch.jsonl")], capsys)
-    for flags in (["--stored-only"], ["--prompt", "p.txt"], ["--llm-endpoint", "http://localhost:8000/v1"]):
+    endpoint = ["--llm-endpoint", "http://localhost:8000/v1"]
+    for flags in (["--stored-only"], ["--prompt", "p.txt"], ["--gpu-hour-price", "0"], endpoint):
         assert flags[0] in refused([*arguments, *flags], capsys)
 
 

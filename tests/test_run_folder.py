@@ -24,8 +24,8 @@ def make_record(**changes: Any) -> dict[str, Any]:
         "configuration": CONFIGURATION,
         "counts": {"examples": 17},
         "strengths": [{"strength": 1.0, "chosen": False}, {"strength": 0.6, "chosen": True}],
-        "base_validation": {"mrr": 0.5, "dcg": 0.61234, "guard_ndcg": 0.7},
-        "validation": {"mrr": 0.6, "dcg": 0.7, "guard_ndcg": 0.69},
+        "base_validation": {"mrr": 0.5, "dcg": 0.61234, "guard_ndcg": 0.7, "guard_mrr": 0.4},
+        "validation": {"mrr": 0.6, "dcg": 0.7, "guard_ndcg": 0.69, "guard_mrr": 0.5},
     } | changes
 
 
@@ -111,6 +111,7 @@ def test_a_saved_model_loads_and_is_documented(model: SentenceTransformer, tmp_p
         "| MRR@5 | 0.5000 | 0.6000 |",
         "| DCG@5 | 0.6123 | 0.7000 |",
         "| guard nDCG@10 | 0.7000 | 0.6900 |",
+        "| guard MRR@5 | 0.4000 | 0.5000 |",
         "| seed | 1 |",
         "| iteration | 3 |",
         "| training examples | 17 |",
@@ -121,9 +122,9 @@ def test_a_saved_model_loads_and_is_documented(model: SentenceTransformer, tmp_p
 
 
 def test_the_card_of_a_run_without_a_guard(model: SentenceTransformer, tmp_path: Path) -> None:
-    scores = {"mrr": 0.5, "dcg": 0.6, "guard_ndcg": None}
+    scores = {"mrr": 0.5, "dcg": 0.6, "guard_ndcg": None, "guard_mrr": None}
     save_model(model, tmp_path / "it", make_record(validation=scores, base_validation=scores), [])
-    assert "guard nDCG" not in (tmp_path / "it" / "README.md").read_text()
+    assert "| guard nDCG" not in (card := (tmp_path / "it" / "README.md").read_text()) and "| guard MRR" not in card
 
 
 def test_the_base_model_kept_as_final_claims_no_training(model: SentenceTransformer, tmp_path: Path) -> None:

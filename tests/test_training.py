@@ -1,5 +1,6 @@
 """The masked loss against sentence-transformers' own and by hand; fine-tuning a tiny model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from hardneg.errors import InputError
 from hardneg.training import SCALE, Example, MaskedContrastiveLoss, Recipe, Teacher, train, without_dropout
 from tests.tiny_data import tiny_corpus
 
-RECIPE = Recipe(epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, distillation_weight=0.0)
+RECIPE = Recipe(
+    epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, frozen_weight=0.0, distillation_weight=0.0
+)
 QUERIES = ["How is gout treated?", "How is asthma treated?", "What are the symptoms of scurvy?"]
 POSITIVES = ["Gout is treated with allopurinol.", "Inhaled steroids.", "Bleeding gums and loose teeth, for weeks."]
 NEGATIVES = ["Colchicine eases the attack.", "A tight chest and cough at night.", "Vitamin C"]
@@ -132,33 +135,55 @@ def test_a_row_number_belongs_to_a_query_not_to_a_place_in_the_batch() -> None:
     assert value.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_distance_from_the_teacher_by_hand() -> None:
-    """Passages come column after column: the teacher's row of each is found by its label."""
-    teacher = Teacher(
-        weight=6.0,
-        queries=torch.tensor([EAST, NORTH]),
-        chunks=torch.tensor([EAST, NORTH, WEST, EAST]),
+def teacher_of(
+    queries: Sequence[list[float]], chunks: dict[int, list[float]], contrast: float = 1.0, distance: float = 1.0
+) -> Teacher:
+    """The base model's embeddings, given as numbers."""
+    return Teacher(
+        torch.tensor(queries), torch.tensor(list(chunks.values())), torch.tensor(list(chunks)), contrast, distance
     )
-    labels = torch.tensor([[1, 0, 2], [0, 1, 3]])
-    queries = torch.tensor([WEST, EAST])  # of rows 1, 0: cosines with the teacher's 0, 1
-    chunks = torch.tensor([EAST, NORTH, WEST, NORTH])  # of chunks 0, 1, 2, 3: 1, 1, 1, 0; row after row: 1, 0, 0, 0
-    assert teacher.distance(queries, chunks, labels).item() == pytest.approx(6 * (1 + 0 + 0 + 0 + 0 + 1) / 6)
 
 
-def test_the_distance_is_added_to_the_contrast_with_and_without_gradient_cache(model: SentenceTransformer) -> None:
+def test_distance_from_the_teacher_by_hand() -> None:
+    teacher = teacher_of([EAST, NORTH], {3: EAST, 5: NORTH, 6: WEST, 9: EAST})
+    queries, rows = [WEST, EAST], torch.tensor([1, 0])  # cosines with the teacher's NORTH, EAST: 0, 1
+    chunks, ids = [EAST, NORTH, WEST, NORTH], torch.tensor([3, 6, 5, 9])  # with EAST, WEST, NORTH, EAST: 1, 0, 0, 0
+    distance = teacher.distance(torch.tensor(queries + chunks), rows, ids)
+    assert distance.item() == pytest.approx((1 + 0 + 0 + 1 + 1 + 1) / 6)
+
+
+def test_contrast_with_the_teacher_s_chunks_by_hand() -> None:
+    """Of query 1 alone: beside its positive 5, 3 and 9 compete; 6 is relevant too, and the batch holds nothing else."""
+    teacher = teacher_of([EAST, EAST], {3: EAST, 5: NORTH, 6: WEST, 9: WEST}, contrast=2.0, distance=0.0)
+    loss = MaskedContrastiveLoss(nn.Identity(), [set(), {5, 6}], 8, scale=1.0, teacher=teacher)  # type: ignore[arg-type]
+    query, positive = torch.tensor([[0.6, 0.8]], requires_grad=True), torch.tensor([EAST], requires_grad=True)
+    value = loss.calculate_loss([[query], [positive]], torch.tensor([[1, 5]]))
+    # its cosines with the base model's 3, 5 and 9 are 0.6, 0.8 and -0.6, wherever its positive now is
+    assert value.item() == pytest.approx(2 * math.log(sum(map(math.exp, (0.6, 0.8, -0.6))) / math.exp(0.8)))
+    value.backward()
+    assert query.grad is not None and positive.grad is not None
+    assert query.grad.abs().max() > 0.1 and positive.grad.abs().max() == 0
+
+
+def test_the_teacher_is_added_to_the_contrast_with_and_without_gradient_cache(model: SentenceTransformer) -> None:
     model.double()
     generator = torch.Generator().manual_seed(0)
-    rows = [nn.functional.normalize(torch.randn(n, 32, generator=generator), dim=1) for n in (3, 23)]
-    teacher, columns, relevant = Teacher(2.0, *rows), (QUERIES, POSITIVES, NEGATIVES), [{10, 11}, {11, 22}, {12}]
+    queries, chunks = (nn.functional.normalize(torch.randn(n, 32, generator=generator).double(), dim=1) for n in (3, 7))
+    ids = torch.tensor([1, 10, 11, 12, 20, 21, 22])
+    columns, relevant = (QUERIES, POSITIVES, NEGATIVES), [{10, 11}, {11, 22}, {12}]
 
-    def loss(mini_batch_size: int, teacher: Teacher | None) -> Tensor:
+    def loss(mini_batch_size: int, contrast: float, distance: float) -> Tensor:
+        teacher = Teacher(queries, chunks, ids, contrast, distance)
         masked = MaskedContrastiveLoss(model, relevant, mini_batch_size, teacher=teacher)
         return masked(features(model, *columns), LABELS)
 
-    queries, *chunks = (model(column)["sentence_embedding"] for column in features(model, *columns))
-    distance = teacher.distance(queries, torch.cat(chunks), LABELS).item()
-    whole, cached = loss(6, teacher), loss(2, teacher)
-    assert whole.item() == pytest.approx(loss(6, None).item() + distance) and distance > 1
+    own, *passages = (model(column)["sentence_embedding"] for column in features(model, *columns))
+    distance = 1 - (torch.cat([own, *passages]) * torch.cat([queries, chunks[1:]])).sum(dim=1).mean()
+    logits = SCALE * own @ chunks.T
+    logits[[0, 1], [2, 6]] = -torch.inf  # chunks 11 and 22, relevant to queries 0 and 1 beside their own
+    contrast = nn.functional.cross_entropy(logits, torch.tensor([1, 2, 3]))
+    whole, cached, alone = loss(6, 0.5, 2.0), loss(2, 0.5, 2.0), loss(6, 0.0, 0.0)
+    assert whole.item() == pytest.approx((alone + 0.5 * contrast + 2 * distance).item())
     assert cached.item() == pytest.approx(whole.item())
     assert_same(gradients(model, cached), gradients(model, whole))
 
@@ -166,8 +191,8 @@ def test_the_distance_is_added_to_the_contrast_with_and_without_gradient_cache(m
 # ---------------------------------------------------------------- train
 
 
-def tiny_examples() -> tuple[list[Example], list[str], dict[str, set[int]]]:
-    """The training questions, each with one answer and another question's answer as its negative."""
+def tiny_examples() -> tuple[list[Example], set[int], list[str], dict[str, set[int]]]:
+    """The training questions, each with one answer and another question's as its negative; no further candidates."""
     chunks, _, queries = tiny_corpus()
     answers = [query["ground_truth_chunk_ids"][-1] for query in queries["train"]]
     examples = [
@@ -175,11 +200,11 @@ def tiny_examples() -> tuple[list[Example], list[str], dict[str, set[int]]]:
         for query, positive, negative in zip(queries["train"], answers, answers[3:] + answers[:3], strict=True)
     ]
     relevant = {query["query_id"]: set(query["ground_truth_chunk_ids"]) for query in queries["train"]}
-    return examples, [chunk["text"] for chunk in chunks], relevant
+    return examples, set(), [chunk["text"] for chunk in chunks], relevant
 
 
 def mean_reciprocal_rank(model: SentenceTransformer) -> float:
-    examples, texts, _ = tiny_examples()
+    examples, _, texts, _ = tiny_examples()
     queries = model.encode([example.query for example in examples], normalize_embeddings=True)
     positions, _ = top_k(queries, model.encode(texts, normalize_embeddings=True), len(texts))
     return sum(
@@ -225,13 +250,13 @@ def test_a_diverged_loss_is_told(tiny_model: Path) -> None:
 
 
 def test_distillation_holds_the_model_near_the_base(tiny_model: Path, tmp_path: Path) -> None:
-    examples, texts, relevant = tiny_examples()
+    examples, none, texts, relevant = tiny_examples()
     base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
 
     def distance(weight: float) -> float:
         model = load_model(str(tiny_model), "cpu")
         recipe = replace(RECIPE, epochs=4, distillation_weight=weight)
-        train(model, examples, texts, relevant, recipe, lambda *_: None, seed=7, mini_batch_size=6, base=base)
+        train(model, examples, none, texts, relevant, recipe, lambda *_: None, seed=7, mini_batch_size=6, base=base)
         moved = model.encode(texts, normalize_embeddings=True)
         return float(1 - (moved * base.encode(texts)).sum(axis=1).mean())
 
@@ -241,17 +266,37 @@ def test_distillation_holds_the_model_near_the_base(tiny_model: Path, tmp_path: 
 
 def test_the_base_model_is_no_distance_from_itself(tiny_model: Path, tmp_path: Path) -> None:
     """The teacher's rows are those of the examples, also where a question has several and chunks come unsorted."""
-    examples, texts, relevant = tiny_examples()
+    examples, none, texts, relevant = tiny_examples()
     examples = [replace(examples[-1], positive_id=0), *reversed(examples)]
     base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
 
     def losses(weight: float) -> list[float]:
         model = load_model(str(tiny_model), "cpu")
         recipe = replace(RECIPE, learning_rate=0.0, distillation_weight=weight)
-        return train(model, examples, texts, relevant, recipe, lambda *_: None, seed=7, mini_batch_size=6, base=base)
+        return train(
+            model, examples, none, texts, relevant, recipe, lambda *_: None, seed=7, mini_batch_size=6, base=base
+        )
 
     # a thousandth: bfloat16
     assert losses(6.0) == pytest.approx(losses(0.0), abs=6e-3)
+
+
+def test_the_contrast_takes_in_all_candidates(tiny_model: Path, tmp_path: Path) -> None:
+    """One example at a rate of 0: the base model's own cross-entropy over its two chunks and three candidates."""
+    (example, *_), _, texts, relevant = tiny_examples()
+    base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+    others = [chunk_id for chunk_id in range(len(texts)) if chunk_id not in relevant[example.query_id]]
+    candidates = {*others[-3:], *relevant[example.query_id]}
+
+    def loss(weight: float) -> float:
+        model, recipe = load_model(str(tiny_model), "cpu"), replace(RECIPE, learning_rate=0.0, frozen_weight=weight)
+        once = [example], candidates, texts, relevant, recipe, lambda *_: None
+        return train(model, *once, seed=7, mini_batch_size=6, base=base)[0]
+
+    ids = [example.positive_id, *dict.fromkeys([*example.negative_ids, *others[-3:]])]
+    cosines = base.encode([texts[chunk_id] for chunk_id in ids]) @ base.encode([example.query])[0]
+    expected = nn.functional.cross_entropy(SCALE * torch.from_numpy(cosines), torch.tensor(0)).item()
+    assert (loss(1.0) - loss(0.0), loss(3.0) - loss(0.0)) == pytest.approx((expected, 3 * expected), rel=0.02)
 
 
 def dropout_rates(model: SentenceTransformer) -> list[float]:

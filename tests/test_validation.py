@@ -59,7 +59,7 @@ def test_mrr_and_dcg_by_hand() -> None:
     score = validator.score(Table(angles(10)))  # type: ignore[arg-type]
     assert score.mrr == pytest.approx((1 / 2 + 1) / 2)
     assert score.dcg == pytest.approx((1 / math.log2(3) + 1 / math.log2(5) + 1) / 2)
-    assert score.guard_ndcg is None
+    assert score.guard_ndcg is None and score.guard_mrr is None
 
 
 def test_fewer_chunks_than_the_cut_off() -> None:
@@ -73,6 +73,7 @@ def test_the_guard_by_hand() -> None:
     guard = GradedSet("guard", (GradedQuestion("g", "q", answers),))
     score = Validator([make_chunk(5)], [make_query("q", 5)], guard).score(Table(angles(10)))  # type: ignore[arg-type]
     assert score.guard_ndcg == pytest.approx((3 / math.log2(3) + 1 / 2) / (3 + 1 / math.log2(3)))
+    assert score.guard_mrr == 0.5
 
 
 def test_a_pool_is_the_top_of_the_list_and_the_answers() -> None:

@@ -148,6 +148,7 @@ def train_arm(
         epochs=args.epochs,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
+        frozen_weight=args.frozen,
         distillation_weight=args.distillation,
     )
     if args.loss == "contrast":
@@ -180,7 +181,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--loss",
         choices=("contrast", *LOSSES),
         default="contrast",
-        help="contrast is the miner's; others ignore --distillation",
+        help="contrast is the miner's; others ignore --frozen and --distillation",
     )
     add("--negatives", type=int, default=miner.NEGATIVES_PER_EXAMPLE, help="hard negatives per example")
     add("--max-positives", type=int, default=miner.MAX_POSITIVES, help="examples per question")
@@ -194,10 +195,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--learning-rate", type=float, default=miner.RECIPE.learning_rate, help="peak learning rate")
     add("--epochs", type=int, default=miner.RECIPE.epochs, help="passes over the examples")
     add(
+        "--frozen",
+        type=float,
+        default=miner.RECIPE.frozen_weight,
+        help="weight of the contrast with the base model's passages",
+    )
+    add(
         "--distillation",
         type=float,
         default=miner.RECIPE.distillation_weight,
-        help="weight of staying near the base model",
+        help="weight of the distance from the base model",
     )
     add("--max-seq-length", type=int, help="tokens read of a text: fewer for quick comparisons")
     add("--strengths", type=float, nargs="+", default=[1.0, 0.8], help="shares of the tuned weights to score")
