@@ -45,7 +45,7 @@ from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJu
 from hardneg.run_folder import claim, copy_as_final, save_model
 from hardneg.tables import aligned
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
-from hardneg.training import Example, Recipe, train
+from hardneg.training import Example, Recipe, check_trainable, teach, train
 from hardneg.validation import Score, Validator, relative_change
 
 # ---------------------------------------------------------------- what to judge
@@ -183,7 +183,7 @@ class Mined:
 
     examples: list[Example]
     relevant: dict[str, set[int]]  # query id -> chunks that must not be its negatives
-    candidates: set[int]  # chunks that were retrieved for any query
+    candidates: set[int]  # chunks that are a candidate of any query
     hard_positives: list[tuple[Query, Candidate]]
     hard_negatives: list[tuple[Query, Candidate]]
     counts: Counter[str]
@@ -301,8 +301,8 @@ RECIPE = Recipe(
     batch_size=32,  # memory does not depend on it (gradient caching), quality does
     learning_rate=1e-4,
     warmup_fraction=0.1,
-    # Two ways of staying near the base model; without them, more is forgotten for less gain.
-    frozen_weight=1.0,  # of the contrast of questions with passages as the base model embeds them
+    # Two ways of staying near the base model; without either, more is forgotten for hardly any gain (LOG.md).
+    frozen_weight=1.0,  # of the contrast of questions with all candidates as the base model embeds them
     distillation_weight=6.0,  # of the distance from the base model's embeddings
 )
 
@@ -320,23 +320,23 @@ def fine_tune(
     Out of memory does not call for a smaller batch size in the recipe: `hardneg.device.mini_batch_size` bounds the
     passages held at once by the free memory, without changing the result.
     """
-    at_once = mini_batch_size(free_bytes(model.device.type))
+    texts = [chunk["text"] for chunk in chunks]
+    teacher = teach(base, recipe, mined.examples, mined.candidates, texts, model.device)
+    at_once = mini_batch_size(free_bytes(model.device.type))  # beside the teacher
 
     def report(epoch: int, loss: float) -> None:
         tqdm.write(f"Epoch {epoch}: loss {loss:.4f}")
 
-    texts = [chunk["text"] for chunk in chunks]
     return train(
         model,
         mined.examples,
-        mined.candidates,
         texts,
         mined.relevant,
         recipe,
         report,
         seed=seed,
         mini_batch_size=at_once,
-        base=base,
+        teacher=teacher,
     )
 
 
@@ -375,7 +375,7 @@ def average_with_base(setting: "Setting", tuned: SentenceTransformer) -> list[di
         tried.append(averaged)
         print(f"  {averaged.strength:.0%} tuned + base: {describe(averaged.score, base_score)}")
     chosen = choose_strength(tried, setting.args.guard_tolerance)
-    print(f"Averaged with the base model: {chosen.strength:.0%} tuned")
+    print(f"Share of the tuned weights: {chosen.strength:.0%}, the rest the base model's")
     return [{**asdict(averaged), "chosen": averaged is chosen} for averaged in tried]
 
 
@@ -454,6 +454,7 @@ def prepare(args: argparse.Namespace) -> Setting:
     if isinstance(judge, LLMJudge) and asks_server(args):
         print(describe_findings(judge.check()))
     base = load_model(args.base_model, claim_device(args.device))
+    check_trainable(base, args.base_model)
     configuration = configure(args, base, judge, guard)
     encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
     validator = Validator(chunks, val_queries, guard)

@@ -1,4 +1,4 @@
-"""Fine-tuning: contrast in the batch and with the base model's corpus, held near the base model by distillation."""
+"""Fine-tuning: contrast in the batch and with the base model's candidates, held near the base model by distillation."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,6 +67,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         self.scale = scale
         self._teacher = teacher
         self._relevant = [torch.tensor(sorted(chunk_ids), dtype=torch.long) for chunk_ids in relevant]
+        self._relevant_places = [teacher.places(chunk_ids) for chunk_ids in self._relevant] if teacher else []
 
     def forward(self, sentence_features: Sequence[dict[str, Tensor]], labels: Tensor) -> Tensor:
         """Loss of one batch.
@@ -87,55 +88,61 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         """See `CachedLossMixin`; `labels` as in `forward`."""
         assert labels is not None
         labels = labels.cpu()
+        query_rows, chunk_ids = labels[:, 0], labels[:, 1:].T.flatten()  # in the order of the concatenated columns
         queries, *chunk_columns = (nn.functional.normalize(torch.cat(column), dim=1) for column in reps)
         chunks = torch.cat(chunk_columns)
-        chunk_ids = labels[:, 1:].T.flatten()  # in the order of the concatenated columns
-        loss = self._contrast(queries, chunks, chunk_ids, torch.arange(len(queries)), labels)
+        relevant = torch.stack([torch.isin(chunk_ids, self._relevant[row]) for row in query_rows.tolist()])
+        loss = self._contrast(queries, chunks, torch.arange(len(queries)), relevant)
         if self._teacher is not None:
-            rows, targets = labels[:, 0], self._teacher.places(labels[:, 1])
-            frozen = self._contrast(queries, self._teacher.chunks, self._teacher.chunk_ids, targets, labels)
-            distance = self._teacher.distance(torch.cat([queries, chunks]), rows, chunk_ids)
-            loss = loss + self._teacher.contrast_weight * frozen + self._teacher.distance_weight * distance
+            loss = loss + self._teacher.frozen_weight * self._frozen_contrast(queries, query_rows, labels[:, 1])
+            distance = self._teacher.distance(torch.cat([queries, chunks]), query_rows, chunk_ids)
+            loss = loss + self._teacher.distillation_weight * distance
         if with_backward:
             loss.backward()
             loss = loss.detach()
         return loss
 
-    def _contrast(self, queries: Tensor, chunks: Tensor, chunk_ids: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of each query's cosines with all `chunks`, but for those relevant to it beside its target.
+    def _frozen_contrast(self, queries: Tensor, query_rows: Tensor, positive_ids: Tensor) -> Tensor:
+        """`_contrast` with all of the teacher's chunks."""
+        assert self._teacher is not None
+        relevant = torch.zeros(len(queries), len(self._teacher.chunk_ids), dtype=torch.bool)
+        for mask, row in zip(relevant, query_rows.tolist(), strict=True):
+            mask[self._relevant_places[row]] = True
+        return self._contrast(queries, self._teacher.chunks, self._teacher.places(positive_ids), relevant)
+
+    def _contrast(self, queries: Tensor, chunks: Tensor, targets: Tensor, relevant: Tensor) -> Tensor:
+        """Cross-entropy of each query's cosines with all `chunks` but those relevant to it beside its target.
 
         Args:
             queries: (B, d), unit rows.
-            chunks: (C, d), unit rows.
-            chunk_ids: int64 (C,), theirs.
+            chunks: (C, d), unit rows, on the queries' device.
             targets: int64 (B,), the row of each query's positive in `chunks`.
-            labels: as in `forward`.
+            relevant: bool (B, C), overwritten.
         """
-        relevant = torch.stack([torch.isin(chunk_ids, self._relevant[row]) for row in labels[:, 0].tolist()])
         relevant[torch.arange(len(queries)), targets] = False
-        logits = self.scale * queries @ chunks.to(queries).T
+        logits = self.scale * queries @ chunks.to(queries.dtype).T
         logits = logits.masked_fill(relevant.to(logits.device), -torch.inf)
         return nn.functional.cross_entropy(logits, targets.to(logits.device))
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """The base model's embeddings of the training queries and their candidates, which stay as they are.
+    """The base model's embeddings of the training queries and their candidates, on the device of the model in training.
 
-    A query is contrasted with all of these candidates at once (as in ADORE, arXiv 2104.08051), though a batch holds a
-    few of them: it learns from every judgment, and towards passages that have not moved, so that old and new embeddings
-    go on fitting together.
+    They stay as they are while queries are trained against them, as ADORE's index does (arXiv 2104.08051), so a query
+    can be contrasted with all candidates of all queries at once, and the model goes on fitting its old embeddings.
     """
 
     queries: Tensor  # float32 (Q, d), unit rows, by query row
     chunks: Tensor  # float32 (C, d), unit rows
-    chunk_ids: Tensor  # int64 (C,), theirs, ascending
-    contrast_weight: float  # of the contrast of the batch's queries with `chunks`
-    distance_weight: float  # of `distance`
+    chunk_ids: Tensor  # int64 (C,), theirs, ascending, on the CPU
+    frozen_weight: float  # of the contrast with `chunks`
+    distillation_weight: float  # of `distance`
 
     def places(self, chunk_ids: Tensor) -> Tensor:
-        """The rows of `chunks` that hold these ids, int64 of the same shape."""
-        return torch.searchsorted(self.chunk_ids, chunk_ids.contiguous())
+        """The rows of `chunks` that hold these ids (int64, on the CPU), in their order; others are left out."""
+        chunk_ids = chunk_ids[torch.isin(chunk_ids, self.chunk_ids)]
+        return torch.searchsorted(self.chunk_ids, chunk_ids)
 
     def distance(self, embeddings: Tensor, query_rows: Tensor, chunk_ids: Tensor) -> Tensor:
         """Mean of 1 - cosine between a batch's embeddings and the base model's: what need not move, should not.
@@ -143,10 +150,10 @@ class Teacher:
         Args:
             embeddings: (B + N, d), unit rows: of B queries, then of N chunks.
             query_rows: int64 (B,).
-            chunk_ids: int64 (N,).
+            chunk_ids: int64 (N,), all of them the teacher's.
         """
         taught = torch.cat([self.queries[query_rows], self.chunks[self.places(chunk_ids)]])
-        return (1 - (embeddings * taught.to(embeddings)).sum(dim=1)).mean()
+        return (1 - (embeddings * taught.to(embeddings.dtype)).sum(dim=1)).mean()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +166,53 @@ class Recipe:
     warmup_fraction: float
     frozen_weight: float  # of the contrast with the base model's embeddings of the candidates
     distillation_weight: float  # of the distance from the base model's embeddings
+
+
+def check_trainable(model: SentenceTransformer, name: str) -> None:
+    """Raise InputError where a model encodes by settings that the training here would not follow.
+
+    Args:
+        model: the base model.
+        name: what the user calls it.
+    """
+    for setting in ("truncate_dim", "default_prompt_name"):
+        value = getattr(model, setting)
+        if value is not None:
+            raise InputError(
+                f"{name} encodes with {setting} {value}, which training does not know; "
+                f"take {setting} out of a copy's config_sentence_transformers.json and name that"
+            )
+
+
+def teach(
+    base: CachedEncoder,
+    recipe: Recipe,
+    examples: Sequence[Example],
+    candidates: AbstractSet[int],
+    chunk_texts: Sequence[str],
+    device: torch.device,
+) -> Teacher | None:
+    """The teacher of these examples, whose embeddings the base model's encoder has in its cache.
+
+    Args:
+        base: the base model's encoder.
+        recipe: its weights; None is returned where both are 0.
+        examples: what is trained on.
+        candidates: ids of further chunks that the queries are contrasted with.
+        chunk_texts: text of every chunk, by chunk id.
+        device: where the model is trained.
+    """
+    if not (recipe.frozen_weight or recipe.distillation_weight):
+        return None
+    trained_on = {chunk_id for example in examples for chunk_id in (example.positive_id, *example.negative_ids)}
+    ids = sorted(trained_on | candidates)
+    return Teacher(
+        queries=torch.from_numpy(base.encode(list(_queries(examples).values()))).to(device),
+        chunks=torch.from_numpy(base.encode([chunk_texts[chunk_id] for chunk_id in ids])).to(device),
+        chunk_ids=torch.tensor(ids),
+        frozen_weight=recipe.frozen_weight,
+        distillation_weight=recipe.distillation_weight,
+    )
 
 
 class _EpochProgress(ProgressCallback):
@@ -193,7 +247,6 @@ class _Trainer(SentenceTransformerTrainer):
 def train(
     model: SentenceTransformer,
     examples: Sequence[Example],
-    candidates: AbstractSet[int],
     chunk_texts: Sequence[str],
     relevant: Mapping[str, AbstractSet[int]],
     recipe: Recipe,
@@ -201,21 +254,20 @@ def train(
     *,
     seed: int,
     mini_batch_size: int,
-    base: CachedEncoder | None = None,
+    teacher: Teacher | None = None,
 ) -> list[float]:
     """Fine-tune `model` in place with `MaskedContrastiveLoss`.
 
     Args:
         model: changed in place.
         examples: all with the same number of negatives.
-        candidates: ids of the chunks that the base model's contrast takes in beside those of the examples.
         chunk_texts: text of every chunk, by chunk id.
         relevant: query id -> chunk ids that must not be its negatives.
         recipe: the settings.
         report: called after each epoch with its number (from 1) and mean loss.
         seed: of the order of the examples.
         mini_batch_size: passages held at once, see `MaskedContrastiveLoss`.
-        base: the base model's encoder; None to train by contrast in the batch alone.
+        teacher: `teach` of the same examples; None to train by contrast in the batch alone.
 
     Returns:
         the mean loss of each epoch.
@@ -223,8 +275,7 @@ def train(
     Raises:
         InputError: the loss is no longer finite.
     """
-    rows = {query_id: row for row, query_id in enumerate(dict.fromkeys(example.query_id for example in examples))}
-    teacher = _teacher(base, recipe, examples, candidates, chunk_texts, model.device) if base else None
+    rows = {query_id: row for row, query_id in enumerate(_queries(examples))}
     masks = [relevant[query_id] for query_id in rows]
     loss = MaskedContrastiveLoss(model, masks, mini_batch_size, teacher=teacher)
     epochs = _EpochProgress(report)
@@ -245,26 +296,9 @@ def train(
     return epochs.losses
 
 
-def _teacher(
-    base: CachedEncoder,
-    recipe: Recipe,
-    examples: Sequence[Example],
-    candidates: AbstractSet[int],
-    chunk_texts: Sequence[str],
-    device: torch.device,
-) -> Teacher:
-    """The base model's embeddings of queries and chunks, which its encoder has in its cache."""
-    queries = base.encode(list({example.query_id: example.query for example in examples}.values()))
-    trained_on = {chunk_id for example in examples for chunk_id in (example.positive_id, *example.negative_ids)}
-    ids = sorted(trained_on | candidates)
-    chunks = base.encode([chunk_texts[chunk_id] for chunk_id in ids])
-    return Teacher(
-        queries=torch.from_numpy(queries).to(device),
-        chunks=torch.from_numpy(chunks).to(device),
-        chunk_ids=torch.tensor(ids),
-        contrast_weight=recipe.frozen_weight,
-        distance_weight=recipe.distillation_weight,
-    )
+def _queries(examples: Sequence[Example]) -> dict[str, str]:
+    """Query id -> query, in the order of the query rows."""
+    return {example.query_id: example.query for example in examples}
 
 
 @contextmanager

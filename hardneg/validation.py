@@ -26,7 +26,7 @@ class Score:
     mrr: float
     dcg: float
     guard_ndcg: float | None
-    guard_mrr: float | None = None
+    guard_mrr: float | None
 
     def gain_over(self, base: "Score") -> float:
         """Mean of the relative MRR and DCG gains over `base`, e.g. 0.15."""

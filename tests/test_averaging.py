@@ -67,7 +67,7 @@ def run(
 
     def score(model: SentenceTransformer) -> Score:
         distance = (model.state_dict()[WEIGHT] - start).norm().item()
-        return Score(1 + distance, 2 + 2 * distance, 1 - distance / 100)
+        return Score(1 + distance, 2 + 2 * distance, 1 - distance / 100, None)
 
     def choose(tried: Sequence[Averaged]) -> Averaged:
         asked.append(list(tried))

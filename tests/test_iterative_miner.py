@@ -258,11 +258,27 @@ def test_few_candidates_give_hard_examples_too(index: miner.Index, k: int) -> No
     assert all(example.positive_id in known[example.query_id] for example in mined.examples)
 
 
+def test_fine_tuning_contrasts_with_all_candidates(index: miner.Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three candidates of each question, which are more chunks than its examples hold."""
+    chunks, _, queries = tiny_corpus()
+    lists = miner.retrieve_candidates(queries["train"], 3, index=index)
+    lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
+    mined = miner.mine_hard_examples(lists, negatives=1, max_positives=1)
+    taught = []
+    monkeypatch.setattr(miner, "train", lambda *_, teacher, **__: taught.extend(teacher.chunk_ids.tolist()))
+    model = index.encoder.model
+    miner.fine_tune(model, mined, chunks, miner.RECIPE, 7, index.encoder)
+    assert taught == sorted({candidate.chunk_id for item in lists for candidate in item.candidates})
+    assert {each.positive_id for each in mined.examples} | {each.negative_ids[0] for each in mined.examples} < set(
+        taught
+    )
+
+
 # ---------------------------------------------------------------- choosing
 
 
 def tried(strength: float, gain: float, guard_change: float) -> Averaged:
-    return Averaged(strength, Score(0.0, 0.0, 0.0), gain, guard_change)
+    return Averaged(strength, Score(0.0, 0.0, 0.0, None), gain, guard_change)
 
 
 @pytest.mark.parametrize(
@@ -285,10 +301,10 @@ def test_describe() -> None:
     base, score = Score(0.5, 0.8, 0.7, 0.4), Score(0.6, 0.72, 0.7, 0.5)
     domain = "MRR@5 0.6000 (+20.0%)  DCG@5 0.7200 (-10.0%)"
     assert miner.describe(score, base) == f"{domain}  guard nDCG@10 0.7000 (+0.0%)  guard MRR@5 0.5000 (+25.0%)"
-    assert miner.describe(Score(0.6, 0.72, None), base) == domain
+    assert miner.describe(Score(0.6, 0.72, None, None), base) == domain
 
 
-BASE = Score(0.5, 0.5, 0.8)
+BASE = Score(0.5, 0.5, 0.8, 0.6)
 
 
 @pytest.fixture
@@ -324,10 +340,10 @@ def finish(setting: miner.Setting, *scores: Score) -> str:
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ([Score(0.6, 0.6, 0.8), Score(0.7, 0.7, 0.8)], "1"),
-        ([Score(0.7, 0.7, 0.8), Score(0.6, 0.6, 0.8)], "0"),
-        ([Score(0.6, 0.6, 0.8), Score(0.9, 0.9, 0.7)], "0"),  # the second has forgotten
-        ([Score(0.6, 0.6, 0.793), Score(0.55, 0.55, 0.9)], "0"),  # within the tolerance
+        ([Score(0.6, 0.6, 0.8, 0.6), Score(0.7, 0.7, 0.8, 0.1)], "1"),  # the guard's MRR@5 decides nothing
+        ([Score(0.7, 0.7, 0.8, None), Score(0.6, 0.6, 0.8, None)], "0"),
+        ([Score(0.6, 0.6, 0.8, None), Score(0.9, 0.9, 0.7, None)], "0"),  # the second has forgotten
+        ([Score(0.6, 0.6, 0.793, None), Score(0.55, 0.55, 0.9, None)], "0"),  # within the tolerance
     ],
 )
 def test_final_is_the_best_iteration_that_forgot_nothing(
@@ -338,7 +354,7 @@ def test_final_is_the_best_iteration_that_forgot_nothing(
     assert chosen.startswith(f"iteration {expected} is best on validation: MRR@5 ")
 
 
-@pytest.mark.parametrize("score", [Score(0.5, 0.5, 0.8), Score(0.4, 0.4, 0.9), Score(0.9, 0.9, 0.7)])
+@pytest.mark.parametrize("score", [Score(0.5, 0.5, 0.8, None), Score(0.4, 0.4, 0.9, None), Score(0.9, 0.9, 0.7, None)])
 def test_final_is_the_base_model_where_nothing_was_gained(setting: miner.Setting, score: Score) -> None:
     chosen = finish(setting, score)
     final = setting.args.output_dir / "final"
@@ -349,7 +365,7 @@ def test_final_is_the_base_model_where_nothing_was_gained(setting: miner.Setting
 
 
 def test_the_base_model_s_card_claims_no_training(setting: miner.Setting) -> None:
-    finish(setting, Score(0.4, 0.4, 0.8))
+    finish(setting, Score(0.4, 0.4, 0.8, None))
     final = setting.args.output_dir / "final"
     assert "| share of tuned weights | 0.6 |" not in (final / "README.md").read_text()
     assert not {"iteration", "strengths", "epoch_losses"} & read_json(final / "training.json", "").keys()

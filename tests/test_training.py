@@ -13,7 +13,17 @@ from torch import Tensor, nn
 
 from hardneg.encoder import CachedEncoder, load_model, top_k
 from hardneg.errors import InputError
-from hardneg.training import SCALE, Example, MaskedContrastiveLoss, Recipe, Teacher, train, without_dropout
+from hardneg.training import (
+    SCALE,
+    Example,
+    MaskedContrastiveLoss,
+    Recipe,
+    Teacher,
+    check_trainable,
+    teach,
+    train,
+    without_dropout,
+)
 from tests.tiny_data import tiny_corpus
 
 RECIPE = Recipe(
@@ -144,6 +154,11 @@ def teacher_of(
     )
 
 
+def test_places_of_the_teacher_s_chunks() -> None:
+    teacher = teacher_of([EAST], {3: EAST, 5: NORTH, 9: WEST})
+    assert teacher.places(torch.tensor([9, 4, 3, 9])).tolist() == [2, 0, 2]  # 4 is none of them
+
+
 def test_distance_from_the_teacher_by_hand() -> None:
     teacher = teacher_of([EAST, NORTH], {3: EAST, 5: NORTH, 6: WEST, 9: EAST})
     queries, rows = [WEST, EAST], torch.tensor([1, 0])  # cosines with the teacher's NORTH, EAST: 0, 1
@@ -163,6 +178,17 @@ def test_contrast_with_the_teacher_s_chunks_by_hand() -> None:
     value.backward()
     assert query.grad is not None and positive.grad is not None
     assert query.grad.abs().max() > 0.1 and positive.grad.abs().max() == 0
+
+
+def test_the_teacher_s_rows_are_found_by_id_whatever_the_order_of_the_batch() -> None:
+    """Query 1 first; both have chunk 5 as their positive, and 9 is relevant to query 0 alone."""
+    teacher = teacher_of([EAST, NORTH], {3: EAST, 5: NORTH, 9: WEST}, distance=0.0)
+    loss = MaskedContrastiveLoss(nn.Identity(), [{5, 9}, {5}], 8, scale=1.0, teacher=teacher)  # type: ignore[arg-type]
+    value = loss.calculate_loss(
+        [[torch.tensor([NORTH, EAST])], [torch.tensor([EAST, EAST])]], torch.tensor([[1, 5], [0, 5]])
+    )
+    # each one's own copy is all the batch leaves; then cosines 0, 1, 0 with 3, 5, 9, and 1, 0 with 3, 5
+    assert value.item() == pytest.approx((math.log((math.e + 2) / math.e) + math.log(math.e + 1)) / 2)
 
 
 def test_the_teacher_is_added_to_the_contrast_with_and_without_gradient_cache(model: SentenceTransformer) -> None:
@@ -191,8 +217,8 @@ def test_the_teacher_is_added_to_the_contrast_with_and_without_gradient_cache(mo
 # ---------------------------------------------------------------- train
 
 
-def tiny_examples() -> tuple[list[Example], set[int], list[str], dict[str, set[int]]]:
-    """The training questions, each with one answer and another question's as its negative; no further candidates."""
+def tiny_examples() -> tuple[list[Example], list[str], dict[str, set[int]]]:
+    """The training questions, each with one answer and another question's answer as its negative."""
     chunks, _, queries = tiny_corpus()
     answers = [query["ground_truth_chunk_ids"][-1] for query in queries["train"]]
     examples = [
@@ -200,11 +226,11 @@ def tiny_examples() -> tuple[list[Example], set[int], list[str], dict[str, set[i
         for query, positive, negative in zip(queries["train"], answers, answers[3:] + answers[:3], strict=True)
     ]
     relevant = {query["query_id"]: set(query["ground_truth_chunk_ids"]) for query in queries["train"]}
-    return examples, set(), [chunk["text"] for chunk in chunks], relevant
+    return examples, [chunk["text"] for chunk in chunks], relevant
 
 
 def mean_reciprocal_rank(model: SentenceTransformer) -> float:
-    examples, _, texts, _ = tiny_examples()
+    examples, texts, _ = tiny_examples()
     queries = model.encode([example.query for example in examples], normalize_embeddings=True)
     positions, _ = top_k(queries, model.encode(texts, normalize_embeddings=True), len(texts))
     return sum(
@@ -250,13 +276,14 @@ def test_a_diverged_loss_is_told(tiny_model: Path) -> None:
 
 
 def test_distillation_holds_the_model_near_the_base(tiny_model: Path, tmp_path: Path) -> None:
-    examples, none, texts, relevant = tiny_examples()
+    examples, texts, relevant = tiny_examples()
     base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
 
     def distance(weight: float) -> float:
         model = load_model(str(tiny_model), "cpu")
         recipe = replace(RECIPE, epochs=4, distillation_weight=weight)
-        train(model, examples, none, texts, relevant, recipe, lambda *_: None, seed=7, mini_batch_size=6, base=base)
+        teacher = teach(base, recipe, examples, set(), texts, model.device)
+        train(model, examples, texts, relevant, recipe, lambda *_: None, seed=7, mini_batch_size=6, teacher=teacher)
         moved = model.encode(texts, normalize_embeddings=True)
         return float(1 - (moved * base.encode(texts)).sum(axis=1).mean())
 
@@ -266,16 +293,17 @@ def test_distillation_holds_the_model_near_the_base(tiny_model: Path, tmp_path: 
 
 def test_the_base_model_is_no_distance_from_itself(tiny_model: Path, tmp_path: Path) -> None:
     """The teacher's rows are those of the examples, also where a question has several and chunks come unsorted."""
-    examples, none, texts, relevant = tiny_examples()
+    examples, texts, relevant = tiny_examples()
     examples = [replace(examples[-1], positive_id=0), *reversed(examples)]
     base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
 
     def losses(weight: float) -> list[float]:
         model = load_model(str(tiny_model), "cpu")
         recipe = replace(RECIPE, learning_rate=0.0, distillation_weight=weight)
-        return train(
-            model, examples, none, texts, relevant, recipe, lambda *_: None, seed=7, mini_batch_size=6, base=base
-        )
+        teacher = teach(base, recipe, examples, set(), texts, model.device)
+        assert (teacher is None) == (weight == 0)
+        once = examples, texts, relevant, recipe, lambda *_: None
+        return train(model, *once, seed=7, mini_batch_size=6, teacher=teacher)
 
     # a thousandth: bfloat16
     assert losses(6.0) == pytest.approx(losses(0.0), abs=6e-3)
@@ -283,20 +311,32 @@ def test_the_base_model_is_no_distance_from_itself(tiny_model: Path, tmp_path: P
 
 def test_the_contrast_takes_in_all_candidates(tiny_model: Path, tmp_path: Path) -> None:
     """One example at a rate of 0: the base model's own cross-entropy over its two chunks and three candidates."""
-    (example, *_), _, texts, relevant = tiny_examples()
+    (example, *_), texts, relevant = tiny_examples()
     base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
     others = [chunk_id for chunk_id in range(len(texts)) if chunk_id not in relevant[example.query_id]]
     candidates = {*others[-3:], *relevant[example.query_id]}
 
     def loss(weight: float) -> float:
         model, recipe = load_model(str(tiny_model), "cpu"), replace(RECIPE, learning_rate=0.0, frozen_weight=weight)
-        once = [example], candidates, texts, relevant, recipe, lambda *_: None
-        return train(model, *once, seed=7, mini_batch_size=6, base=base)[0]
+        teacher = teach(base, recipe, [example], candidates, texts, model.device)
+        once = [example], texts, relevant, recipe, lambda *_: None
+        return train(model, *once, seed=7, mini_batch_size=6, teacher=teacher)[0]
 
     ids = [example.positive_id, *dict.fromkeys([*example.negative_ids, *others[-3:]])]
     cosines = base.encode([texts[chunk_id] for chunk_id in ids]) @ base.encode([example.query])[0]
     expected = nn.functional.cross_entropy(SCALE * torch.from_numpy(cosines), torch.tensor(0)).item()
     assert (loss(1.0) - loss(0.0), loss(3.0) - loss(0.0)) == pytest.approx((expected, 3 * expected), rel=0.02)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("truncate_dim", 16), ("default_prompt_name", "query")])
+def test_models_that_encode_otherwise_than_they_are_trained_are_refused(
+    model: SentenceTransformer, setting: str, value: object
+) -> None:
+    check_trainable(model, "tiny")
+    model.prompts["query"] = "query: "
+    setattr(model, setting, value)
+    with pytest.raises(InputError, match=f"^tiny encodes with {setting} {value}, .* name that$"):
+        check_trainable(model, "tiny")
 
 
 def dropout_rates(model: SentenceTransformer) -> list[float]:

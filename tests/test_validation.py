@@ -21,10 +21,10 @@ def test_relative_change() -> None:
 
 
 def test_score_changes() -> None:
-    base = Score(0.5, 0.8, 0.7)
-    assert Score(0.6, 1.2, 0.63).gain_over(base) == pytest.approx((0.2 + 0.5) / 2)
-    assert Score(0.6, 1.2, 0.63).guard_change(base) == pytest.approx(-0.1)
-    assert Score(0.6, 1.2, None).guard_change(Score(0.5, 0.8, None)) == 0
+    base = Score(0.5, 0.8, 0.7, None)
+    assert Score(0.6, 1.2, 0.63, None).gain_over(base) == pytest.approx((0.2 + 0.5) / 2)
+    assert Score(0.6, 1.2, 0.63, None).guard_change(base) == pytest.approx(-0.1)
+    assert Score(0.6, 1.2, None, None).guard_change(Score(0.5, 0.8, None, None)) == 0
 
 
 class Table:
