@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         "chunks": count_chunks(chunks, passages),
         "splits": count_splits(pairs, groups),
         "leakage": leakage(chunks, pairs),
-        "related_questions": related_questions(pairs),
+        "related_questions": {split: len(related) for split, related in related_questions(pairs).items()},
         "boilerplate": boilerplate(chunks, pairs),
     }
     if any(report["leakage"].values()):

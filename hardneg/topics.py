@@ -168,15 +168,15 @@ def leakage(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, int]:
     }
 
 
-def related_questions(pairs: Sequence[QAPair]) -> dict[str, int]:
-    """Count the val and test questions that share a concept with training all the same: one too general to tie them."""
+def related_questions(pairs: Sequence[QAPair]) -> dict[str, set[str]]:
+    """The val and test questions, normalised, that share a concept with training all the same, too general to tie."""
     concepts: dict[tuple[str, str], set[str]] = defaultdict(set)
     for pair in pairs:
         keys = {concept for kind, concept in _annotation_keys(pair["concept"]) if kind == "concept"}
         concepts[pair["split"], normalise_question(pair["question"])] |= keys
     trained = set().union(*(found for (split, _), found in concepts.items() if split == "train"))
     return {
-        held_out: sum(bool(found & trained) for (split, _), found in concepts.items() if split == held_out)
+        held_out: {question for (split, question), found in concepts.items() if split == held_out and found & trained}
         for held_out in SPLITS[1:]
     }
 

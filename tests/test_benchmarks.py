@@ -1,4 +1,4 @@
-"""What the lab log's figures rest on: the simulated judge, the other losses, the arms and the second domain's text."""
+"""What the lab log's figures rest on: the simulated judge, the other losses, the arms, the second domain's text."""
 
 import json
 import random
@@ -13,8 +13,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
+import evaluate
 import iterative_miner as miner
-from hardneg.artifacts import Chunk, Query, read_json
+from hardneg.artifacts import Chunk, Query, read_json, write_pickle
 from hardneg.candidates import Candidate, CandidateList, read_candidates
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError
@@ -22,7 +23,7 @@ from hardneg.judge import AnswerKeyJudge, Pair
 from hardneg.judge_quality import agreement
 from hardneg.training import Example
 from iterative_miner import Mined, mine_hard_examples
-from tests.benchmarks import arms, losses, noisy_judge, second_domain
+from tests.benchmarks import arms, losses, noisy_judge, second_domain, unrelated
 from tests.benchmarks.noisy_judge import NoisyJudge
 from tests.tiny_data import tiny_corpus
 
@@ -321,3 +322,29 @@ def test_what_is_no_wheel_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", ["second_domain", str(wheel), str(tmp_path / "none" / "aws.jsonl")])
     with pytest.raises(InputError, match="cannot write"):
         second_domain.main()
+
+
+# ---------------------------------------------------------------- unrelated questions
+
+
+def test_questions_with_a_concept_of_training_are_left_out(
+    tiny_model: Path,
+    tiny_data_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # `claim_device` sets it
+    monkeypatch.setattr(evaluate, "load_inputs", evaluate.load_inputs)  # main replaces it: put back behind the test
+    _, pairs, queries = tiny_corpus()
+    related = queries["test"][0]["query"]
+    for pair in pairs:
+        if pair["split"] == "train" or pair["question"] == related:
+            pair["concept"] = "C1"
+    write_pickle(tiny_data_dir / "qa_pairs.pkl", pairs)
+    flags = ["--baseline-model", str(tiny_model), "--specialized-model", str(tiny_model), "--device", "cpu"]
+    output = tmp_path / "unrelated.json"
+    unrelated.main([*flags, "--data-dir", str(tiny_data_dir), "--output", str(output)])
+    left = len(queries["test"]) - 1
+    assert f"{left} of {left + 1} test questions share no concept" in capsys.readouterr().out
+    assert read_json(output, "")["counts"]["queries"] == left

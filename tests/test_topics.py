@@ -178,8 +178,11 @@ def test_general_concepts_are_no_leak_but_counted_apart() -> None:
     pairs = [pair(f"r{i}", f"question {i}", f"topic {i}", split, f"C1|own {i}") for i, split in enumerate(splits)]
     pairs.append(pair("again", "Question 1?", "topic 1", "test", "C9"))
     assert leakage([], pairs)["concepts"] == 0
-    assert related_questions(pairs) == {"val": 1, "test": 2}
-    assert related_questions([pair("a", "q", "t", "train"), pair("b", "r", "u", "test")]) == {"val": 0, "test": 0}
+    assert related_questions(pairs) == {"val": {"question 3"}, "test": {"question 1", "question 2"}}
+    assert related_questions([pair("a", "q", "t", "train"), pair("b", "r", "u", "test")]) == {
+        "val": set(),
+        "test": set(),
+    }
 
 
 def test_boilerplate_begins_above_its_limit() -> None:
