@@ -301,7 +301,7 @@ RECIPE = Recipe(
     batch_size=32,  # memory does not depend on it (gradient caching), quality does
     learning_rate=1e-4,
     warmup_fraction=0.1,
-    # Two ways of staying near the base model; without either, more is forgotten for hardly any gain (LOG.md).
+    # Two ways of staying near the base model; without either, more is forgotten (LOG.md).
     frozen_weight=1.0,  # of the contrast of questions with all candidates as the base model embeds them
     distillation_weight=6.0,  # of the distance from the base model's embeddings
 )
