@@ -57,10 +57,14 @@ VERSIONS_OF = ("torch", "transformers", "sentence-transformers", "numpy", "scipy
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Check everything, embed and search with both models, compare, write the report, print it."""
+    """Check everything, compare both models on the split's questions."""
     args = parse_arguments(argv)
+    evaluate_models(args, load_inputs(args))
+
+
+def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
+    """Embed and search with both models, compare, write the report, print it."""
     seconds: dict[str, float] = {}
-    inputs = load_inputs(args)
     with timed(seconds, "load_models"):
         device = claim_device(args.device)
         baseline_model, specialized_model = (load_model(name, device) for name in named_models(args))

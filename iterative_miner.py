@@ -243,6 +243,15 @@ def mine_hard_examples(
     return mined
 
 
+def check_examples(mined: Mined) -> None:
+    """Raise InputError where nothing was found to train on."""
+    if not mined.examples:
+        raise InputError(
+            "nothing to train on: no query has both an answer to trust and an irrelevant candidate; look at the grades "
+            "with test_small_sample.py, or raise --num-candidates"
+        )
+
+
 def surest(
     positives: Sequence[Candidate], known: Sequence[Candidate], boilerplate: AbstractSet[int]
 ) -> list[Candidate]:
@@ -414,13 +423,13 @@ class Setting:
         return CachedEncoder(model, self.args.data_dir / "embeddings.sqlite")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Adapt the model: iterations of five steps, then keep the best."""
+def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
+    """Adapt the model: iterations of five steps, then keep the best; `judge`, if given, instead of the flags' one."""
     args = parse_arguments(argv)
     if args.export_judgments:
         export_judgments(args.data_dir, args.export_judgments)
         return
-    setting = prepare(args)
+    setting = prepare(args, judge)
     records = []
     for number in range(setting.args.iterations):
         rule = "=" * 60
@@ -443,14 +452,14 @@ def export_judgments(data_dir: Path, target: Path) -> None:
         print(f"{store.export_jsonl(target):,} judgments written to {target}")
 
 
-def prepare(args: argparse.Namespace) -> Setting:
+def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
     """Check every input before anything costs time or money, and measure the base model."""
     chunks = load_chunks(args.data_dir)
     queries = sample_queries(load_queries(args.data_dir, "train", len(chunks)), args.num_queries, args.seed)
     val_queries = load_queries(args.data_dir, "val", len(chunks))
     guard = open_guard(args.guard)
     check_batch_files(args)
-    judge = open_judge(args)
+    judge = judge or open_judge(args)
     if isinstance(judge, LLMJudge) and asks_server(args):
         print(describe_findings(judge.check()))
     base = load_model(args.base_model, claim_device(args.device))
@@ -504,11 +513,7 @@ def run_iteration(number: int, setting: Setting, folder: Path) -> bool:
     mined = mine_hard_examples(lists, boilerplate_ids(setting.chunks))
     print(f"Mined {len(mined.hard_positives)} hard positives, {len(mined.hard_negatives)} hard negatives")
     report_mining(mined)
-    if not mined.examples:
-        raise InputError(
-            "nothing to train on: no query has both an answer to trust and an irrelevant candidate; look at the grades "
-            "with test_small_sample.py, or raise --num-candidates"
-        )
+    check_examples(mined)
 
     print("\n[Step 5/5] Fine-tuning model...")
     learnt = accumulate([*mined_before(setting, number), mined])
@@ -688,7 +693,7 @@ def configure(
         "queries_sha256": manifest["queries"].get("sha256"),
         "num_queries": args.num_queries,
         "num_candidates": args.num_candidates,
-        "judge": args.judge,
+        "judge": judge.name,
         "positives": args.positives,
         "seed": args.seed,
         "guard": args.guard,

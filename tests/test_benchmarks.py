@@ -13,7 +13,6 @@ import pytest
 import torch
 from scipy.stats import norm
 
-import evaluate
 import iterative_miner as miner
 from hardneg.artifacts import Chunk, Query, read_json, write_pickle
 from hardneg.candidates import Candidate, CandidateList, read_candidates
@@ -58,6 +57,12 @@ def candidates(query: Query, *grades: float | None, known: tuple[int, ...] = ())
 QUERY = Query(
     query_id="q", query="What helps against gout?", ground_truth_chunk_ids=[1], qtype="treatment", topic="gout"
 )
+
+
+@pytest.fixture
+def devices_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`claim_device` hides the GPUs from the process: put back behind the test."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 # ---------------------------------------------------------------- the noisy judge
@@ -108,16 +113,10 @@ def test_a_noisy_judge_s_probabilities_lie_between_its_cuts() -> None:
         assert (second - first, third - second) == (pytest.approx(13 / 7, abs=1e-3), pytest.approx(1, abs=1e-3))
 
 
+@pytest.mark.usefixtures("devices_as_before")
 def test_the_noisy_judge_s_run_is_another_than_the_key_s(
-    tiny_model: Path,
-    tiny_data_dir: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # `claim_device` sets it
-    open_judge = miner.open_judge
-    monkeypatch.setattr(miner, "open_judge", open_judge)  # main replaces it: put back behind the test
     output = tmp_path / "models"
     flags = [
         *("--base-model", str(tiny_model), "--data-dir", str(tiny_data_dir), "--output-dir", str(output)),
@@ -132,7 +131,6 @@ def test_the_noisy_judge_s_run_is_another_than_the_key_s(
     assert read_json(output / "iteration_0" / "training.json", "")["judge"] == {"kind": "noisy answer-key"}
     noisy_judge.main(flags)
     assert "Noisy judge: nothing was judged" in capsys.readouterr().out
-    miner.open_judge = open_judge
     with pytest.raises(InputError, match="judge: noisy answer-key there, answer-key now"):
         miner.main(["--judge", "answer-key", *flags])
 
@@ -249,6 +247,13 @@ def test_the_arms_run(tiny_model: Path, tiny_data_dir: Path, capsys: pytest.Capt
         arms.main([*flags, "--num-candidates", "15", "--margin", "0.0001"])
 
 
+@pytest.mark.parametrize("flag", ["--margin", "--views", "--frozen", "--distillation"])
+def test_flags_that_another_loss_would_ignore_are_refused(flag: str) -> None:
+    with pytest.raises(InputError, match=f"--loss triplet goes without .*{flag}"):
+        arms.parse_arguments(["--loss", "triplet", flag, "0.5"])
+    assert arms.parse_arguments(["--loss", "triplet"]).loss == "triplet"
+
+
 # ---------------------------------------------------------------- the second domain
 
 DOCUMENT = """\
@@ -327,15 +332,10 @@ def test_what_is_no_wheel_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 # ---------------------------------------------------------------- unrelated questions
 
 
+@pytest.mark.usefixtures("devices_as_before")
 def test_questions_with_a_concept_of_training_are_left_out(
-    tiny_model: Path,
-    tiny_data_dir: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # `claim_device` sets it
-    monkeypatch.setattr(evaluate, "load_inputs", evaluate.load_inputs)  # main replaces it: put back behind the test
     _, pairs, queries = tiny_corpus()
     related = queries["test"][0]["query"]
     for pair in pairs:

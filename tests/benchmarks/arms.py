@@ -139,8 +139,7 @@ def train_arm(
     mined = miner.mine_hard_examples(
         lists, boilerplate_ids(chunks), negatives=args.negatives, max_positives=args.max_positives
     )
-    if not mined.examples:
-        raise InputError("nothing to train on: no question has both an answer and a negative; ask for more candidates")
+    miner.check_examples(mined)
     mined = with_views(mined, lists, chunks, args.views, args.seed)
     started = time.monotonic()
     recipe = replace(
@@ -177,12 +176,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--graded", nargs="*", default=["bundled"], help="graded sets: JSONL files, or bundled")
     add("--num-queries", type=int, default=500, help="training questions")
     add("--num-candidates", type=int, default=50, help="candidates per question")
-    add(
-        "--loss",
-        choices=("contrast", *LOSSES),
-        default="contrast",
-        help="contrast is the miner's; others ignore --frozen and --distillation",
-    )
+    add("--loss", choices=("contrast", *LOSSES), default="contrast", help="contrast is the miner's")
     add("--negatives", type=int, default=miner.NEGATIVES_PER_EXAMPLE, help="hard negatives per example")
     add("--max-positives", type=int, default=miner.MAX_POSITIVES, help="examples per question")
     add(
@@ -212,8 +206,21 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--pool-depth", type=int, default=5, help="the base model's candidates per validation question in the pool")
     add("--seed", type=int, default=42, help="of samples and training order")
     args = parser.parse_args(argv)
-    if args.loss != "contrast" and (args.views or args.hardest or args.margin):
-        raise InputError(f"--loss {args.loss} goes without --views, --hardest and --margin: they belong to contrast")
+    of_contrast = (
+        args.views
+        or args.hardest
+        or args.margin
+        or (args.frozen, args.distillation)
+        != (
+            miner.RECIPE.frozen_weight,
+            miner.RECIPE.distillation_weight,
+        )
+    )
+    if args.loss != "contrast" and of_contrast:
+        raise InputError(
+            f"--loss {args.loss} goes without --views, --hardest, --margin, --frozen and --distillation: "
+            "they belong to contrast"
+        )
     return args
 
 

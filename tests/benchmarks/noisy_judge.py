@@ -6,7 +6,6 @@ Takes the miner's flags. The judge sees the answer key through noise and reports
 tokens would; what agreement with the key that amounts to is printed at the end. Then run evaluate.py as usual.
 """
 
-import argparse
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -71,14 +70,8 @@ class NoisyJudge:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the miner with this judge instead of the one that the flags ask for."""
     judge = NoisyJudge()
-
-    def open_judge(args: argparse.Namespace) -> NoisyJudge:
-        args.judge = judge.name
-        return judge
-
-    miner.open_judge = open_judge
     flags = sys.argv[1:] if argv is None else list(argv)
-    miner.main(["--judge", "answer-key", *flags])
+    miner.main(["--judge", "answer-key", *flags], judge)
     print(f"\nNoisy judge: {judge.agreement()}")
 
 

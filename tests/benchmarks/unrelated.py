@@ -6,8 +6,6 @@ Takes evaluate.py's flags. The split ties topics by concepts of up to a few topi
 have in common could still make held-out questions easier, and here it cannot.
 """
 
-import argparse
-from collections.abc import Sequence
 from dataclasses import replace
 
 import evaluate
@@ -16,19 +14,14 @@ from hardneg.errors import run
 from hardneg.topics import normalise_question, related_questions
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Evaluate with the related questions left out."""
-    load_inputs = evaluate.load_inputs
-
-    def load_unrelated(args: argparse.Namespace) -> evaluate.Inputs:
-        inputs = load_inputs(args)
-        related = related_questions(load_qa_pairs(args.data_dir))[args.split]
-        unrelated = [query for query in inputs.queries if normalise_question(query["query"]) not in related]
-        print(f"{len(unrelated):,} of {len(inputs.queries):,} {args.split} questions share no concept with training")
-        return replace(inputs, queries=unrelated)
-
-    evaluate.load_inputs = load_unrelated
-    evaluate.main(None if argv is None else list(argv))
+    args = evaluate.parse_arguments(argv)
+    inputs = evaluate.load_inputs(args)
+    related = related_questions(load_qa_pairs(args.data_dir))[args.split]
+    unrelated = [query for query in inputs.queries if normalise_question(query["query"]) not in related]
+    print(f"{len(unrelated):,} of {len(inputs.queries):,} {args.split} questions share no concept with training")
+    evaluate.evaluate_models(args, replace(inputs, queries=unrelated))
 
 
 if __name__ == "__main__":
