@@ -42,6 +42,7 @@ from hardneg.errors import InputError, run
 from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import metrics_without, relative_gain, retrieval_metrics
+from hardneg.run_folder import find_key, training_record
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 
 RULE = "=" * 50
@@ -175,23 +176,6 @@ def guard_notes(model_name: str, graded: GradedSet | None) -> list[str]:
     if graded is None or guard != graded.sha256:
         return []
     return [f"Note: {graded.name} was the guard that chose {model_name}: no independent test of it"]
-
-
-def training_record(model_name: str) -> Any:
-    """The training.json in a model's folder or the one above; empty where there is none."""
-    folder = Path(model_name)
-    places = (folder, folder.parent) if folder.is_dir() else ()
-    file = next((place / "training.json" for place in places if (place / "training.json").exists()), None)
-    return read_json(file, "python iterative_miner.py") if file else {}
-
-
-def find_key(value: Any, key: str) -> str | None:
-    """The first text under `key` anywhere in nested JSON objects."""
-    if not isinstance(value, dict):
-        return None
-    if isinstance(value.get(key), str):
-        return value[key]
-    return next((found for inner in value.values() if (found := find_key(inner, key)) is not None), None)
 
 
 def truncation_notes(name: str, model: SentenceTransformer, chunks: Sequence[Chunk], seed: int) -> list[str]:

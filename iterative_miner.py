@@ -15,7 +15,7 @@ import argparse
 import random
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -24,15 +24,23 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from hardneg.answers import CONSTRAINTS
-from hardneg.artifacts import SHARED, Chunk, Query, check_writable, load_chunks, load_queries, read_json
+from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, read_json
 from hardneg.averaging import Averaged, try_strengths
 from hardneg.batch_files import export_batch, import_batch
-from hardneg.candidates import Candidate, CandidateList, read_candidates, search, with_grades
+from hardneg.candidates import (
+    Candidate,
+    CandidateList,
+    Index,
+    candidate_pairs,
+    read_candidates,
+    search,
+    training_index,
+    with_grades,
+)
 from hardneg.device import claim_device, free_bytes, mini_batch_size
 from hardneg.encoder import CachedEncoder, fingerprint, load_model
 from hardneg.errors import InputError, clear_os_errors, run
@@ -42,22 +50,14 @@ from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_report import describe_findings, describe_left, describe_plan, describe_stats, judge_record
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
+from hardneg.prompting import read_prompt
 from hardneg.run_folder import claim, copy_as_final, save_model
 from hardneg.tables import aligned
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 from hardneg.training import Example, Recipe, check_trainable, teach, train
-from hardneg.validation import Score, Validator, relative_change
+from hardneg.validation import Score, Validator, describe_change
 
 # ---------------------------------------------------------------- what to judge
-
-
-@dataclass(frozen=True)
-class Index:
-    """The chunks that may be retrieved for training questions, embedded by the current model."""
-
-    encoder: CachedEncoder
-    chunk_ids: np.ndarray  # int64 (C,), ascending
-    vectors: np.ndarray  # float32 (C, d), unit rows
 
 
 def retrieve_candidates(
@@ -113,11 +113,6 @@ def llm_judge_relevance(
     if isinstance(judge, LLMJudge):
         print(describe_stats(judge.stats))
     return graded
-
-
-def candidate_pairs(lists: Iterable[CandidateList], chunks: Sequence[Chunk]) -> Iterator[Pair]:
-    """What is to be judged, query by query."""
-    return (Pair(item.query, chunks[candidate.chunk_id]) for item in lists for candidate in item.candidates)
 
 
 def judge_pairs(
@@ -382,23 +377,10 @@ def average_with_base(setting: "Setting", tuned: SentenceTransformer) -> list[di
         choose=lambda tried: choose_strength(tried, setting.args.guard_tolerance),
     ):
         tried.append(averaged)
-        print(f"  {averaged.strength:.0%} tuned + base: {describe(averaged.score, base_score)}")
+        print(f"  {averaged.strength:.0%} tuned + base: {describe_change(averaged.score, base_score)}")
     chosen = choose_strength(tried, setting.args.guard_tolerance)
     print(f"Share of the tuned weights: {chosen.strength:.0%}, the rest the base model's")
     return [{**asdict(averaged), "chosen": averaged is chosen} for averaged in tried]
-
-
-def describe(score: Score, base: Score) -> str:
-    """One line of validation figures with their change against the base model."""
-    figures = [
-        ("MRR@5", score.mrr, base.mrr),
-        ("DCG@5", score.dcg, base.dcg),
-        ("guard nDCG@10", score.guard_ndcg, base.guard_ndcg),
-        ("guard MRR@5", score.guard_mrr, base.guard_mrr),
-    ]
-    return "  ".join(
-        f"{name} {value:.4f} ({relative_change(value, was):+.1%})" for name, value, was in figures if value is not None
-    )
 
 
 # ---------------------------------------------------------------- the stage
@@ -469,9 +451,8 @@ def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
     validator = Validator(chunks, val_queries, guard)
     with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
         base_score = validator.score(encoder, bar.update)
-    print(
-        f"Base model {args.base_model} on {len(val_queries)} validation questions: {describe(base_score, base_score)}"
-    )
+    figures = describe_change(base_score, base_score)
+    print(f"Base model {args.base_model} on {len(val_queries)} validation questions: {figures}")
     pool = validator.pool(encoder, POOL_QUERIES, POOL_DEPTH, args.seed)
     return Setting(args, chunks, queries, judge, base, base_score, validator, pool, configuration)
 
@@ -543,7 +524,7 @@ def adapt(setting: Setting, learnt: Mined, number: int) -> tuple[SentenceTransfo
     print(f"Fine-tuning complete for iteration {number}")
     with progress_bar("Validating", len(setting.chunks), "chunk") as bar:
         score = setting.validator.score(setting.encoder(model), bar.update)
-    print(f"Validation after iteration {number}: {describe(score, setting.base_score)}")
+    print(f"Validation after iteration {number}: {describe_change(score, setting.base_score)}")
     return model, {"epoch_losses": losses, "strengths": strengths, "validation": asdict(score)}
 
 
@@ -584,16 +565,6 @@ def embed_corpus(setting: Setting, model: SentenceTransformer) -> Index:
     return training_index(encoder, setting.chunks, vectors)
 
 
-def training_index(encoder: CachedEncoder, chunks: Sequence[Chunk], vectors: np.ndarray) -> Index:
-    """The chunks that training may see: those that answer only validation or test questions are left out.
-
-    Nothing of a held-out topic is trained on, not even as a negative, but for the few boilerplate passages that
-    answer questions of training topics too.
-    """
-    ids = np.array([chunk["chunk_id"] for chunk in chunks if chunk["split"] in ("train", SHARED)], np.int64)
-    return Index(encoder, ids, vectors[ids])
-
-
 def report_mining(mined: Mined) -> None:
     """Print how many candidates each rule took and skipped."""
     counts = mined.counts
@@ -622,7 +593,7 @@ def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
     final = setting.args.output_dir / "final"
     if eligible:
         best = max(eligible, key=lambda number: scores[number].gain_over(base))
-        reason = f"iteration {best} is best on validation: {describe(scores[best], base)}"
+        reason = f"iteration {best} is best on validation: {describe_change(scores[best], base)}"
         copy_as_final(setting.args.output_dir / f"iteration_{best}", final, {**records[best], "chosen": reason})
     else:
         reason = f"the base model: no iteration gained on validation within the guard tolerance of {tolerance:.1%}"
@@ -643,22 +614,11 @@ def open_judge(args: argparse.Namespace) -> Judge:
     return LLMJudge(
         args.llm_endpoint or [DEFAULT_ENDPOINT],
         args.llm_model,
-        read_prompt(args.prompt),
+        read_prompt(args.prompt) if args.prompt else JUDGE_PROMPT,
         store,
         concurrency=args.concurrency,
         stored_only=args.stored_only,
     )
-
-
-def read_prompt(path: Path | None) -> str:
-    """The judge's prompt: `JUDGE_PROMPT`, or what a file puts in its place."""
-    if path is None:
-        return JUDGE_PROMPT
-    try:
-        with clear_os_errors(path, "read"):
-            return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
 
 
 def check_batch_files(args: argparse.Namespace) -> None:

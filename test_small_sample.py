@@ -23,29 +23,27 @@ from pathlib import Path
 from typing import Any
 
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, write_json
-from hardneg.candidates import CandidateList, with_grades
+from hardneg.candidates import CandidateList, candidate_pairs, training_index, with_grades
 from hardneg.device import claim_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model
 from hardneg.errors import InputError, run
 from hardneg.flag_types import positive_int, seed
-from hardneg.graded import GradedSet, open_graded
-from hardneg.judge import GRADES, AnswerKeyJudge, Judge, Judgment, Pair
-from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, number, score
-from hardneg.judge_report import MIN_ASKED, describe_findings, judge_record
+from hardneg.graded import GradedSet, graded_pairs, open_graded
+from hardneg.judge import GRADES, Judge, Judgment, Pair
+from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, judged_pairs, number, score
+from hardneg.judge_report import MIN_ASKED, describe_findings, estimate_full_run, judge_record
 from hardneg.llm_judge import NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, auc
 from hardneg.probing import JudgeFindings
 from hardneg.tables import aligned
 from iterative_miner import (
     add_judge_arguments,
-    candidate_pairs,
     check_judge_arguments,
     judge_pairs,
     mine_hard_examples,
     open_judge,
     progress_bar,
     retrieve_candidates,
-    training_index,
 )
 from iterative_miner import parse_arguments as miner_arguments
 
@@ -223,28 +221,6 @@ def judge_all(
     return judgments, effort
 
 
-def estimate_full_run(
-    effort: dict[str, Any], size: tuple[int, int, int], gpu_hour_price: float | None
-) -> dict[str, Any] | None:
-    """What judging takes in a run of `size` (see `run_size`) at this rate; None where no rate was measured.
-
-    Rather too much: a later iteration finds many of its pairs in the store.
-    """
-    if effort["judgments_per_second"] is None:
-        return None
-    queries, candidates, iterations = size
-    judgments = queries * candidates * iterations
-    seconds = judgments / effort["judgments_per_second"]
-    return {
-        "queries": queries,
-        "candidates": candidates,
-        "iterations": iterations,
-        "judgments": judgments,
-        "seconds": round(seconds, 1),
-        "cost": None if gpu_hour_price is None else seconds / 3600 * gpu_hour_price,
-    }
-
-
 # ---------------------------------------------------------------- measuring the sample
 
 
@@ -262,34 +238,6 @@ def measure(lists: Sequence[CandidateList], judgments: Sequence[Judgment], chunk
         "agreement": agreement([row.answer_key_grade for row in judged], [score(row.grade) for row in judged]),
         "biases": biases(judged),
     }
-
-
-def judged_pairs(
-    lists: Sequence[CandidateList], judgments: Sequence[Judgment], chunks: Sequence[Chunk]
-) -> list[JudgedPair]:
-    """One row per candidate, in the candidates' order."""
-    said = {(judgment.query_id, judgment.chunk_id): judgment for judgment in judgments}
-    keys = AnswerKeyJudge().judge(candidate_pairs(lists, chunks))
-    rows = []
-    for (item, candidate), key in zip(((i, c) for i in lists for c in i.candidates), keys, strict=True):
-        query, judgment = item.query, said[item.query["query_id"], candidate.chunk_id]
-        rows.append(
-            JudgedPair(
-                question=query["query"],
-                qtype=query["qtype"],
-                chunk_text=chunks[candidate.chunk_id]["text"],
-                grade=judgment.grade,
-                probabilities=judgment.probabilities,
-                unjudged_reason=judgment.unjudged_reason,
-                rank=candidate.rank,
-                cosine=candidate.cosine,
-                known_answer=candidate.known,
-                answer_key_grade=int(key.grade or 0),
-                query_id=query["query_id"],
-                chunk_id=candidate.chunk_id,
-            )
-        )
-    return rows
 
 
 def hard_examples(lists: Sequence[CandidateList], rows: Sequence[JudgedPair]) -> dict[str, list[dict[str, Any]]]:
@@ -341,28 +289,6 @@ def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict
             for pair, people, judgment in sorted(judged, key=lambda each: -abs(each[1] - each[2].grade))
         ][:DISAGREEMENTS_LISTED],
     }
-
-
-def graded_pairs(graded: GradedSet) -> list[Pair]:
-    """The graded set as pairs, one question's answers together; chunk ids count them."""
-    pairs: list[Pair] = []
-    for question in graded.questions:
-        query = Query(
-            query_id=question.question_id, query=question.question, ground_truth_chunk_ids=[], qtype="", topic=""
-        )
-        for answer in question.answers:
-            chunk = Chunk(
-                chunk_id=len(pairs),
-                text=answer.text,
-                title=answer.title,
-                qa_ids=[],
-                qtype="",
-                source=graded.name,
-                url="",
-                split="",
-            )
-            pairs.append(Pair(query, chunk))
-    return pairs
 
 
 def check_gate(graded: dict[str, Any] | None, min_kappa: float | None) -> None:

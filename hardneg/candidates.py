@@ -1,16 +1,16 @@
 """Candidates of a query: what a model retrieved, where it ranked it, and how it was graded."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from hardneg.artifacts import Query, atomic_file
-from hardneg.encoder import BLOCK, best_places
+from hardneg.artifacts import SHARED, Chunk, Query, atomic_file
+from hardneg.encoder import BLOCK, CachedEncoder, best_places
 from hardneg.errors import clear_os_errors
-from hardneg.judge import Judgment
+from hardneg.judge import Judgment, Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,25 @@ class CandidateList:
 
     query: Query
     candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Index:
+    """The chunks that may be retrieved for training questions, embedded by the current model."""
+
+    encoder: CachedEncoder
+    chunk_ids: np.ndarray  # int64 (C,), ascending
+    vectors: np.ndarray  # float32 (C, d), unit rows
+
+
+def training_index(encoder: CachedEncoder, chunks: Sequence[Chunk], vectors: np.ndarray) -> Index:
+    """The chunks that training may see: those that answer only validation or test questions are left out.
+
+    Nothing of a held-out topic is trained on, not even as a negative, but for the few boilerplate passages that
+    answer questions of training topics too.
+    """
+    ids = np.array([chunk["chunk_id"] for chunk in chunks if chunk["split"] in ("train", SHARED)], np.int64)
+    return Index(encoder, ids, vectors[ids])
 
 
 def search(
@@ -85,6 +104,11 @@ def with_grades(lists: Iterable[CandidateList], judgments: Iterable[Judgment]) -
         )
         for item in lists
     ]
+
+
+def candidate_pairs(lists: Iterable[CandidateList], chunks: Sequence[Chunk]) -> Iterator[Pair]:
+    """What is to be judged, query by query."""
+    return (Pair(item.query, chunks[candidate.chunk_id]) for item in lists for candidate in item.candidates)
 
 
 def read_candidates(path: Path) -> list[CandidateList]:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hardneg.artifacts import Chunk, Query
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.hub import load_hub_dataset
-from hardneg.judge import GRADES
+from hardneg.judge import GRADES, Pair
 from hardneg.metrics import graded_metrics
 
 BUNDLED_GRADED = Path(__file__).parent / "sample" / "consumer_questions.jsonl"
@@ -171,3 +172,25 @@ def score_graded(encoder: CachedEncoder, graded: GradedSet) -> dict[str, np.ndar
         order = np.argsort(-(vectors @ query), kind="stable")
         ranked_grades.append([question.answers[position].grade for position in order])
     return graded_metrics(ranked_grades)
+
+
+def graded_pairs(graded: GradedSet) -> list[Pair]:
+    """The graded set as pairs, one question's answers together; chunk ids count them."""
+    pairs: list[Pair] = []
+    for question in graded.questions:
+        query = Query(
+            query_id=question.question_id, query=question.question, ground_truth_chunk_ids=[], qtype="", topic=""
+        )
+        for answer in question.answers:
+            chunk = Chunk(
+                chunk_id=len(pairs),
+                text=answer.text,
+                title=answer.title,
+                qa_ids=[],
+                qtype="",
+                source=graded.name,
+                url="",
+                split="",
+            )
+            pairs.append(Pair(query, chunk))
+    return pairs

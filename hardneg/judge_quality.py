@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from hardneg.judge import GRADES
+from hardneg.artifacts import Chunk
+from hardneg.candidates import CandidateList, candidate_pairs
+from hardneg.judge import GRADES, AnswerKeyJudge, Judgment
 from hardneg.metrics import RELEVANT_GRADE, cohen_kappa, confusion_matrix, weighted_kappa, weighted_kappa_interval
 
 RANK_EDGES = (2, 4, 11)  # the ranks 1, 2-3, 4-10 and the rest
@@ -31,6 +33,34 @@ class JudgedPair:
     answer_key_grade: int
     query_id: str
     chunk_id: int
+
+
+def judged_pairs(
+    lists: Sequence[CandidateList], judgments: Sequence[Judgment], chunks: Sequence[Chunk]
+) -> list[JudgedPair]:
+    """One row per candidate, in the candidates' order."""
+    said = {(judgment.query_id, judgment.chunk_id): judgment for judgment in judgments}
+    keys = AnswerKeyJudge().judge(candidate_pairs(lists, chunks))
+    rows = []
+    for (item, candidate), key in zip(((i, c) for i in lists for c in i.candidates), keys, strict=True):
+        query, judgment = item.query, said[item.query["query_id"], candidate.chunk_id]
+        rows.append(
+            JudgedPair(
+                question=query["query"],
+                qtype=query["qtype"],
+                chunk_text=chunks[candidate.chunk_id]["text"],
+                grade=judgment.grade,
+                probabilities=judgment.probabilities,
+                unjudged_reason=judgment.unjudged_reason,
+                rank=candidate.rank,
+                cosine=candidate.cosine,
+                known_answer=candidate.known,
+                answer_key_grade=int(key.grade or 0),
+                query_id=query["query_id"],
+                chunk_id=candidate.chunk_id,
+            )
+        )
+    return rows
 
 
 def score(grade: float) -> int:

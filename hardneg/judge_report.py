@@ -64,6 +64,28 @@ def describe_left(stats: JudgeStats, to_ask: int, gpu_hour_price: float | None) 
     return text if gpu_hour_price is None else f"{text}, {seconds / 3600 * gpu_hour_price:.2f} to pay"
 
 
+def estimate_full_run(
+    effort: dict[str, Any], size: tuple[int, int, int], gpu_hour_price: float | None
+) -> dict[str, Any] | None:
+    """What judging takes in a run of `size` (queries, candidates, iterations) at this rate; None where there is none.
+
+    Rather too much: a later iteration finds many of its pairs in the store.
+    """
+    if effort["judgments_per_second"] is None:
+        return None
+    queries, candidates, iterations = size
+    judgments = queries * candidates * iterations
+    seconds = judgments / effort["judgments_per_second"]
+    return {
+        "queries": queries,
+        "candidates": candidates,
+        "iterations": iterations,
+        "judgments": judgments,
+        "seconds": round(seconds, 1),
+        "cost": None if gpu_hour_price is None else seconds / 3600 * gpu_hour_price,
+    }
+
+
 def judge_record(judge: Judge) -> dict[str, Any]:
     """What training.json and small_sample_results.json say of a judge: what it was found to be, what it did so far."""
     if not isinstance(judge, LLMJudge):

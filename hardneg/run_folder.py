@@ -87,3 +87,20 @@ def _card(record: Mapping[str, Any]) -> str:
     return model_card(
         record["configuration"]["base_model"], settings, measures, "iteration" in record, record.get("chosen", "")
     )
+
+
+def training_record(model_name: str) -> Any:
+    """The training.json in a model's folder or the one above; empty where there is none."""
+    folder = Path(model_name)
+    places = (folder, folder.parent) if folder.is_dir() else ()
+    file = next((place / "training.json" for place in places if (place / "training.json").exists()), None)
+    return read_json(file, "python iterative_miner.py") if file else {}
+
+
+def find_key(value: Any, key: str) -> str | None:
+    """The first text under `key` anywhere in nested JSON objects."""
+    if not isinstance(value, dict):
+        return None
+    if isinstance(value.get(key), str):
+        return value[key]
+    return next((found for inner in value.values() if (found := find_key(inner, key)) is not None), None)

@@ -41,6 +41,19 @@ class Score:
         return relative_change(self.guard_ndcg, base.guard_ndcg)
 
 
+def describe_change(score: Score, base: Score) -> str:
+    """One line of validation figures with their change against the base model."""
+    figures = [
+        ("MRR@5", score.mrr, base.mrr),
+        ("DCG@5", score.dcg, base.dcg),
+        ("guard nDCG@10", score.guard_ndcg, base.guard_ndcg),
+        ("guard MRR@5", score.guard_mrr, base.guard_mrr),
+    ]
+    return "  ".join(
+        f"{name} {value:.4f} ({relative_change(value, was):+.1%})" for name, value, was in figures if value is not None
+    )
+
+
 class Validator:
     """Scores models on held-out questions; never sees the test split."""
 

@@ -22,7 +22,7 @@ from sentence_transformers import SentenceTransformer
 import iterative_miner as miner
 from hardneg.artifacts import Query, read_json, sha256_file, write_json, write_pickle
 from hardneg.averaging import Averaged
-from hardneg.candidates import Candidate, CandidateList
+from hardneg.candidates import Candidate, CandidateList, Index, training_index
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError, run
 from hardneg.judge import AnswerKeyJudge
@@ -219,13 +219,13 @@ def test_more_unjudged_than_allowed_stops(unjudged: int, stops: bool) -> None:
 
 
 @pytest.fixture
-def index(tiny_model: Path, tmp_path: Path) -> miner.Index:
+def index(tiny_model: Path, tmp_path: Path) -> Index:
     chunks, _, _ = tiny_corpus()
     encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
-    return miner.training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
+    return training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
 
 
-def test_held_out_chunks_are_no_candidates(index: miner.Index) -> None:
+def test_held_out_chunks_are_no_candidates(index: Index) -> None:
     _, _, queries = tiny_corpus()
     every = miner.retrieve_candidates([*queries["train"], *queries["test"]], 1000, index=index)
     for item in every:
@@ -234,7 +234,7 @@ def test_held_out_chunks_are_no_candidates(index: miner.Index) -> None:
         assert [candidate.rank for candidate in item.candidates] == list(range(1, 16))
 
 
-def test_top_k_and_all_known_answers(index: miner.Index) -> None:
+def test_top_k_and_all_known_answers(index: Index) -> None:
     _, _, queries = tiny_corpus()
     for few, every in zip(
         miner.retrieve_candidates(queries["train"], 2, index=index),
@@ -247,7 +247,7 @@ def test_top_k_and_all_known_answers(index: miner.Index) -> None:
 
 
 @pytest.mark.parametrize("k", [10, 3])
-def test_few_candidates_give_hard_examples_too(index: miner.Index, k: int) -> None:
+def test_few_candidates_give_hard_examples_too(index: Index, k: int) -> None:
     chunks, _, queries = tiny_corpus()
     lists = miner.retrieve_candidates(queries["train"], k, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
@@ -258,7 +258,7 @@ def test_few_candidates_give_hard_examples_too(index: miner.Index, k: int) -> No
     assert all(example.positive_id in known[example.query_id] for example in mined.examples)
 
 
-def test_fine_tuning_contrasts_with_all_candidates(index: miner.Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three candidates of each question, which are more chunks than its examples hold."""
     chunks, _, queries = tiny_corpus()
     lists = miner.retrieve_candidates(queries["train"], 3, index=index)
@@ -295,13 +295,6 @@ def tried(strength: float, gain: float, guard_change: float) -> Averaged:
 )
 def test_choose_strength(table: list[tuple[float, float, float]], tolerance: float, expected: float) -> None:
     assert miner.choose_strength([tried(*row) for row in table], tolerance).strength == expected
-
-
-def test_describe() -> None:
-    base, score = Score(0.5, 0.8, 0.7, 0.4), Score(0.6, 0.72, 0.7, 0.5)
-    domain = "MRR@5 0.6000 (+20.0%)  DCG@5 0.7200 (-10.0%)"
-    assert miner.describe(score, base) == f"{domain}  guard nDCG@10 0.7000 (+0.0%)  guard MRR@5 0.5000 (+25.0%)"
-    assert miner.describe(Score(0.6, 0.72, None, None), base) == domain
 
 
 BASE = Score(0.5, 0.5, 0.8, 0.6)

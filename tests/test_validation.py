@@ -10,7 +10,7 @@ import pytest
 from hardneg.artifacts import Chunk, Query
 from hardneg.encoder import CachedEncoder, load_model, top_k
 from hardneg.graded import GradedAnswer, GradedQuestion, GradedSet
-from hardneg.validation import Score, Validator, relative_change
+from hardneg.validation import Score, Validator, describe_change, relative_change
 from tests.tiny_data import tiny_corpus
 
 
@@ -25,6 +25,13 @@ def test_score_changes() -> None:
     assert Score(0.6, 1.2, 0.63, None).gain_over(base) == pytest.approx((0.2 + 0.5) / 2)
     assert Score(0.6, 1.2, 0.63, None).guard_change(base) == pytest.approx(-0.1)
     assert Score(0.6, 1.2, None, None).guard_change(Score(0.5, 0.8, None, None)) == 0
+
+
+def test_describe_change() -> None:
+    base, score = Score(0.5, 0.8, 0.7, 0.4), Score(0.6, 0.72, 0.7, 0.5)
+    domain = "MRR@5 0.6000 (+20.0%)  DCG@5 0.7200 (-10.0%)"
+    assert describe_change(score, base) == f"{domain}  guard nDCG@10 0.7000 (+0.0%)  guard MRR@5 0.5000 (+25.0%)"
+    assert describe_change(Score(0.6, 0.72, None, None), base) == domain
 
 
 class Table:

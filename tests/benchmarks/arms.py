@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 import iterative_miner as miner
 from hardneg.artifacts import Chunk, Query, load_chunks, load_queries
 from hardneg.averaging import average_weights
-from hardneg.candidates import CandidateList
+from hardneg.candidates import CandidateList, Index, training_index
 from hardneg.chunking import split_sentences
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError, run
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def candidates(args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Chunk]) -> list[CandidateList]:
     """The base model's candidates for the sampled training questions, graded."""
-    index = miner.training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
+    index = training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
     queries = load_queries(args.data_dir, "train", len(chunks))
     queries = miner.sample_queries(missed(queries, index) if args.missed else queries, args.num_queries, args.seed)
     lists = miner.retrieve_candidates(queries, args.num_candidates, index=index)
@@ -76,7 +76,7 @@ def candidates(args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Ch
     return [hardest_positives(item, args.max_positives) for item in lists] if args.hardest else lists
 
 
-def missed(queries: Sequence[Query], index: miner.Index) -> list[Query]:
+def missed(queries: Sequence[Query], index: Index) -> list[Query]:
     """The questions that have no right chunk at rank 1."""
     found = miner.retrieve_candidates(queries, 1, index=index)
     return [item.query for item in found if not item.candidates[0].known]
