@@ -15,7 +15,7 @@ import platform
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -43,7 +43,7 @@ from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import metrics_without, relative_gain, retrieval_metrics
 from hardneg.run_folder import find_key, training_record
-from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
+from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic
 
 RULE = "=" * 50
 METRICS = ("MRR", "DCG", "Precision", "Recall")  # as printed
@@ -247,6 +247,7 @@ def compare(
         "without_boilerplate": compare_own_answers(inputs, baseline, specialized, args.seed),
         "graded": compare_graded(inputs.graded, baseline, specialized, args.seed) if inputs.graded else None,
         "by_question_type": by_question_type(inputs.queries, baseline, specialized, args.k),
+        "by_naming": by_naming(inputs, baseline, specialized, args.k),
         "gained_most": gained,
         "lost_most": lost,
     }
@@ -302,14 +303,38 @@ def by_question_type(
     queries: Sequence[Query], baseline: ModelScores, specialized: ModelScores, k: int
 ) -> list[dict[str, Any]]:
     """MRR of both models per question type, the most frequent type first."""
+    return [{"qtype": qtype} | row for qtype, row in mrr_of([q["qtype"] for q in queries], baseline, specialized, k)]
+
+
+def by_naming(inputs: Inputs, baseline: ModelScores, specialized: ModelScores, k: int) -> list[dict[str, Any]]:
+    """The same for questions that have an answer which names their topic, and for those that have none."""
+    texts = [chunk["text"] for chunk in inputs.chunks]
+    named = [
+        any(names_topic(texts[chunk_id], query["topic"]) for chunk_id in query["ground_truth_chunk_ids"])
+        for query in inputs.queries
+    ]
+    return [{"named": is_named} | row for is_named, row in mrr_of(named, baseline, specialized, k)]
+
+
+def mrr_of(
+    groups: Sequence[Hashable], baseline: ModelScores, specialized: ModelScores, k: int
+) -> list[tuple[Any, dict[str, Any]]]:
+    """Every group with its MRR by both models, the largest first.
+
+    Args:
+        groups: of each question.
+        baseline: the one model's figures.
+        specialized: the other's.
+        k: cut-off of the MRR.
+    """
     rows = defaultdict(list)
-    for row, query in enumerate(queries):
-        rows[query["qtype"]].append(row)
+    for row, group in enumerate(groups):
+        rows[group].append(row)
     table = []
-    for qtype, members in sorted(rows.items(), key=lambda item: (-len(item[1]), item[0])):
+    for group, members in sorted(rows.items(), key=lambda item: (-len(item[1]), item[0])):
         before, after = (float(scores.metrics[f"MRR@{k}"][members].mean()) for scores in (baseline, specialized))
         gain = after / before - 1 if before else None
-        table.append({"qtype": qtype, "n": len(members), "baseline": before, "specialized": after, "gain": gain})
+        table.append((group, {"n": len(members), "baseline": before, "specialized": after, "gain": gain}))
     return table
 
 
@@ -422,15 +447,23 @@ def print_graded(graded: dict[str, Any]) -> None:
 
 
 def print_types(result: dict[str, Any], output: Path) -> None:
-    """MRR per question type, the frequent ones."""
+    """MRR per question type, the frequent ones, and by whether an answer names the topic."""
     table, metric = result["by_question_type"], f"MRR@{result['k']}"
     heading("BY QUESTION TYPE")
-    print(f"\n  {metric:24} {'n':>6} {'Baseline':>9} {'Specialized':>12}   Change")
+    print(f"\n  {metric:25} {'n':>6} {'Baseline':>9} {'Specialized':>12}   Change")
     for row in table[:TYPES_PRINTED]:
-        figures = f"{row['n']:>6,} {row['baseline']:>9.4f} {row['specialized']:>12.4f}"
-        print(f"  {row['qtype'][:24]:24} {figures}   {percent(row['gain'])}")
+        print_mrr(row["qtype"], row)
     if len(table) > TYPES_PRINTED:
         print(f"  ... and {len(table) - TYPES_PRINTED} rarer types in {output}")
+    print()
+    for row in result["by_naming"]:
+        print_mrr("an answer names the topic" if row["named"] else "no answer names the topic", row)
+
+
+def print_mrr(name: str, row: dict[str, Any]) -> None:
+    """One group of questions."""
+    figures = f"{row['n']:>6,} {row['baseline']:>9.4f} {row['specialized']:>12.4f}"
+    print(f"  {name[:25]:25} {figures}   {percent(row['gain'])}")
 
 
 def print_changes(result: dict[str, Any]) -> None:

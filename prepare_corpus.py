@@ -31,6 +31,7 @@ from hardneg.topics import (
     boilerplate,
     group_rows,
     leakage,
+    names_topic,
     normalise_question,
     related_questions,
     topic_of,
@@ -177,13 +178,9 @@ def count_chunks(chunks: Sequence[Chunk], passages: Sequence[Sequence[str]]) -> 
         "passages": n_passages,
         "duplicates_merged": n_passages - len(chunks),
         "different": len(chunks),
-        "naming_their_topic": sum(names_its_topic(chunk) for chunk in chunks),
+        "naming_their_topic": sum(names_topic(chunk["text"], chunk["title"]) for chunk in chunks),
         "characters": dict(zip(("min", "5%", "25%", "50%", "75%", "95%", "max"), quantiles, strict=True)),
     }
-
-
-def names_its_topic(chunk: Chunk) -> bool:
-    return bool(chunk["title"]) and chunk["title"].casefold() in chunk["text"].casefold()
 
 
 def count_splits(pairs: Sequence[QAPair], groups: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -37,6 +37,16 @@ def normalise_topic(topic: str) -> str:
     return normalise(_PUNCTUATION.sub(" ", topic)) or normalise(topic)
 
 
+def names_topic(text: str, topic: str) -> bool:
+    """Whether a text has every word of its topic, in any order.
+
+    >>> names_topic("Diabetes of type 1 begins early.", "Type 1 Diabetes"), names_topic("It is rare.", "Gout")
+    (True, False)
+    """
+    words = set(normalise_topic(topic).split())
+    return bool(words) and words <= set(normalise_topic(text).split())
+
+
 def topic_of(row: Row) -> str:
     """The row's topic; a question of no known topic is its own."""
     return row.topic or row.question

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 import evaluate
-from hardneg.artifacts import Query, read_json, sha256_file, write_json, write_pickle
+from hardneg.artifacts import Chunk, Query, read_json, sha256_file, write_json, write_pickle
 from hardneg.encoder import load_model
 from hardneg.errors import InputError
 from hardneg.graded import load_graded, open_graded
@@ -105,12 +106,20 @@ def queries_of(n: int) -> list[Query]:
     ]
 
 
+def answers_of(queries: Sequence[Query]) -> list[Chunk]:
+    """An answer to each question; the first four name their topic, however they put it."""
+    texts = [f"{query['topic'].split()[1]}, a TOPIC." if row < 4 else "It." for row, query in enumerate(queries)]
+    origin = {"qa_ids": ["row"], "qtype": "", "source": "", "url": "", "split": "test"}
+    return [Chunk(chunk_id=row, text=text, title="", **origin) for row, text in enumerate(texts)]
+
+
 def compared(
     baseline: dict[str, list[float]], specialized: dict[str, list[float]], *options: str
 ) -> tuple[dict[str, Any], Any]:
     """The report on two models with these per-question figures, and the arguments."""
     args = evaluate.parse_arguments(list(options))
-    inputs = evaluate.Inputs([], queries_of(len(baseline["MRR"])), None, {})
+    queries = queries_of(len(baseline["MRR"]))
+    inputs = evaluate.Inputs(answers_of(queries), queries, None, {})
     before = scores_of(args.baseline_model, baseline, args.k)
     after = scores_of(args.specialized_model, specialized, args.k)
     result = evaluate.compare(inputs, before, after, args) | evaluate.provenance(inputs, args)
@@ -191,6 +200,10 @@ def test_question_types_and_extremes(capsys: pytest.CaptureFixture[str]) -> None
     symptoms, treatment = result["by_question_type"]
     assert symptoms == {"qtype": "symptoms", "n": 3, "baseline": 0.5, "specialized": 0.75, "gain": 0.5}
     assert (treatment["n"], treatment["baseline"], treatment["gain"]) == (2, 0.125, pytest.approx(2))
+    assert result["by_naming"] == [
+        {"named": True, "n": 4, "baseline": 0.375, "specialized": 0.6875, "gain": pytest.approx(5 / 6)},
+        {"named": False, "n": 1, "baseline": 0.25, "specialized": 0.25, "gain": 0},
+    ]
     assert [entry["query_id"] for entry in result["gained_most"]] == ["q2", "q3"]
     assert [entry["query_id"] for entry in result["lost_most"]] == ["q1", "q4"]  # q4 by DCG alone
     assert result["lost_most"][0] == {
@@ -204,6 +217,7 @@ def test_question_types_and_extremes(capsys: pytest.CaptureFixture[str]) -> None
     evaluate.print_result(result, args.output)
     printed = capsys.readouterr().out
     assert re.search(r"^  symptoms +3 +0\.5000 +0\.7500   \+50\.0%$", printed, re.MULTILINE)
+    assert re.search(r"^  no answer names the topic +1 +0\.2500 +0\.2500   \+0\.0%$", printed, re.MULTILINE)
     assert "  Gained most, MRR@5 and DCG@5:\n    0.00 > 1.00   0.00 > 1.00   Question 2?\n" in printed
     assert "  Lost most, MRR@5 and DCG@5:\n    0.50 > 0.25   0.50 > 0.50   Question 1?\n" in printed
     headings = ("Improvement:", "BY QUESTION TYPE", "QUESTIONS THAT CHANGED MOST", "SUCCESS CRITERIA CHECK")
