@@ -148,6 +148,8 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
     chunks = load_chunks(args.data_dir)
     queries = load_queries(args.data_dir, args.split, len(chunks))
     graded = open_graded(args.graded) if args.graded else None
+    if graded and graded.n_without_ideal == len(graded.questions):
+        raise InputError(f"--graded {args.graded}: no answer in it is graded above 1; name another")
     check_writable(args.output)
     return Inputs(chunks, queries, graded, read_json(args.data_dir / "manifest.json", "python prepare_corpus.py"))
 

@@ -166,6 +166,7 @@ def count_rows(rows: Sequence[Row], kept: Sequence[Row]) -> dict[str, Any]:
         "without_answer": sum(not row.answer for row in rows),
         "without_question": sum(bool(row.answer) and not normalise_question(row.question) for row in rows),
         "used": len(kept),
+        "without_topic": sum(not row.topic for row in kept),
         "sha256": digest.hexdigest(),
     }
 

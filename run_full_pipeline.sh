@@ -259,7 +259,8 @@ set_up() {
         return
     fi
     PYTHON=.venv/bin/python
-    if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
+    # An environment without pip, as other tools make, gets it; what has no Python, or only half of one, is made anew.
+    if ! "$PYTHON" -m pip --version >/dev/null 2>&1 && ! "$PYTHON" -m ensurepip >/dev/null 2>&1; then
         local newest
         newest=$(newest_python)
         run "$newest" -m venv --clear .venv
@@ -340,11 +341,14 @@ def preflight(gib_needed, *commands):
             from hardneg.encoder import resolve_model
 
             resolve_model(args.base_model)
-        for name in ("graded", "guard"):
-            if getattr(args, name, None):
-                from iterative_miner import open_guard
+        if getattr(args, "graded", None):
+            from hardneg.graded import open_graded
 
-                open_guard(getattr(args, name))
+            open_graded(args.graded)
+        if "guard" in args:
+            from iterative_miner import open_guard
+
+            open_guard(args.guard)
         if "judge" in args and args.judge == "llm":
             is_asked = asks_server(args) if sys.argv[0] == "iterative_miner.py" else not args.stored_only
             check_judge(args, is_asked)

@@ -4,10 +4,11 @@
     python test_small_sample.py --graded bundled --min-kappa 0.2    # measure the judge against people; exit 1 below
     python test_small_sample.py --judge answer-key --base-model all-MiniLM-L6-v2    # no LLM, no GPU, no hub
 
-Needs the outputs of prepare_corpus.py and prepare_queries.py. Prints how the grades are distributed, what is hard for
-the model, single judgments, the agreement with the answer key (and with people), the time that the full run would
-take, and what looks wrong and where to turn. small_sample_results.json has all of it, every judgment included. The
-embeddings and judgments are kept in the data folder: iterative_miner.py pays for none of them again.
+Needs the outputs of prepare_corpus.py and prepare_queries.py. Prints how the grades are distributed, what training
+would use of them, what the model ranks wrongly, single judgments, the agreement with the answer key (and with people),
+the time that the full run would take, and what looks wrong and where to turn. small_sample_results.json has all of it,
+every judgment included. The embeddings and judgments are kept in the data folder: iterative_miner.py pays for none of
+them again.
 """
 
 import argparse
@@ -36,13 +37,16 @@ from hardneg.llm_judge import NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, auc
 from hardneg.probing import JudgeFindings
 from hardneg.tables import aligned
+from hardneg.topics import boilerplate_ids
 from iterative_miner import (
+    Mined,
     add_judge_arguments,
     check_judge_arguments,
     judge_pairs,
     mine_hard_examples,
     open_judge,
     progress_bar,
+    report_mining,
     retrieve_candidates,
 )
 from iterative_miner import parse_arguments as miner_arguments
@@ -50,6 +54,7 @@ from iterative_miner import parse_arguments as miner_arguments
 # When something looks wrong
 DOMINATING = 0.8  # share of the judged pairs with one and the same score
 MAX_UNJUDGED = 0.02  # share of the pairs without a grade
+MAX_UNCERTAIN = 0.5  # share of the pairs graded neither as answers nor as irrelevant
 MAX_KNOWN_IRRELEVANT = 0.2  # share of the known answers that are graded 1
 LOW_KAPPA = 0.2  # quadratically weighted; below it agreement is slight at best (Landis & Koch 1977)
 LENGTH_BIAS = 0.5  # rank correlation of grade and passage length
@@ -230,9 +235,11 @@ def measure(lists: Sequence[CandidateList], judgments: Sequence[Judgment], chunk
     judged = [row for row in rows if row.grade is not None]
     reasons = Counter(row.unjudged_reason for row in rows if row.grade is None)
     scores = Counter(score(row.grade) for row in judged)
+    mined = mine_hard_examples(with_grades(lists, judgments), boilerplate_ids(chunks))
     return {
         "score_distribution": {str(grade): scores[grade] for grade in GRADES} | {"unjudged": len(rows) - len(judged)},
-        "hard_examples": hard_examples(with_grades(lists, judgments), rows),
+        "mining": dict(mined.counts) | {"examples": len(mined.examples)},
+        "hard_examples": hard_examples(mined, rows),
         "sample_judgments": [asdict(row) for row in random.Random(0).sample(rows, len(rows))],  # the first few: fair
         "unjudged": {"count": len(rows) - len(judged), "reasons": dict(reasons.most_common())},
         "agreement": agreement([row.answer_key_grade for row in judged], [score(row.grade) for row in judged]),
@@ -240,10 +247,9 @@ def measure(lists: Sequence[CandidateList], judgments: Sequence[Judgment], chunk
     }
 
 
-def hard_examples(lists: Sequence[CandidateList], rows: Sequence[JudgedPair]) -> dict[str, list[dict[str, Any]]]:
-    """What training would learn from: positives with the lowest ranked first, negatives with the highest."""
+def hard_examples(mined: Mined, rows: Sequence[JudgedPair]) -> dict[str, list[dict[str, Any]]]:
+    """What the model ranks wrongly: positives with the lowest ranked first, negatives with the highest."""
     row_of = {(row.query_id, row.chunk_id): asdict(row) for row in rows}
-    mined = mine_hard_examples(lists)
     positives = sorted(mined.hard_positives, key=lambda found: -found[1].rank)
     negatives = sorted(mined.hard_negatives, key=lambda found: found[1].rank)
     return {
@@ -292,9 +298,18 @@ def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict
 
 
 def check_gate(graded: dict[str, Any] | None, min_kappa: float | None) -> None:
-    """End with status 1 and one line where the judge agrees less with people than --min-kappa asks for."""
+    """End with status 1 and one line where the judge agrees less with people than --min-kappa asks for, or was not
+    judging: of a part of the pairs no kappa says how good it is."""
     if graded is None or min_kappa is None:
         return
+    unjudged = sum(graded["unjudged"].values())
+    if unjudged > MAX_UNJUDGED * graded["answers"]:
+        sys.stdout.flush()
+        sys.stderr.write(
+            f"judge not measured: {unjudged:,} of the {graded['answers']:,} answers of {graded['file']} are unjudged, "
+            f"more than {MAX_UNJUDGED:.0%}; mend that and run again, only they are asked then\n"
+        )
+        raise SystemExit(1)
     reached = graded["agreement"]["weighted_kappa"]
     if reached is None or reached < min_kappa:
         sys.stdout.flush()
@@ -312,8 +327,7 @@ def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
     """One line per thing that looks wrong, with the place to turn to."""
     is_llm = isinstance(judge, LLMJudge)
     yield from score_warnings(results["score_distribution"], is_llm)
-    if not results["hard_examples"]["hard_positives"]:
-        yield f"no hard examples were found: there is nothing to learn from; see {MINING_PLACE}"
+    yield from mining_warnings(results["mining"])
     if not is_llm:
         return
     yield from server_warnings(judge.findings)
@@ -343,6 +357,18 @@ def score_warnings(distribution: dict[str, int], is_llm: bool) -> Iterator[str]:
         yield f"score {most} dominates: {counts[most] / total:.0%} of the judged pairs; see {place}"
     if never := [str(grade) for grade, count in counts.items() if not count]:
         yield f"score {' and '.join(never)} never given; see {place}"
+
+
+def mining_warnings(counts: dict[str, int]) -> Iterator[str]:
+    """On grades that training can make nothing of."""
+    if not counts["examples"]:
+        yield (
+            "there is nothing to learn from: no question has both an answer to trust and an irrelevant candidate; "
+            f"see {MINING_PLACE}"
+        )
+    if counts["uncertain"] > MAX_UNCERTAIN * counts["candidates"]:
+        share = counts["uncertain"] / counts["candidates"]
+        yield f"{share:.0%} of the pairs are graded in between, which training does not use; see {PROMPT_PLACE}"
 
 
 def server_warnings(findings: JudgeFindings | None) -> Iterator[str]:
@@ -384,6 +410,8 @@ def agreement_warnings(found: dict[str, Any], whom: str) -> Iterator[str]:
 def print_report(results: dict[str, Any], args: argparse.Namespace) -> None:
     """The findings in readable form."""
     print_scores(results["score_distribution"])
+    heading(f"WHAT TRAINING WOULD USE: {results['mining']['examples']:,} examples")
+    report_mining(results["mining"])
     hard = results["hard_examples"]
     print_examples("HARD POSITIVES: relevant, but ranked low by the model", hard["hard_positives"])
     print_examples("HARD NEGATIVES: irrelevant, but ranked high by the model", hard["hard_negatives"])

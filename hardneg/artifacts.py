@@ -202,12 +202,21 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         try:
             temporary.chmod(0o755)
             yield temporary
+            for inside in temporary.rglob("*"):
+                if inside.is_file():
+                    _sync(inside)  # a machine lost after the rename must not come back with half of a model
             if path.exists():
                 path.rename(retired)
             temporary.rename(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(retired, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def pickle_bytes(records: list[Any]) -> bytes:

@@ -26,8 +26,9 @@ def average_weights(base: SentenceTransformer, tuned: SentenceTransformer, stren
     elsewhere (LM-Cocktail, arXiv 2311.13534; WiSE-FT, arXiv 2109.01903).
     """
     base_state = base.state_dict()
+    tensors = {id(tensor): (name, tensor) for name, tensor in tuned.state_dict(keep_vars=True).items()}  # tied: once
     with torch.no_grad():
-        for name, tensor in tuned.state_dict().items():
+        for name, tensor in tensors.values():
             if tensor.is_floating_point():
                 tensor.mul_(strength).add_(base_state[name].to(tensor.device), alpha=1.0 - strength)
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -11,9 +12,10 @@ import torch
 from hardneg.errors import InputError
 
 GIB = 2**30
-# A 33M-parameter encoder with its optimiser (0.5 GiB), a CUDA context (0.4 GiB) and 8 gradient-cached passages.
-# vLLM at --gpu-memory-utilization 0.9 leaves about 2 GiB of an A10G.
-MIN_FREE = 1.25 * GIB
+# A 33M-parameter encoder with gradients and optimiser (0.5 GiB), the base model beside it (0.13 GiB), a CUDA context
+# (0.4 GiB) and 8 gradient-cached passages of 12 layers (0.7 GiB): reckoned, not measured. vLLM at
+# --gpu-memory-utilization 0.9 leaves about 2 GiB of an A10G.
+MIN_FREE = 1.75 * GIB
 # Activations of one passage in training: 38 MiB measured for 220 tokens in 6 layers of MiniLM under bfloat16.
 PASSAGE_BYTES = 48 * 2**20
 
@@ -139,6 +141,18 @@ def mini_batch_size(free: int) -> int:
     return max(8, free // 2 // PASSAGE_BYTES)
 
 
-def free_bytes(device: str) -> int:
-    """Free memory in bytes: of the claimed GPU for "cuda", else what the machine can give without swapping."""
-    return torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+def free_bytes(device: str, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Free memory in bytes: of the claimed GPU for "cuda", else what machine and container can give without swapping.
+
+    Args:
+        device: "cuda" or "cpu".
+        cgroup: where the kernel tells of the container's limit (cgroup v2).
+    """
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    available = psutil.virtual_memory().available
+    try:
+        limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return available
+    return min(available, max(limit - used, 0))

@@ -78,7 +78,12 @@ def load_model(name_or_path: str, device: str) -> SentenceTransformer:
     silence = "" if Path(source).is_dir() else hub_silence("models", source)
     try:
         with quiet_progress():
-            return SentenceTransformer(source, device=device, local_files_only=bool(silence))
+            return SentenceTransformer(
+                source,
+                device=device,
+                local_files_only=bool(silence),
+                model_kwargs={"dtype": torch.float32},  # a checkpoint's half precision would be trained in as well
+            )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = silence or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(

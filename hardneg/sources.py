@@ -182,6 +182,9 @@ def _choose_columns(source: str, available: Sequence[str], named: Mapping[str, s
                 f"{source} has no column '{usual[0]}'; it has {', '.join(available)}: "
                 f"name the right one with --{field}-column"
             )
+    for column in chosen.values():
+        if available.count(column) > 1:
+            raise InputError(f"{source} has several columns named {column!r}; rename all but one")
     return chosen
 
 

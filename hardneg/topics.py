@@ -131,7 +131,7 @@ def assign_splits(
         "train", "val" or "test" per row.
 
     Raises:
-        InputError: there are fewer groups than splits.
+        InputError: there are fewer groups than splits, or none is left for train.
     """
     sizes = Counter(group for group, _ in set(zip(groups, questions, strict=True)))
     if len(sizes) < len(SPLITS):
@@ -153,6 +153,10 @@ def assign_splits(
         if split not in split_of.values():
             left = [group for group in order if split_of[group] == "train"]
             split_of[min(left, key=sizes.__getitem__)] = split
+    if "train" not in split_of.values():
+        raise InputError(
+            f"validation and test take all {len(sizes)} groups of rows; lower --val-fraction or --test-fraction"
+        )
     return [split_of[group] for group in groups]
 
 

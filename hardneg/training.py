@@ -182,6 +182,12 @@ def check_trainable(model: SentenceTransformer, name: str) -> None:
                 f"{name} encodes with {setting} {value}, which training does not know; "
                 f"take {setting} out of a copy's config_sentence_transformers.json and name that"
             )
+    prompts = [name for name, prompt in model.prompts.items() if prompt]
+    if prompts:
+        raise InputError(
+            f"{name} puts a prompt before some texts ({', '.join(prompts)}), which training and evaluation do not; "
+            "empty prompts in a copy's config_sentence_transformers.json and name that"
+        )
 
 
 def teach(

@@ -46,6 +46,15 @@ def test_exact_average(base: SentenceTransformer, tuned: SentenceTransformer, st
         assert torch.equal(tensor, strength * after[name] + (1 - strength) * before[name]), name
 
 
+def test_a_tied_weight_is_averaged_once(base: SentenceTransformer, tuned: SentenceTransformer) -> None:
+    for model in (base, tuned):
+        embeddings = model[0].auto_model.embeddings
+        embeddings.tied = embeddings.word_embeddings  # as T5 ties its encoder's embeddings to the shared ones
+    before, after = weights(base), weights(tuned)
+    average_weights(base, tuned, 0.5)
+    assert torch.equal(weights(tuned)[WEIGHT], 0.5 * after[WEIGHT] + 0.5 * before[WEIGHT])
+
+
 def test_whole_numbers_are_left_alone(base: SentenceTransformer, tuned: SentenceTransformer) -> None:
     base[0].register_buffer("counter", torch.tensor([4]))
     tuned[0].register_buffer("counter", torch.tensor([8]))

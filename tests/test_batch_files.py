@@ -91,21 +91,21 @@ def test_what_the_batch_could_not_answer_stays_outstanding(judge: LLMJudge, tmp_
     assert judge.plan(make_pairs(10)).to_ask == 5
 
 
-def test_results_of_another_model_are_refused(judge: LLMJudge, tmp_path: Path) -> None:
-    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
-    export_batch(judge, make_pairs(3), requests)
-    lines = [json.loads(line) for line in requests.read_text().splitlines()]
-    results.write_text("\n".join(json.dumps(answer(line, "other")) for line in lines))
-    with pytest.raises(InputError, match="results of model other, not of stub-model"):
-        import_batch(judge, make_pairs(3), results)
-    assert len(judge.store) == 0
-
-
-def test_a_dated_name_of_the_model_is_the_model(judge: LLMJudge, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [f"{MODEL}-2026-01-01", "what a gateway's alias stands for"])
+def test_the_model_may_answer_by_another_name(judge: LLMJudge, tmp_path: Path, name: str) -> None:
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
     export_batch(judge, make_pairs(1), requests)
-    results.write_text(json.dumps(answer(json.loads(requests.read_text()), f"{MODEL}-2026-01-01")))
+    results.write_text(json.dumps(answer(json.loads(requests.read_text()), name)))
     assert import_batch(judge, make_pairs(1), results).judged == 1
+
+
+def test_requests_of_another_model_are_not_waited_for(judge: LLMJudge, tmp_path: Path) -> None:
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    export_batch(judge, make_pairs(3), requests)
+    lines = [json.loads(line) | {"custom_id": "another model's key"} for line in requests.read_text().splitlines()]
+    results.write_text("\n".join(json.dumps(answer(line)) for line in lines))
+    assert import_batch(judge, make_pairs(3), results).judged == 0
+    assert len(judge.store) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,13 @@
 """Splitting answers into passages."""
 
-import doctest
 import os
 import random
 from pathlib import Path
 
 import pytest
 
-from hardneg import chunking
 from hardneg.chunking import FRAGMENT_SHARE, normalise, split_sentences, split_text
 from hardneg.sources import read_rows
-
-
-def test_worked_examples_of_the_docstrings() -> None:
-    results = doctest.testmod(chunking)
-    assert results.attempted == 2
-    assert results.failed == 0
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,9 @@ def test_all_too_full_is_refused_with_the_figures() -> None:
     with pytest.raises(InputError) as caught:
         choose_gpu("auto", gpus(0.5, 1.2))
     message = str(caught.value)
-    assert "cuda:0 0.5 of 24.0 GiB, cuda:1 1.2 of 24.0 GiB; 1.25 GiB needed" in message
+    assert "cuda:0 0.5 of 24.0 GiB, cuda:1 1.2 of 24.0 GiB; 1.75 GiB needed" in message
     assert "--gpu-memory-utilization" in message and "--device cpu" in message and "\n" not in message
-    with pytest.raises(InputError, match=r"\(cuda:0 0\.5 of 24\.0 GiB; 1\.25"):
+    with pytest.raises(InputError, match=r"\(cuda:0 0\.5 of 24\.0 GiB; 1\.75"):
         choose_gpu("cuda:0", gpus(0.5, 20))  # the free one was not asked for
 
 
@@ -144,6 +144,20 @@ def test_free_memory_of_the_machine_and_of_the_gpu(monkeypatch: pytest.MonkeyPat
     assert 0 < free_bytes("cpu") <= psutil.virtual_memory().total
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (3, 10))
     assert free_bytes("cuda") == 3
+
+
+@pytest.mark.parametrize(("limit", "used", "expected"), [("5000", "2000", 3000), ("2000", "2001", 0)])
+def test_free_memory_of_a_container(tmp_path: Path, limit: str, used: str, expected: int) -> None:
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    assert free_bytes("cpu", tmp_path) == expected
+
+
+@pytest.mark.parametrize("limit", ["max", str(2**62)])
+def test_a_container_without_a_limit_of_its_own(tmp_path: Path, limit: str) -> None:
+    (tmp_path / "memory.max").write_text(limit)
+    (tmp_path / "memory.current").write_text("0")
+    assert free_bytes("cpu", tmp_path) > 2**28
 
 
 @pytest.mark.parametrize(

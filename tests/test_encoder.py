@@ -48,6 +48,12 @@ def encoded(shared_model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) 
     return texts
 
 
+def test_a_checkpoint_in_half_precision_is_loaded_in_full(model: SentenceTransformer, tmp_path: Path) -> None:
+    """Training in pure half precision loses small steps."""
+    model.half().save(str(tmp_path / "half"))
+    assert {tensor.dtype for tensor in load_model(str(tmp_path / "half"), "cpu").parameters()} == {torch.float32}
+
+
 # ---------------------------------------------------------------- the cache
 
 

@@ -490,6 +490,8 @@ def test_a_whole_run_and_the_same_again(
     assert not any(line.startswith("[Step") for line in again)
     assert {path: path.stat().st_mtime_ns for path in output.glob("iteration_*/*")} == before
     assert read_json(output / "final" / "training.json", "") == records[2]
+    miner.main([*arguments, "--iterations", "1"])  # asks for less than there is: nothing better is thrown away
+    assert read_json(output / "final" / "training.json", "") == records[2]
 
     assert "seed: 42 there, 43 now" in refused([*arguments, "--seed", "43"], capsys)
     assert "num_candidates: 10 there, 9 now" in refused([*arguments, "--num-candidates", "9"], capsys)
@@ -871,6 +873,9 @@ def test_judging_by_batch_file_needs_no_server(
 
     miner.main(nowhere)  # nor does a run that is done
     assert f"Already done: {tmp_path}/models/iteration_0" in capsys.readouterr().out
+    miner.main([*nowhere, "--judge-batch", str(tmp_path / "more.jsonl")])
+    assert f"All iterations of {tmp_path}/models are done: nothing is left to judge" in capsys.readouterr().out
+    assert not (tmp_path / "more.jsonl").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Metrics against pytrec_eval and hand-worked values; intervals against data whose true ratio is known."""
 
-import doctest
 import math
 import time
 import tracemalloc
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from hardneg import metrics
 from hardneg.metrics import (
     auc,
     cohen_kappa,
@@ -21,11 +19,6 @@ from hardneg.metrics import (
     weighted_kappa,
     weighted_kappa_interval,
 )
-
-
-def test_docstring_example() -> None:
-    assert doctest.testmod(metrics).failed == 0
-
 
 # ---------------------------------------------------------------- binary relevance
 

@@ -155,6 +155,14 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
         read_rows(str(tmp_path / "faq.csv"), {"topic": "area"})
 
 
+def test_columns_of_one_name(tmp_path: Path) -> None:
+    (tmp_path / "faq.csv").write_text("question,answer,note,note\na,b,c,d\n")
+    assert [row.answer for row in read_rows(str(tmp_path / "faq.csv"), {})] == ["b"]
+    (tmp_path / "faq.csv").write_text("question,answer,question\na,b,c\n")
+    with pytest.raises(InputError, match="several columns named 'question'; rename all but one"):
+        read_rows(str(tmp_path / "faq.csv"), {})
+
+
 @pytest.mark.parametrize(
     ("source", "message"), [("", "unknown source ''"), ("a/b/c", "unknown"), ("gone.csv", "not exist")]
 )

@@ -271,10 +271,20 @@ def test_the_gate_ends_with_status_1_after_writing(
 
 
 def test_a_kappa_that_is_undefined_does_not_pass_the_gate() -> None:
-    graded = {"file": "people.jsonl", "agreement": script.agreement([3, 3], [3, 3])}
+    graded = {"file": "people.jsonl", "answers": 2, "unjudged": {}, "agreement": script.agreement([3, 3], [3, 3])}
     assert graded["agreement"]["weighted_kappa"] is None
     with pytest.raises(SystemExit):
         script.check_gate(graded, -1)
+
+
+def test_a_judge_that_leaves_answers_unjudged_does_not_pass_the_gate(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it did judge, it judged as people do."""
+    graded = {"file": "people.jsonl", "answers": 100, "agreement": script.agreement([1, 4], [1, 4])}
+    script.check_gate(graded | {"unjudged": {"refused": 2}}, 1)
+    with pytest.raises(SystemExit) as end:
+        script.check_gate(graded | {"unjudged": {"refused": 2, "HTTP 500": 1}}, 1)
+    assert end.value.code == 1
+    assert "judge not measured: 3 of the 100 answers of people.jsonl are unjudged" in capsys.readouterr().err
 
 
 def test_a_server_without_probabilities_has_no_calibration(base: list[str], tmp_path: Path) -> None:
@@ -343,7 +353,7 @@ def sample_results(**changes: Any) -> dict[str, Any]:
     known = {"pairs": 10, "share_graded_1": 0.2}
     return {
         "score_distribution": {"1": 5, "2": 5, "3": 5, "4": 5, "unjudged": 0},
-        "hard_examples": {"hard_positives": [{}], "hard_negatives": [{}]},
+        "mining": {"candidates": 100, "uncertain": 50, "examples": 1},
         "sample_judgments": [{}] * 100,
         "unjudged": {"count": 2, "reasons": {"refused": 2}},
         "agreement": {"weighted_kappa": 0.2},
@@ -356,7 +366,8 @@ def sample_results(**changes: Any) -> dict[str, Any]:
     ("changes", "warning"),
     [
         ({}, None),
-        ({"hard_examples": {"hard_positives": [], "hard_negatives": []}}, "no hard examples .*mine_hard_examples"),
+        ({"mining": {"candidates": 9, "uncertain": 0, "examples": 0}}, "there is nothing to learn.*mine_hard_examples"),
+        ({"mining": {"candidates": 100, "uncertain": 51, "examples": 1}}, "51% of the pairs are graded in between"),
         (
             {"unjudged": {"count": 3, "reasons": {"refused": 3}}},
             r"3.0% of the sample's pairs are unjudged \(refused 3\)",
@@ -379,10 +390,6 @@ def test_each_thing_that_looks_wrong_is_one_line(
     assert len(found) == (warning is not None)
     if warning:
         assert re.match(warning, found[0]) and "\n" not in found[0]
-
-
-def test_durations() -> None:
-    assert [script.duration(seconds) for seconds in (4.2, 150, 8100)] == ["4.2 s", "2.5 min", "2 h 15 min"]
 
 
 # ---------------------------------------------------------------- flags and bad input

@@ -168,6 +168,11 @@ def test_too_few_groups_to_split() -> None:
         assign_splits(["a", "a", "b"], ["a", "b", "c"], 0.1, 0.1, seed=0)
 
 
+def test_nothing_left_to_train_on() -> None:
+    with pytest.raises(InputError, match=r"take all 4 groups of rows; lower --val-fraction or --test-fraction"):
+        assign_splits(list("abcd"), list("abcd"), 0.5, 0.5, seed=0)
+
+
 def pair(qa_id: str, question: str, topic: str, split: str, concept: str = "") -> QAPair:
     return QAPair(qa_id=qa_id, question=question, topic=topic, concept=concept, qtype="", split=split, chunk_ids=[])
 

@@ -339,6 +339,12 @@ def test_models_that_encode_otherwise_than_they_are_trained_are_refused(
         check_trainable(model, "tiny")
 
 
+def test_a_model_with_prompts_is_refused(model: SentenceTransformer) -> None:
+    model.prompts = {"query": "query: ", "document": ""}
+    with pytest.raises(InputError, match=r"^tiny puts a prompt before some texts \(query\), .* name that$"):
+        check_trainable(model, "tiny")
+
+
 def dropout_rates(model: SentenceTransformer) -> list[float]:
     return [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
 
