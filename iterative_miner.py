@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from hardneg.answers import CONSTRAINTS
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, read_json
-from hardneg.averaging import Averaged, try_strengths
+from hardneg.averaging import Averaged, average_weights, try_strengths
 from hardneg.batch_files import export_batch, import_batch
 from hardneg.candidates import (
     Candidate,
@@ -369,18 +369,17 @@ def choose_strength(tried: Sequence[Averaged], tolerance: float) -> Averaged:
 
 def average_with_base(setting: "Setting", tuned: SentenceTransformer) -> list[dict[str, Any]]:
     """Average the tuned model with the base model, in place, at the chosen strength; returns all that were tried."""
-    base_score = setting.pool.score(setting.encoder(setting.base))
-    tried = []
-    for averaged in try_strengths(
-        setting.base,
-        tuned,
-        STRENGTHS,
-        score=lambda model: setting.pool.score(setting.encoder(model)),
-        choose=lambda tried: choose_strength(tried, setting.args.guard_tolerance),
-    ):
-        tried.append(averaged)
+
+    def score(model: SentenceTransformer) -> Score:
+        return setting.pool.score(setting.encoder(model))
+
+    def report(averaged: Averaged) -> None:
         print(f"  {averaged.strength:.0%} tuned + base: {describe_change(averaged.score, base_score)}")
+
+    base_score = score(setting.base)
+    tried = try_strengths(setting.base, tuned, STRENGTHS, base_score, score, report)
     chosen = choose_strength(tried, setting.args.guard_tolerance)
+    average_weights(setting.base, tuned, chosen.strength)
     print(f"Share of the tuned weights: {chosen.strength:.0%}, the rest the base model's")
     return [{**asdict(averaged), "chosen": averaged is chosen} for averaged in tried]
 

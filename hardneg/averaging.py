@@ -1,6 +1,6 @@
 """Averaging a fine-tuned model with the one it came from, and measuring every strength of it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,29 +37,26 @@ def try_strengths(
     base: SentenceTransformer,
     tuned: SentenceTransformer,
     strengths: Sequence[float],
+    base_score: Score,
     score: Callable[[SentenceTransformer], Score],
-    choose: Callable[[Sequence[Averaged]], Averaged],
-) -> Iterator[Averaged]:
-    """Average at each strength, score it, and leave `tuned`, in place, at the one that `choose` picks.
+    report: Callable[[Averaged], None],
+) -> list[Averaged]:
+    """Average at each strength and score it; `tuned` has its own weights again in the end.
 
     Args:
         base: the model before any adaptation.
         tuned: the fine-tuned model.
         strengths: shares of the tuned weights to try, 0 to 1.
+        base_score: the base model's.
         score: measures a model on validation and guard questions.
-        choose: picks one of all that were tried; called when the last one has been scored.
-
-    Yields:
-        each strength as it is measured; the choice takes effect when the iterator is used up.
+        report: called with each strength as soon as it is measured.
     """
     weights = {name: tensor.clone() for name, tensor in tuned.state_dict().items()}
-    base_score = score(base)
     tried = []
     for strength in strengths:
-        tuned.load_state_dict(weights)
         average_weights(base, tuned, strength)
-        averaged = score(tuned)
-        tried.append(Averaged(strength, averaged, averaged.gain_over(base_score), averaged.guard_change(base_score)))
-        yield tried[-1]
-    tuned.load_state_dict(weights)
-    average_weights(base, tuned, choose(tried).strength)
+        found = score(tuned)
+        tried.append(Averaged(strength, found, found.gain_over(base_score), found.guard_change(base_score)))
+        report(tried[-1])
+        tuned.load_state_dict(weights)
+    return tried

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _ADAPTED = """\
-Candidates were retrieved per training question, graded 1-4, and mined for hard positives and hard negatives. A copy of
-the base model was trained on them by contrast, both in the batch and with the base model's embeddings of all
-candidates, graded-relevant chunks masked out, and held near the base model's embeddings. The share of its weights that
-is given below was averaged with the base model's."""
+Candidates were retrieved per training question and graded 1-4. A copy of the base model was trained by contrast: the
+surest answers against the best ranked wrong candidates and the rest of the batch, and the questions against the base
+model's embeddings of all candidates, graded-relevant chunks masked out; and it was held near the base model's
+embeddings. The share of its weights that is given below was averaged with the base model's."""
 _UNCHANGED = "No iteration gained on validation without forgetting: these are the base model's own weights."
 
 
