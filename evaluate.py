@@ -43,7 +43,7 @@ from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import metrics_without, relative_gain, retrieval_metrics
 from hardneg.run_folder import find_key, training_record
-from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic
+from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic, normalise_topic
 
 RULE = "=" * 50
 METRICS = ("MRR", "DCG", "Precision", "Recall")  # as printed
@@ -148,8 +148,6 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
     chunks = load_chunks(args.data_dir)
     queries = load_queries(args.data_dir, args.split, len(chunks))
     graded = open_graded(args.graded) if args.graded else None
-    if graded and graded.n_without_ideal == len(graded.questions):
-        raise InputError(f"--graded {args.graded}: no answer in it is graded above 1; name another")
     check_writable(args.output)
     return Inputs(chunks, queries, graded, read_json(args.data_dir / "manifest.json", "python prepare_corpus.py"))
 
@@ -309,10 +307,15 @@ def by_question_type(
 
 
 def by_naming(inputs: Inputs, baseline: ModelScores, specialized: ModelScores, k: int) -> list[dict[str, Any]]:
-    """The same for questions that have an answer which names their topic, and for those that have none."""
+    """The same for questions that have an answer which names their topic, and for those that have none.
+
+    A question whose topic is not known, that is, the question itself, is in neither group.
+    """
     texts = [chunk["text"] for chunk in inputs.chunks]
     named = [
         any(names_topic(texts[chunk_id], query["topic"]) for chunk_id in query["ground_truth_chunk_ids"])
+        if normalise_topic(query["topic"]) != normalise_topic(query["query"])
+        else None
         for query in inputs.queries
     ]
     return [{"named": is_named} | row for is_named, row in mrr_of(named, baseline, specialized, k)]
@@ -324,14 +327,15 @@ def mrr_of(
     """Every group with its MRR by both models, the largest first.
 
     Args:
-        groups: of each question.
+        groups: of each question; None for one that is in none.
         baseline: the one model's figures.
         specialized: the other's.
         k: cut-off of the MRR.
     """
     rows = defaultdict(list)
     for row, group in enumerate(groups):
-        rows[group].append(row)
+        if group is not None:
+            rows[group].append(row)
     table = []
     for group, members in sorted(rows.items(), key=lambda item: (-len(item[1]), item[0])):
         before, after = (float(scores.metrics[f"MRR@{k}"][members].mean()) for scores in (baseline, specialized))
@@ -457,7 +461,6 @@ def print_types(result: dict[str, Any], output: Path) -> None:
         print_mrr(row["qtype"], row)
     if len(table) > TYPES_PRINTED:
         print(f"  ... and {len(table) - TYPES_PRINTED} rarer types in {output}")
-    print()
     for row in result["by_naming"]:
         print_mrr("an answer names the topic" if row["named"] else "no answer names the topic", row)
 

@@ -17,7 +17,7 @@
 #
 # Environment variables and their defaults:
 #   SOURCE          lavita/MedQuAD [sample]; hub data set, file, XML folder or sample
-#   BASE_MODEL      sentence-transformers/all-MiniLM-L12-v2 [all-MiniLM-L6-v2, packaged]; model to adapt
+#   BASE_MODEL      sentence-transformers/all-MiniLM-L12-v2 [all-MiniLM-L6-v2, packaged]; model to adapt, without prompts
 #   JUDGE           llm [answer-key]; who grades
 #   LLM_ENDPOINT    http://localhost:8000/v1; the judge's server, several separated by spaces
 #   LLM_MODEL       Qwen/Qwen2.5-7B-Instruct; model the endpoints serve (a key, if they want one, is OPENAI_API_KEY)
@@ -26,7 +26,8 @@
 #   ITERATIONS      2 [1]; rounds of mining and fine-tuning
 #   GRADED          bundled; questions with graded answers for the evaluation and for measuring an LLM judge; a file, or
 #                   empty for none
-#   MIN_KAPPA       none; least agreement of the LLM judge with GRADED (weighted kappa, -1 to 1), else the run stops
+#   MIN_KAPPA       none; least agreement of the LLM judge with GRADED (weighted kappa, -1 to 1), else the run stops; also
+#                   where more than 2 % of GRADED stay unjudged
 #   DATA_DIR        data [data/quick]; prepared data, judgments, embeddings
 #   OUTPUT_DIR      models/medical-specialized [models/quick]; iteration_0, iteration_1, ..., final
 #   DEVICE          auto; where the embedding model runs: auto, cpu, cuda or cuda:N
@@ -259,8 +260,12 @@ set_up() {
         return
     fi
     PYTHON=.venv/bin/python
-    # An environment without pip, as other tools make, gets it; what has no Python, or only half of one, is made anew.
-    if ! "$PYTHON" -m pip --version >/dev/null 2>&1 && ! "$PYTHON" -m ensurepip >/dev/null 2>&1; then
+    # An environment without pip, as other tools make, gets it; one that cannot is made anew.
+    if ! has_pip; then
+        rm -f .venv/requirements.installed
+        "$PYTHON" -m ensurepip >/dev/null 2>&1 || true
+    fi
+    if ! has_pip; then
         local newest
         newest=$(newest_python)
         run "$newest" -m venv --clear .venv
@@ -269,6 +274,10 @@ set_up() {
         run "$PYTHON" -m pip install -r requirements.txt
         run cp requirements.txt .venv/requirements.installed
     fi
+}
+
+has_pip() {
+    "$PYTHON" -m pip --version >/dev/null 2>&1
 }
 
 newest_python() {

@@ -38,6 +38,7 @@ from hardneg.metrics import RELEVANT_GRADE, auc
 from hardneg.probing import JudgeFindings
 from hardneg.tables import aligned
 from hardneg.topics import boilerplate_ids
+from hardneg.training import check_trainable
 from iterative_miner import (
     Mined,
     add_judge_arguments,
@@ -70,7 +71,7 @@ MINING_PLACE = "iterative_miner.py:mine_hard_examples(), RELEVANT_GRADE and IRRE
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Sample, retrieve, judge, measure, write, print; exit 1 where the judge misses --min-kappa."""
+    """Sample, retrieve, judge, measure, write, print; exit 1 where the judge misses --min-kappa, or leaves it open."""
     args = parse_arguments(argv)
     sample = load_sample(args)
     lists = retrieve(args, sample)
@@ -103,7 +104,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
     add("--output-file", type=Path, default=Path("small_sample_results.json"), help="JSON to write")
     add("--graded", metavar="FILE", help="also measure the judge on this JSONL set that people graded, or 'bundled'")
-    add("--min-kappa", type=kappa, help="weighted kappa with the graded set (-1 to 1) below which to exit with 1")
+    add("--min-kappa", type=kappa, help="weighted kappa (-1 to 1) with the whole graded set below which to exit with 1")
     add(
         "--full-run",
         type=run_size,
@@ -193,7 +194,9 @@ def sample_over_types(queries: Sequence[Query], count: int, seed: int) -> list[Q
 
 def retrieve(args: argparse.Namespace, sample: Sample) -> list[CandidateList]:
     """The base model's candidates among the chunks that training may see."""
-    encoder = CachedEncoder(load_model(args.base_model, claim_device(args.device)), args.data_dir / "embeddings.sqlite")
+    model = load_model(args.base_model, claim_device(args.device))
+    check_trainable(model, args.base_model)
+    encoder = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
     with progress_bar("Embedding", len(sample.chunks), "chunk") as bar:
         vectors = encoder.encode([chunk["text"] for chunk in sample.chunks], bar.update)
     print(f"Embedded {len(vectors):,} chunks")
@@ -307,7 +310,7 @@ def check_gate(graded: dict[str, Any] | None, min_kappa: float | None) -> None:
         sys.stdout.flush()
         sys.stderr.write(
             f"judge not measured: {unjudged:,} of the {graded['answers']:,} answers of {graded['file']} are unjudged, "
-            f"more than {MAX_UNJUDGED:.0%}; mend that and run again, only they are asked then\n"
+            f"more than {MAX_UNJUDGED:.0%}; have them judged and run again, what is stored is not asked twice\n"
         )
         raise SystemExit(1)
     reached = graded["agreement"]["weighted_kappa"]
@@ -368,7 +371,7 @@ def mining_warnings(counts: dict[str, int]) -> Iterator[str]:
         )
     if counts["uncertain"] > MAX_UNCERTAIN * counts["candidates"]:
         share = counts["uncertain"] / counts["candidates"]
-        yield f"{share:.0%} of the pairs are graded in between, which training does not use; see {PROMPT_PLACE}"
+        yield f"{share:.0%} of the pairs are graded in between or refute known answers: not used; see {PROMPT_PLACE}"
 
 
 def server_warnings(findings: JudgeFindings | None) -> Iterator[str]:
@@ -532,7 +535,7 @@ def print_verdict(warnings: Sequence[str], output_file: Path) -> None:
         print("Mend that first and run this again. Nothing is asked twice; --prompt FILE tries another wording.")
     else:
         heading("Looks right. Read ten judgments yourself, then: python iterative_miner.py")
-    print(f"Wrote {output_file}; see .score_distribution, .hard_examples and .sample_judgments with jq")
+    print(f"Wrote {output_file}; see .score_distribution, .mining, .hard_examples and .sample_judgments with jq")
 
 
 def describe_effort(effort: dict[str, Any]) -> str:

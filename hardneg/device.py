@@ -153,6 +153,8 @@ def free_bytes(device: str, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     available = psutil.virtual_memory().available
     try:
         limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return available
-    return min(available, max(limit - used, 0))
+    files = int(stat["active_file"]) + int(stat["inactive_file"])  # the page cache, which the kernel gives back
+    return min(available, max(limit - used + files, 0))

@@ -71,11 +71,14 @@ def open_graded(name: str) -> GradedSet:
     """A graded set by its name: `bundled`, `nanobeir` (from the data hub) or the path of a JSONL file.
 
     Raises:
-        InputError: it cannot be had or is malformed.
+        InputError: it cannot be had, is malformed, or has no answer that is any good.
     """
     if name == "nanobeir":
         return GradedSet(name, tuple(question for split in NANOBEIR_SPLITS for question in _nanobeir_questions(split)))
-    return load_graded(BUNDLED_GRADED if name == "bundled" else Path(name))
+    graded = load_graded(BUNDLED_GRADED if name == "bundled" else Path(name))
+    if graded.n_without_ideal == len(graded.questions):
+        raise InputError(f"{name}: no answer in it is graded above 1; name another set")
+    return graded
 
 
 def load_graded(path: Path) -> GradedSet:

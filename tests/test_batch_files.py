@@ -99,13 +99,13 @@ def test_the_model_may_answer_by_another_name(judge: LLMJudge, tmp_path: Path, n
     assert import_batch(judge, make_pairs(1), results).judged == 1
 
 
-def test_requests_of_another_model_are_not_waited_for(judge: LLMJudge, tmp_path: Path) -> None:
+def test_answers_to_another_model_s_requests_are_not_taken(judge: LLMJudge, tmp_path: Path) -> None:
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
-    export_batch(judge, make_pairs(3), requests)
-    lines = [json.loads(line) | {"custom_id": "another model's key"} for line in requests.read_text().splitlines()]
-    results.write_text("\n".join(json.dumps(answer(line)) for line in lines))
-    assert import_batch(judge, make_pairs(3), results).judged == 0
-    assert len(judge.store) == 0
+    other = LLMJudge(["http://localhost/v1"], "another", judge.template.text, judge.store)
+    export_batch(other, make_pairs(3), requests)
+    run_batch(requests, results)
+    found = import_batch(judge, make_pairs(3), results)
+    assert (found.judged, found.unknown, len(judge.store)) == (0, 3, 0)
 
 
 @pytest.mark.parametrize(

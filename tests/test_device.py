@@ -146,18 +146,21 @@ def test_free_memory_of_the_machine_and_of_the_gpu(monkeypatch: pytest.MonkeyPat
     assert free_bytes("cuda") == 3
 
 
-@pytest.mark.parametrize(("limit", "used", "expected"), [("5000", "2000", 3000), ("2000", "2001", 0)])
-def test_free_memory_of_a_container(tmp_path: Path, limit: str, used: str, expected: int) -> None:
-    (tmp_path / "memory.max").write_text(f"{limit}\n")
-    (tmp_path / "memory.current").write_text(f"{used}\n")
-    assert free_bytes("cpu", tmp_path) == expected
+def write_cgroup(folder: Path, limit: str, used: int) -> Path:
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text("anon 900\nfile 1000\ninactive_file 700\nactive_file 200\n")
+    return folder
+
+
+@pytest.mark.parametrize(("limit", "used", "expected"), [("5000", 2000, 3900), ("2000", 2950, 0)])
+def test_free_memory_of_a_container(tmp_path: Path, limit: str, used: int, expected: int) -> None:
+    assert free_bytes("cpu", write_cgroup(tmp_path, limit, used)) == expected
 
 
 @pytest.mark.parametrize("limit", ["max", str(2**62)])
 def test_a_container_without_a_limit_of_its_own(tmp_path: Path, limit: str) -> None:
-    (tmp_path / "memory.max").write_text(limit)
-    (tmp_path / "memory.current").write_text("0")
-    assert free_bytes("cpu", tmp_path) > 2**28
+    assert free_bytes("cpu", write_cgroup(tmp_path, limit, 0)) > 2**28
 
 
 @pytest.mark.parametrize(

@@ -364,7 +364,7 @@ def test_a_graded_file(arguments: list[str], tmp_path: Path, capsys: pytest.Capt
     assert "  left out of nDCG for want of any useful answer: 1\n" in capsys.readouterr().out
     assert load_graded(path).n_answers == 3
     path.write_text(json.dumps(rows[1]), encoding="utf-8")
-    with pytest.raises(InputError, match=r"--graded .*mine.jsonl: no answer in it is graded above 1"):
+    with pytest.raises(InputError, match=r"mine.jsonl: no answer in it is graded above 1"):
         evaluate.main([*arguments, "--graded", str(path)])
 
 

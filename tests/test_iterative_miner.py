@@ -490,8 +490,11 @@ def test_a_whole_run_and_the_same_again(
     assert not any(line.startswith("[Step") for line in again)
     assert {path: path.stat().st_mtime_ns for path in output.glob("iteration_*/*")} == before
     assert read_json(output / "final" / "training.json", "") == records[2]
-    miner.main([*arguments, "--iterations", "1"])  # asks for less than there is: nothing better is thrown away
-    assert read_json(output / "final" / "training.json", "") == records[2]
+    records[1]["validation"] = asdict(Score(1.0, 2.0, *list(records[1]["validation"].values())[2:]))
+    write_json(output / "iteration_1" / "training.json", records[1])
+    miner.main([*arguments, "--iterations", "1"])  # asks for less than there is: what is best of all is kept
+    assert read_json(output / "final" / "training.json", "")["iteration"] == 1
+    capsys.readouterr()
 
     assert "seed: 42 there, 43 now" in refused([*arguments, "--seed", "43"], capsys)
     assert "num_candidates: 10 there, 9 now" in refused([*arguments, "--num-candidates", "9"], capsys)

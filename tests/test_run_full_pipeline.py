@@ -4,6 +4,7 @@ The chain itself is tested with an interpreter that only says what it was asked 
 end to end use the real one.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -271,6 +272,20 @@ def test_requirements_are_installed_once_and_again_when_they_change(clone: Clone
     assert clone.asked() == ["-m venv --clear .venv", install, install]
 
 
+def test_an_environment_without_pip_gets_it_and_is_kept(clone: Clone, tmp_path: Path) -> None:
+    del clone.environment["PYTHON"]
+    without_pip = FAKE_PYTHON.replace(
+        "case $* in",
+        'case $* in\n"-m pip --version") test -e .venv/pip; exit ;;\n"-m ensurepip") touch .venv/pip ;;',
+    )
+    (clone.folder / ".venv" / "bin").mkdir(parents=True)
+    executable(clone.folder / ".venv" / "bin" / "python", without_pip)
+    (clone.folder / ".venv" / "requirements.installed").write_bytes((ROOT / "requirements.txt").read_bytes())
+    path = without_python(tmp_path / "bin", {"python3": FAKE_PYTHON})
+    assert clone.run("--to", "setup", PATH=path)[0] == 0
+    assert clone.asked() == ["-m ensurepip", "-m pip install -r requirements.txt"]
+
+
 # ---------------------------------------------------------------- refusals, with the real code
 
 
@@ -327,9 +342,12 @@ def test_a_password_in_an_endpoint_is_refused_before_it_is_shown(real_clone: Clo
         ({"JUDGE": "llm", "SAMPLE_FLAGS": "--concurrency 5000"}, "concurrency 5000 is outside 1 to 1000"),
         ({"DEVICE": "cuda:99"}, "--device cuda:99: no such device"),
         ({"GRADED": "none"}, "none"),
+        ({"GRADED": "useless.jsonl"}, "useless.jsonl: no answer in it is graded above 1"),
     ],
 )
 def test_refuses_early_what_would_fail_late(real_clone: Clone, variables: dict[str, str], message: str) -> None:
+    row = {"question_id": 1, "question": "Why?", "answer_id": 1, "answer_title": "", "answer": "So.", "grade": 1}
+    (real_clone.folder / "useless.jsonl").write_text(json.dumps(row), encoding="utf-8")
     assert_refused(real_clone, message, "--quick", **variables)
 
 

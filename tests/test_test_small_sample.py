@@ -78,6 +78,8 @@ def test_every_training_chunk_graded_by_the_answer_key(
         "share_graded_1": 0.0,
     }
     assert found["unjudged"] == {"count": 0, "reasons": {}}
+    used = {name: found["mining"][name] for name in ("candidates", "relevant", "irrelevant", "uncertain", "examples")}
+    assert used == {"candidates": 180, "relevant": 15, "irrelevant": 165, "uncertain": 0, "examples": 15}
     assert (found["rate"]["judgments_per_second"], found["rate"]["full_run_estimate"]) == (None, None)
     assert (found["graded"], found["judge"]) == (None, {"kind": "answer-key"})
     assert found["parameters"]["num_candidates"] == 99
@@ -85,7 +87,7 @@ def test_every_training_chunk_graded_by_the_answer_key(
     assert warning == "score 1 dominates: 83% of the judged pairs; see hardneg/judge.py:AnswerKeyJudge"
     shown = capsys.readouterr().out
     assert "  1           150  83.3%  ████████████████████████████████████████\n" in shown
-    assert f"  - {warning}\n" in shown and "HARD POSITIVES" in shown and "Wrote " in shown
+    assert f"  - {warning}\n" in shown and "\nWHAT TRAINING WOULD USE: 15 examples\n" in shown
 
 
 def test_judgments_and_hard_examples_are_whole(base: list[str], tmp_path: Path) -> None:
