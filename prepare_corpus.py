@@ -47,11 +47,12 @@ def main(argv: list[str] | None = None) -> None:
     rows = read_rows(args.source, {field: name for field, name in columns.items() if name})
     kept = choose_topics(answered_rows(rows, args.source), args.max_topics, args.seed)
     passages = [split_text(row.answer, args.chunk_chars) for row in kept]
+    texts = [titled(row, found) for row, found in zip(kept, passages, strict=True)] if args.title_in_text else passages
 
-    groups = group_rows(kept, passages)
+    groups = group_rows(kept, [[*bare, *full] for bare, full in zip(passages, texts, strict=True)])
     questions = [normalise_question(row.question) for row in kept]
     splits = assign_splits(groups, questions, args.val_fraction, args.test_fraction, args.seed)
-    chunks, pairs = build_corpus(kept, passages, splits, args.title_in_text)
+    chunks, pairs = build_corpus(kept, texts, splits)
 
     report = {
         "rows": count_rows(rows, kept),
@@ -114,17 +115,21 @@ def choose_topics(rows: list[Row], max_topics: int | None, seed: int) -> list[Ro
     return [row for row in rows if normalise(topic_of(row)) in chosen]
 
 
+def titled(row: Row, passages: Sequence[str]) -> list[str]:
+    """A row's passages, each with the topic before it where that is known."""
+    return [f"{row.topic}: {passage}" if row.topic else passage for passage in passages]
+
+
 def build_corpus(
-    rows: Sequence[Row], passages: Sequence[Sequence[str]], splits: Sequence[str], title_in_text: bool
+    rows: Sequence[Row], texts: Sequence[Sequence[str]], splits: Sequence[str]
 ) -> tuple[list[Chunk], list[QAPair]]:
     """Make chunks, each different text once with everything it answers, and the pairs that point to them."""
     chunks: list[Chunk] = []
     pairs: list[QAPair] = []
     id_of: dict[str, int] = {}
-    for row, texts, split in zip(rows, passages, splits, strict=True):
+    for row, of_row, split in zip(rows, texts, splits, strict=True):
         chunk_ids = []
-        for passage in texts:
-            text = f"{row.topic}: {passage}" if title_in_text and row.topic else passage
+        for text in of_row:
             chunk_id = id_of.setdefault(normalise(text), len(chunks))
             if chunk_id == len(chunks):
                 chunks.append(

@@ -93,7 +93,8 @@ def checked_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        httpx2.URL(url)
+    except (ValueError, httpx2.InvalidURL):
         is_valid = False
     if not is_valid:
         raise InputError(f"{url!r} is no LLM endpoint; give a URL such as http://localhost:8000/v1")
@@ -112,6 +113,8 @@ class Endpoint:
         self.aside: str | None = None  # why no requests go there
         self.hopeless = False  # set aside for a reason that waiting does not cure
         self.probing = False
+        self.doubt = asyncio.Lock()  # held while a refusal is looked into
+        self.vouched_at = 0.0  # when a probe last passed (monotonic)
         self._limit = concurrency
         self._policy = policy
         self._api_key = api_key
@@ -173,6 +176,7 @@ class Endpoint:
     def rejoin(self, answers_as: str) -> None:
         """Take requests again, after a probe."""
         self.answers_as, self.aside, self.hopeless = answers_as, None, False
+        self.resume_at, self.vouched_at = 0.0, time.monotonic()
         self._failures = self._probes = 0
 
     async def _request(self, request: Awaitable[httpx2.Response]) -> object:
@@ -282,10 +286,8 @@ class EndpointPool:
                 self._note_failure()
                 endpoint.set_aside(str(fault))
             except Rejected as fault:
-                if fault.status not in (401, 403, 404):
+                if fault.status not in (401, 403, 404) or await self._still_serves(endpoint, sent_at):
                     raise
-                self._note_failure()
-                endpoint.set_aside(str(fault), hopeless=True)
             except Transient as fault:
                 self._note_failure()
                 endpoint.failed(str(fault))
@@ -353,8 +355,18 @@ class EndpointPool:
                 waiter.set_result(None)
                 return
 
+    async def _still_serves(self, endpoint: Endpoint, sent_at: float) -> bool:
+        """Whether an endpoint passes a probe later than `sent_at`, so that what it refused was that one request.
+
+        One that does not is set aside. One that has been since is not asked.
+        """
+        async with endpoint.doubt:
+            if endpoint.aside is None and endpoint.vouched_at < sent_at:
+                await self._try_again(endpoint)
+            return endpoint.aside is None
+
     async def _try_again(self, endpoint: Endpoint) -> None:
-        """Probe an endpoint that was set aside, in place of a request of this caller's."""
+        """Probe an endpoint that was set aside or is in doubt, in place of a request of this caller's."""
         endpoint.probing = True
         try:
             endpoint.rejoin(await self._probe(endpoint))

@@ -131,6 +131,8 @@ def _parse_line(line: str, place: str) -> dict[str, Any]:
     for field in ("question", "answer", "answer_title"):
         if not isinstance(row[field], str) or (field != "answer_title" and not row[field].strip()):
             raise InputError(f"{place}: {field} is {row[field]!r}; it must be text")
+        if not row[field].isascii() and any("\ud800" <= character <= "\udfff" for character in row[field]):
+            raise InputError(f"{place}: {field} holds half of a surrogate pair, as a cut emoji leaves it; mend it")
     for field in ("question_id", "answer_id"):
         if isinstance(row[field], bool) or not isinstance(row[field], str | int):
             raise InputError(f"{place}: {field} is {row[field]!r}; it must be text or a whole number")

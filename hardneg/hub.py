@@ -31,6 +31,8 @@ def hub_silence(kind: str, name: str) -> str:
         return f"HTTP status {error.code}" if error.code >= 500 else ""
     except http.client.HTTPException as error:
         return f"no sensible answer: {type(error).__name__}"
+    except ValueError:
+        return f"HF_ENDPOINT is no URL: {constants.ENDPOINT}"
     except OSError as error:
         return str(getattr(error, "reason", error))
 

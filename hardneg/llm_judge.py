@@ -32,6 +32,8 @@ NO_KEY = "EMPTY"  # what vLLM's documentation sends where no key is needed
 RESERVED_TOKENS = 80  # for the chat template around one user message, and the answer; generous
 SHRINK = 0.7  # what is kept of a passage each time a server finds the prompt too long
 GRACE = 5.0  # seconds that answers on their way get when a run is stopped
+ENOUGH = 200  # answers after which a run that gets hardly any grades is stopped
+USELESS = 0.9  # share of them without a grade
 LONGEST_STALL = 0.05  # seconds that requests under way may wait while stored judgments are handed out
 _TOO_LONG = re.compile(r"context|too long|too large|longer than|max_model_len|maximum.*(tokens|length)", re.IGNORECASE)
 
@@ -322,6 +324,7 @@ class _Run:
         for record in records:
             for pair in self._waiting.pop(record.key):
                 yield _judgment(pair, record.grade, record.probabilities, record.reason)
+        self._check_use()
         if error is not None:
             raise self._told_how_to_go_on(error) if isinstance(error, InputError) else error
 
@@ -384,6 +387,15 @@ class _Run:
         self._finished = []  # not before: a signal may fall in between, and then `close` stores them
         self._count(records)
         return records, error
+
+    def _check_use(self) -> None:
+        """Raise InputError where hardly any answer is a grade: the rest would be asked, and paid for, in vain."""
+        stats = self._judge.stats
+        unjudged = stats.unjudged.total()
+        if stats.asked >= ENOUGH and unjudged > USELESS * stats.asked:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in stats.unjudged.most_common())
+            useless = f"{unjudged} of the first {stats.asked} answers are no grades ({reasons}); mend server or prompt"
+            raise self._told_how_to_go_on(InputError(useless))
 
     def _told_how_to_go_on(self, error: InputError) -> InputError:
         done = self._judge.stats.judged

@@ -71,7 +71,7 @@ def read_rows(source: str, columns: Mapping[str, str]) -> list[Row]:
     chosen = _choose_columns(source, table.column_names, columns)
     try:
         fields = {field: table[column].cast(pa.string()).to_pylist() for field, column in chosen.items()}
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(
             f"{source}: the columns {sorted(chosen.values())} are not all text ({_one_line(error)})"
         ) from error
@@ -82,11 +82,13 @@ def _read_table(source: str) -> pa.Table:
     path = Path(source)
     if source == SAMPLE:
         return _read_xml_folder(SAMPLE_DIR)
-    if source and path.is_dir():
+    with clear_os_errors(source, "read"):
+        is_dir, exists = bool(source) and path.is_dir(), path.exists()
+    if is_dir:
         return _read_xml_folder(path)
     if path.suffix.lower() in TABLE_SUFFIXES:
         return _read_table_file(path)
-    if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    if not exists and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         return _read_hub(source)
     raise InputError(f"unknown source {source!r}; give {FORMS}")
 
@@ -103,8 +105,10 @@ def _read_table_file(path: Path) -> pa.Table:
                 in_one = pyarrow.json.ReadOptions(block_size=min(max(path.stat().st_size, 1), MAX_BLOCK))
                 return pyarrow.json.read_json(path, read_options=in_one)
             return _read_csv(path)
-        except pa.ArrowException as error:
-            raise InputError(f"{path} is no readable {suffix} file ({_one_line(error)}); export it again") from error
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{path} is no readable {suffix} file in UTF-8 ({_one_line(error)}); export it again"
+            ) from error
 
 
 def _read_csv(path: Path) -> pa.Table:

@@ -57,7 +57,7 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[s
 
     Args:
         rows: the answered rows.
-        passages: the passages of each row's answer, without titles.
+        passages: the passages of each row's answer, without titles, and whatever else no two splits may share.
 
     Returns:
         The group of every row, named after its alphabetically first topic.
@@ -131,7 +131,7 @@ def assign_splits(
         "train", "val" or "test" per row.
 
     Raises:
-        InputError: there are fewer groups than splits, or none is left for train.
+        InputError: there are fewer groups than splits, or a split is left without any.
     """
     sizes = Counter(group for group, _ in set(zip(groups, questions, strict=True)))
     if len(sizes) < len(SPLITS):
@@ -150,12 +150,13 @@ def assign_splits(
         if split_of[group] in room:
             room[split_of[group]] -= sizes[group]
     for split in room:
-        if split not in split_of.values():
-            left = [group for group in order if split_of[group] == "train"]
+        left = [group for group in order if split_of[group] == "train"]
+        if left and split not in split_of.values():
             split_of[min(left, key=sizes.__getitem__)] = split
-    if "train" not in split_of.values():
+    if set(split_of.values()) < set(SPLITS):
         raise InputError(
-            f"validation and test take all {len(sizes)} groups of rows; lower --val-fraction or --test-fraction"
+            f"validation and test leave no training data of the {len(sizes)} groups of rows; lower --val-fraction or "
+            "--test-fraction"
         )
     return [split_of[group] for group in groups]
 

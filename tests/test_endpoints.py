@@ -130,12 +130,45 @@ def test_a_server_that_turns_useless_stops_the_run_at_once(
     assert again.stats.reused == judge.stats.judged
 
 
+@pytest.mark.parametrize("fault", ["401", "403", "404"])
+def test_one_refused_pair_is_not_a_useless_server(fault: str, stub: LLMStub, tmp_path: Path) -> None:
+    """As a gateway refuses what it takes for harmful."""
+    judge, pairs = checked_judge(stub, tmp_path), list(make_pairs(60))
+    stub.configure(fault=fault, after=20, times=1)
+    assert_right(judge, list(judge.judge(pairs)), pairs, unjudged=1)
+    assert judge.stats.unjudged == {f"HTTP {fault}": 1}
+
+
+def test_hardly_any_grade_ends_the_run(stub: LLMStub, tmp_path: Path) -> None:
+    judge = checked_judge(stub, tmp_path)
+    stub.configure(fault="400", after=10)
+    judgments, message = judge_until_error(judge, 1000)
+    assert 200 <= len(judgments) < 250 and len(judge.store) == 10
+    assert "of the first" in message and "are no grades (HTTP 400" in message
+
+
+def test_an_endpoint_that_passed_its_probe_takes_requests_at_once() -> None:
+    """Also where requests from before the probe fail during it."""
+
+    async def check() -> None:
+        endpoint = Endpoint("http://127.0.0.1:9/v1", "key", 64, FAST)
+        endpoint.set_aside("timeout")
+        endpoint.probing = True
+        for _ in range(48):
+            endpoint.failed("timeout")
+        endpoint.rejoin("model")
+        assert endpoint.aside is None and endpoint.resume_at <= time.monotonic()
+        await endpoint.close()
+
+    asyncio.run(check())
+
+
 def test_a_model_renamed_halfway_stops_the_run(stub: LLMStub, tmp_path: Path) -> None:
     judge = checked_judge(stub, tmp_path)
     judging = judge.judge(make_pairs(60))
     judgments = [next(judging) for _ in range(10)]
     stub.configure(model="new-name")
-    with pytest.raises(InputError, match="`stub-model` does not exist"):
+    with pytest.raises(InputError, match="does not serve stub-model; it serves new-name"):
         judgments.extend(judging)
     stub.configure(model="stub-model")
     assert len(judge.store) >= len(judgments) >= 10

@@ -67,6 +67,7 @@ def test_windows_line_ends_byte_order_mark_and_blank_lines(tmp_path: Path) -> No
         (json.dumps(row(grade=None)), "line 2: grade is None"),
         (json.dumps(row(answer="  ")), "line 2: answer is '  '; it must be text"),
         (json.dumps(row(question=7)), "line 2: question is 7"),
+        (json.dumps(row(answer="Cut \ud83d")), "line 2: answer holds half of a surrogate pair"),
         (json.dumps(row(question_id=None)), "line 2: question_id is None"),
         (json.dumps(row(question="Another one?")), "line 2: question_id 1 has another question above"),
     ],

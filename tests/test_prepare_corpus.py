@@ -150,6 +150,21 @@ def test_title_in_text_changes_texts_and_nothing_about_the_split(
     ]
 
 
+def test_titles_that_make_two_rows_texts_the_same_keep_them_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = []
+    for i in range(12):
+        rows.append({"question_focus": f"Ill {i}", "question": f"Is {i} bad?", "answer": f"Type 2: rest number {i}."})
+        rows.append({"question_focus": f"Ill {i}: Type 2", "question": f"Is {i} good?", "answer": f"rest number {i}."})
+    source = tmp_path / "faq.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data", "--title-in-text")
+    pairs = load_qa_pairs(tmp_path / "data")
+    assert all(one["chunk_ids"] == other["chunk_ids"] for one, other in zip(pairs[::2], pairs[1::2], strict=True))
+    assert all(one["split"] == other["split"] for one, other in zip(pairs[::2], pairs[1::2], strict=True))
+
+
 def test_a_passage_that_few_rows_share_keeps_them_in_one_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "faq.csv"
     answers = [f"A rash on limb {i}. {ADVICE}" for i in range(11)] + ["Rest.", "Water.", "Air."]

@@ -155,6 +155,16 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
         read_rows(str(tmp_path / "faq.csv"), {"topic": "area"})
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("faq.csv", "question,answer,réponse\na,b,c\n"), ("faq.jsonl", '{"question": "q", "answer": "é"}\n')],
+)
+def test_a_table_that_is_not_utf_8(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=r"faq\.(csv|jsonl)"):
+        read_rows(str(tmp_path / name), {})
+
+
 def test_columns_of_one_name(tmp_path: Path) -> None:
     (tmp_path / "faq.csv").write_text("question,answer,note,note\na,b,c,d\n")
     assert [row.answer for row in read_rows(str(tmp_path / "faq.csv"), {})] == ["b"]

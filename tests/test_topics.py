@@ -168,9 +168,10 @@ def test_too_few_groups_to_split() -> None:
         assign_splits(["a", "a", "b"], ["a", "b", "c"], 0.1, 0.1, seed=0)
 
 
-def test_nothing_left_to_train_on() -> None:
-    with pytest.raises(InputError, match=r"take all 4 groups of rows; lower --val-fraction or --test-fraction"):
-        assign_splits(list("abcd"), list("abcd"), 0.5, 0.5, seed=0)
+@pytest.mark.parametrize(("groups", "val", "test"), [("abcd", 0.5, 0.5), ("abc", 0.05, 0.9)])
+def test_nothing_left_to_train_on(groups: str, val: float, test: float) -> None:
+    with pytest.raises(InputError, match=rf"no training data of the {len(groups)} groups .* --test-fraction"):
+        assign_splits(list(groups), list(groups), val, test, seed=0)
 
 
 def pair(qa_id: str, question: str, topic: str, split: str, concept: str = "") -> QAPair:
