@@ -266,7 +266,7 @@ class EndpointPool:
             Rejected: no endpoint will answer this request.
             InputError: no endpoint answers any more, or none serves the model as it did.
         """
-        failures = 0
+        failures = throttles = 0
         while True:
             endpoint = await self._acquire()
             sent_at = time.monotonic()
@@ -282,6 +282,9 @@ class EndpointPool:
             except Throttled as fault:
                 self._note_failure()
                 endpoint.throttle(sent_at, fault.retry_after)
+                throttles += 1
+                if throttles % (2 * self._policy.attempts) == 0 and await self._answers(endpoint):
+                    raise GaveUp(f"no answer: {fault.kind}", f"{throttles} attempts, at last: {fault}") from None
             except Unreachable as fault:
                 self._note_failure()
                 endpoint.set_aside(str(fault))
@@ -364,6 +367,14 @@ class EndpointPool:
             if endpoint.aside is None and endpoint.vouched_at < sent_at:
                 await self._try_again(endpoint)
             return endpoint.aside is None
+
+    async def _answers(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint that throttles one request again and again answers another: then it is the request's."""
+        try:
+            await self._probe(endpoint)
+        except (Fault, InputError):
+            return False
+        return True
 
     async def _try_again(self, endpoint: Endpoint) -> None:
         """Probe an endpoint that was set aside or is in doubt, in place of a request of this caller's."""

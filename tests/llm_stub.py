@@ -39,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "after": 0,  # sound chat requests before the first fault
     "times": None,  # how many faults; None for no end
     "every": 1,  # only every n-th request is faulty
+    "only": "",  # only requests whose prompt holds this are faulty
 }
 
 
@@ -159,7 +160,7 @@ class _Server:
         if config["rate"] and not await self._take_turn():
             return self._busy(429)
         await asyncio.sleep(config["latency"])
-        fault = self._due_fault()
+        fault = self._due_fault(prompt)
         if fault is not None:
             response = await _FAULTS[fault](self, request, prompt)
             if response is not None:
@@ -178,8 +179,10 @@ class _Server:
         self.waiting -= 1
         return True
 
-    def _due_fault(self) -> str | None:
+    def _due_fault(self, prompt: str) -> str | None:
         config = self.config
+        if config["only"] not in prompt:
+            return None
         self.since_configured += 1
         number = self.since_configured - config["after"]
         if config["fault"] is None or number <= 0 or number % config["every"]:

@@ -205,6 +205,16 @@ def test_a_storm_of_429_never_ends_a_pair_only_the_run(stub: LLMStub, tmp_path: 
     assert "throttles every request" in message
 
 
+@pytest.mark.parametrize("fault", ["429", "503"])
+def test_one_pair_that_is_always_throttled_is_left_unjudged(fault: str, stub: LLMStub, tmp_path: Path) -> None:
+    """As a gateway says 429 to what is too large for its tokens per minute."""
+    judge, pairs = checked_judge(stub, tmp_path), list(make_pairs(20))
+    stub.configure(fault=fault, only="Passage 7 ")
+    assert_right(judge, list(judge.judge(pairs)), pairs, unjudged=1)
+    (judgment,) = judge.judge([pairs[7]])  # nobody else is asked
+    assert judgment.unjudged_reason == f"no answer: HTTP {fault}"
+
+
 def test_retry_after_pauses_the_whole_endpoint(stub: LLMStub, tmp_path: Path) -> None:
     judge = checked_judge(stub, tmp_path, replace(FAST, longest_pause=60.0))
     stub.configure(fault="429", times=8, retry_after=1)
