@@ -802,7 +802,7 @@ def test_an_error_while_judging_says_how_many_pairs_are_left(stub: LLMStub, tmp_
     with JudgmentStore(tmp_path / "judgments.sqlite") as store:
         judge = make_judge(stub, store)
         judge.check()
-        stub.configure(fault="401", after=20)
+        stub.configure(fault="401", after=20, times=None)
         with pytest.raises(
             InputError, match=r"HTTP 401.* goes on from there \(\d+ of 60 pairs are left to ask\)"
         ) as caught:

@@ -238,7 +238,7 @@ def test_a_signal_ends_the_stage_too(clone: Clone, name: str, status: int) -> No
 def without_python(folder: Path, fakes: dict[str, str]) -> str:
     """A PATH with the tools that the script uses and these interpreters only."""
     folder.mkdir()
-    for tool in ("bash", "cat", "cmp", "cp", "date", "dirname", "mkdir", "sed", "sh", "sleep", "tee"):
+    for tool in ("bash", "cat", "cmp", "cp", "date", "dirname", "mkdir", "rm", "sed", "sh", "sleep", "tee", "touch"):
         found = shutil.which(tool)
         assert found is not None
         (folder / tool).symlink_to(found)
