@@ -238,6 +238,7 @@ def compare(
         gain = gain_of(before, specialized.metrics[key], args.seed)
         by_topic = relative_gain(before, specialized.metrics[key], topics, args.seed)
         improvement[key] = gain | {"ci95_topics": [number(by_topic.low), number(by_topic.high)]}
+    types = [query["qtype"] for query in inputs.queries]
     gained, lost = most_changed(inputs.queries, baseline, specialized, args.k)
     return {
         "baseline": summary(baseline),
@@ -246,8 +247,8 @@ def compare(
         "verdict": verdict(improvement, args),
         "without_boilerplate": compare_own_answers(inputs, baseline, specialized, args.seed),
         "graded": compare_graded(inputs.graded, baseline, specialized, args.seed) if inputs.graded else None,
-        "by_question_type": by_question_type(inputs.queries, baseline, specialized, args.k),
-        "by_naming": by_naming(inputs, baseline, specialized, args.k),
+        "by_question_type": mrr_by("qtype", types, baseline, specialized, args.k),
+        "by_naming": mrr_by("named", names_the_topic(inputs), baseline, specialized, args.k),
         "gained_most": gained,
         "lost_most": lost,
     }
@@ -299,34 +300,24 @@ def compare_graded(graded: GradedSet, baseline: ModelScores, specialized: ModelS
     }
 
 
-def by_question_type(
-    queries: Sequence[Query], baseline: ModelScores, specialized: ModelScores, k: int
-) -> list[dict[str, Any]]:
-    """MRR of both models per question type, the most frequent type first."""
-    return [{"qtype": qtype} | row for qtype, row in mrr_of([q["qtype"] for q in queries], baseline, specialized, k)]
-
-
-def by_naming(inputs: Inputs, baseline: ModelScores, specialized: ModelScores, k: int) -> list[dict[str, Any]]:
-    """The same for questions that have an answer which names their topic, and for those that have none.
-
-    A question whose topic is not known, that is, the question itself, is in neither group.
-    """
+def names_the_topic(inputs: Inputs) -> list[bool | None]:
+    """Of each question, whether one of its answers names its topic; None where that is not known, but the question."""
     texts = [chunk["text"] for chunk in inputs.chunks]
-    named = [
+    return [
         any(names_topic(texts[chunk_id], query["topic"]) for chunk_id in query["ground_truth_chunk_ids"])
         if normalise_topic(query["topic"]) != normalise_topic(query["query"])
         else None
         for query in inputs.queries
     ]
-    return [{"named": is_named} | row for is_named, row in mrr_of(named, baseline, specialized, k)]
 
 
-def mrr_of(
-    groups: Sequence[Hashable], baseline: ModelScores, specialized: ModelScores, k: int
-) -> list[tuple[Any, dict[str, Any]]]:
-    """Every group with its MRR by both models, the largest first.
+def mrr_by(
+    name: str, groups: Sequence[Hashable], baseline: ModelScores, specialized: ModelScores, k: int
+) -> list[dict[str, Any]]:
+    """MRR of both models per group of questions, the largest first.
 
     Args:
+        name: what the groups are, for the report.
         groups: of each question; None for one that is in none.
         baseline: the one model's figures.
         specialized: the other's.
@@ -340,7 +331,7 @@ def mrr_of(
     for group, members in sorted(rows.items(), key=lambda item: (-len(item[1]), item[0])):
         before, after = (float(scores.metrics[f"MRR@{k}"][members].mean()) for scores in (baseline, specialized))
         gain = after / before - 1 if before else None
-        table.append((group, {"n": len(members), "baseline": before, "specialized": after, "gain": gain}))
+        table.append({name: group, "n": len(members), "baseline": before, "specialized": after, "gain": gain})
     return table
 
 

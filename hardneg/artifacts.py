@@ -154,6 +154,12 @@ def load_queries(data_dir: Path, split: str, n_chunks: int) -> list[Query]:
     return queries
 
 
+def _sync(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, renamed onto it when the block ends well and removed when it does not.
@@ -168,8 +174,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
+            _sync(temporary)
             temporary.chmod(0o644)
             temporary.replace(path)
         finally:
@@ -213,12 +218,6 @@ def atomic_dir(path: Path) -> Iterator[Path]:
             shutil.rmtree(retired, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
-    """Wait until a file's content is on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
 def pickle_bytes(records: list[Any]) -> bytes:
     """Builtin records as a pickle."""
     return pickle.dumps(records, protocol=pickle.HIGHEST_PROTOCOL)
@@ -257,10 +256,9 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     with ExitStack() as stack:
         for name in reversed(contents):  # a stack: what is entered last is renamed first
             temporary = stack.enter_context(atomic_file(folder / name))
-            with clear_os_errors(folder / name, "write"), temporary.open("wb") as file:
-                file.write(contents[name])
-                file.flush()
-                os.fsync(file.fileno())  # here already, so that the renames below follow each other at once
+            with clear_os_errors(folder / name, "write"):
+                temporary.write_bytes(contents[name])
+                _sync(temporary)  # here already, so that the renames below follow each other at once
         with clear_os_errors(marker, "replace"):
             marker.unlink(missing_ok=True)
 

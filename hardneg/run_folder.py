@@ -89,6 +89,14 @@ def _card(record: Mapping[str, Any]) -> str:
     )
 
 
+def finished_iterations(folder: Path) -> list[dict[str, Any]]:
+    """training.json of every finished iteration in a run's folder, however many the run asks for by now."""
+    records = []
+    while (file := folder / f"iteration_{len(records)}" / "training.json").exists():
+        records.append(read_json(file, "python iterative_miner.py"))
+    return records
+
+
 def training_record(model_name: str) -> Any:
     """The training.json in a model's folder or the one above; empty where there is none."""
     folder = Path(model_name)

@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from hardneg.candidates import Candidate, CandidateList
 from hardneg.encoder import load_model
 from hardneg.errors import InputError
-from hardneg.run_folder import claim, copy_as_final, save_model
+from hardneg.run_folder import claim, copy_as_final, finished_iterations, save_model
 
 CONFIGURATION = {"base_model": "tiny", "seed": 1, "guard_tolerance": 0.01}
 QUERY = {"query_id": "q", "query": "Gout?", "ground_truth_chunk_ids": [2], "qtype": "", "topic": "gout"}
@@ -35,6 +35,14 @@ def test_a_folder_is_claimed_and_found_again(tmp_path: Path) -> None:
     assert json.loads((folder / "run.json").read_text()) == CONFIGURATION
     (folder / "iteration_0").mkdir()
     claim(folder, dict(reversed(CONFIGURATION.items())))
+
+
+def test_finished_iterations_end_before_the_first_that_is_not(tmp_path: Path) -> None:
+    for number in (0, 1, 3):
+        (tmp_path / f"iteration_{number}").mkdir()
+        (tmp_path / f"iteration_{number}" / "training.json").write_text(json.dumps({"iteration": number}))
+    (tmp_path / "iteration_2").mkdir()
+    assert [record["iteration"] for record in finished_iterations(tmp_path)] == [0, 1]
 
 
 def test_an_empty_folder_may_be_claimed(tmp_path: Path) -> None:
