@@ -156,6 +156,7 @@ def build_corpus(
                 question=row.question,
                 topic=topic_of(row),
                 concept=row.concept,
+                synonyms=row.synonyms,
                 qtype=row.qtype,
                 split=split,
                 chunk_ids=chunk_ids,
@@ -255,7 +256,7 @@ def print_report(report: dict[str, dict[str, Any]]) -> None:
         f"which {widespread['share_of_questions']:.1%} of the questions have among their answers"
     )
     related = " and ".join(f"{count:,} {split}" for split, count in report["related_questions"].items())
-    print(f"  not counted: general concepts, which {related} questions have in common with training")
+    print(f"  not counted: general concepts and names, which {related} questions have in common with training")
 
 
 if __name__ == "__main__":

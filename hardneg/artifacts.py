@@ -49,6 +49,7 @@ class QAPair(TypedDict):
     question: str
     topic: str
     concept: str  # the source's annotation of the topic, "" where it has none
+    synonyms: str  # the source's other names of the topic with | between, "" where it has none
     qtype: str
     split: str
     chunk_ids: list[int]

@@ -27,6 +27,7 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     "answer": ("answer",),
     "topic": ("question_focus", "focus", "topic"),
     "concept": ("umls_cui",),
+    "synonyms": ("synonyms",),
     "qtype": ("question_type", "qtype"),
     "source": ("document_source", "source"),
     "url": ("document_url", "url"),
@@ -55,6 +56,7 @@ class Row:
     source: str
     url: str
     concept: str = ""  # what the topic is, whatever its name: identifiers (MedQuAD: UMLS) with | between; "" for none
+    synonyms: str = ""  # other names of the topic with | between; "" for none
 
 
 def read_rows(source: str, columns: Mapping[str, str]) -> list[Row]:
@@ -135,7 +137,7 @@ def _read_xml(path: Path) -> list[dict[str, str]]:
     except ElementTree.ParseError as error:
         raise InputError(f"{path} is not well-formed XML ({error}); mend or remove it") from error
     records = []
-    concept = "|".join(filter(None, (cui.text for cui in document.iter("CUI"))))
+    concept, synonyms = ("|".join(filter(None, (one.text for one in document.iter(tag)))) for tag in ("CUI", "Synonym"))
     for pair in document.iter("QAPair"):
         question, answer = pair.find("Question"), pair.find("Answer")
         if question is not None:
@@ -145,6 +147,7 @@ def _read_xml(path: Path) -> list[dict[str, str]]:
                     "answer": "" if answer is None else "".join(answer.itertext()),
                     "question_focus": document.findtext("Focus", ""),
                     "umls_cui": concept,
+                    "synonyms": synonyms,
                     "question_type": question.get("qtype", ""),
                     "document_source": document.get("source", ""),
                     "document_url": document.get("url", ""),
@@ -206,6 +209,7 @@ def _to_rows(fields: Mapping[str, Sequence[str | None]], n_rows: int) -> list[Ro
             source=source[position],
             url=cells.get("url", blank)[position],
             concept=cells.get("concept", blank)[position],
+            synonyms=cells.get("synonyms", blank)[position],
         )
         for position, qa_id in enumerate(_unique_ids(source, question_id))
     ]

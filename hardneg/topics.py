@@ -18,9 +18,9 @@ from hardneg.sources import Row
 
 _PUNCTUATION = re.compile(r"[\W_]+")
 BOILERPLATE_ROWS = 20  # a passage in more rows than this is boilerplate: it does not tie their topics together
-# An annotation of more topics than this does not tie them together. Single concepts of more topics are mostly broader
-# terms ("Dementia"), and would chain a tenth of MedQuAD into one group.
-MOST_TOPICS = {"annotation": 20, "concept": 5}
+# An annotation of more topics than this does not tie them together. Single concepts and names of more topics are mostly
+# broader terms ("Dementia", "hereditary ataxia"), and would chain a tenth of MedQuAD into one group.
+MOST_TOPICS = {"annotation": 20, "concept": 5, "name": 5}
 
 
 def normalise_question(question: str) -> str:
@@ -53,7 +53,7 @@ def topic_of(row: Row) -> str:
 
 
 def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[str]:
-    """Group rows that must not be parted: of one topic, question, passage or concept, and so on in a chain.
+    """Group rows that must not be parted: of one topic, name, question, passage or concept, and so on.
 
     Args:
         rows: the answered rows.
@@ -63,7 +63,7 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[s
         The group of every row, named after its alphabetically first topic.
     """
     members: dict[tuple[str, str], list[int]] = defaultdict(list)
-    annotations = tying_annotations([(topic_of(row), row.concept) for row in rows])
+    annotations = tying_annotations([(topic_of(row), row.concept, row.synonyms) for row in rows])
     for position, (row, texts) in enumerate(zip(rows, passages, strict=True)):
         members["topic", normalise_topic(topic_of(row))].append(position)
         for annotation in annotations[position]:
@@ -87,18 +87,19 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[s
     return [names[number] for number in numbers]
 
 
-def tying_annotations(topics_and_concepts: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """What each row's annotation ties it by: the whole of it and every concept in it, but for those too general.
+def tying_annotations(labels: Sequence[tuple[str, str, str]]) -> list[list[tuple[str, str]]]:
+    """What each row's annotation ties it by: all of it, every concept in it and every name, but for the too general.
 
     Args:
-        topics_and_concepts: topic and annotation ("C0018099|C0003868", "" for none) of each row.
+        labels: topic, annotation ("C0018099|C0003868", "" for none) and other names of the topic ("Podagra|Gouty
+            arthritis", "" for none) of each row.
 
     Returns:
-        ("annotation" or "concept", its value) per row, without those that more than MOST_TOPICS topics have.
+        ("annotation", "concept" or "name", its value) per row, without those that more than MOST_TOPICS topics have.
     """
-    keys = [_annotation_keys(annotation) for _, annotation in topics_and_concepts]
+    keys = [_annotation_keys(annotation) + _name_keys(topic, synonyms) for topic, annotation, synonyms in labels]
     topics: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for (topic, _), of_row in zip(topics_and_concepts, keys, strict=True):
+    for (topic, _, _), of_row in zip(labels, keys, strict=True):
         for key in of_row:
             topics[key].add(normalise_topic(topic))
     return [[key for key in of_row if len(topics[key]) <= MOST_TOPICS[key[0]]] for of_row in keys]
@@ -108,6 +109,11 @@ def _annotation_keys(annotation: str) -> list[tuple[str, str]]:
     concepts = sorted({concept.strip() for concept in annotation.split("|")} - {""})
     whole = [("annotation", "|".join(concepts))] if concepts else []
     return whole + [("concept", concept) for concept in concepts]
+
+
+def _name_keys(topic: str, synonyms: str) -> list[tuple[str, str]]:
+    """The topic's own name and its others: one topic's synonym may be another's name, or a synonym of both."""
+    return [("name", name) for name in sorted({normalise_topic(name) for name in (topic, *synonyms.split("|"))} - {""})]
 
 
 def assign_splits(
@@ -162,18 +168,18 @@ def assign_splits(
 
 
 def leakage(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, int]:
-    """Count the questions, topics, concepts and chunks that lie in several splits.
+    """Count the questions, topics, names, concepts and chunks that lie in several splits.
 
-    Concepts too general to tie topics and boilerplate chunks are not counted.
+    Names and concepts too general to tie topics and boilerplate chunks are not counted.
     """
-    annotations = tying_annotations([(pair["topic"], pair["concept"]) for pair in pairs])
+    annotations = tying_annotations([(pair["topic"], pair["concept"], pair["synonyms"]) for pair in pairs])
+    tied = [(key, pair["split"]) for pair, keys in zip(pairs, annotations, strict=True) for key in keys]
     split_of = {pair["qa_id"]: pair["split"] for pair in pairs}
     return {
         "questions": _in_several((normalise_question(pair["question"]), pair["split"]) for pair in pairs),
         "topics": _in_several((normalise_topic(pair["topic"]), pair["split"]) for pair in pairs),
-        "concepts": _in_several(
-            (key, pair["split"]) for pair, keys in zip(pairs, annotations, strict=True) for key in keys
-        ),
+        "names": _in_several((key, split) for key, split in tied if key[0] == "name"),
+        "concepts": _in_several((key, split) for key, split in tied if key[0] != "name"),
         "chunks": _in_several(
             (normalise(chunk["text"]), split_of[qa_id])
             for chunk in chunks
@@ -184,14 +190,14 @@ def leakage(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, int]:
 
 
 def related_questions(pairs: Sequence[QAPair]) -> dict[str, set[str]]:
-    """The val and test questions, normalised, that share a concept with training all the same, too general to tie."""
-    concepts: dict[tuple[str, str], set[str]] = defaultdict(set)
+    """The val and test questions, normalised, that share a concept or name with training, too general to tie them."""
+    labels: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     for pair in pairs:
-        keys = {concept for kind, concept in _annotation_keys(pair["concept"]) if kind == "concept"}
-        concepts[pair["split"], normalise_question(pair["question"])] |= keys
-    trained = set().union(*(found for (split, _), found in concepts.items() if split == "train"))
+        keys = [*_annotation_keys(pair["concept"]), *_name_keys(pair["topic"], pair["synonyms"])]
+        labels[pair["split"], normalise_question(pair["question"])].update(keys)
+    trained = set().union(*(found for (split, _), found in labels.items() if split == "train"))
     return {
-        held_out: {question for (split, question), found in concepts.items() if split == held_out and found & trained}
+        held_out: {question for (split, question), found in labels.items() if split == held_out and found & trained}
         for held_out in SPLITS[1:]
     }
 

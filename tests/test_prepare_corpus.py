@@ -73,6 +73,7 @@ def test_identical_answers_are_one_chunk_of_all_their_rows(prepared: Path) -> No
         question="How long does gout last?",
         topic="gout",
         concept="",
+        synonyms="",
         qtype="unknown",
         split=split,
         chunk_ids=[11],
@@ -100,7 +101,7 @@ def test_the_report_in_the_manifest(prepared: Path) -> None:
     assert sum(counts["topics"] for counts in report["splits"].values()) == 12
     assert [report["splits"][split]["questions"] for split in ("val", "test")] == [1, 1]
     assert sum(counts["questions"] for counts in report["splits"].values()) == 13  # "what is gout" was asked twice
-    assert report["leakage"] == {"questions": 0, "topics": 0, "concepts": 0, "chunks": 0}
+    assert report["leakage"] == {"questions": 0, "topics": 0, "names": 0, "concepts": 0, "chunks": 0}
     assert report["boilerplate"]["chunks"] == 0
 
 

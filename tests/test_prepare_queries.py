@@ -25,7 +25,14 @@ SPLITS = ("train", "val", "test")
 
 def pair(qa_id: str, question: str, topic: str, split: str, chunk_ids: list[int]) -> QAPair:
     return QAPair(
-        qa_id=qa_id, question=question, topic=topic, concept="", qtype="causes", split=split, chunk_ids=chunk_ids
+        qa_id=qa_id,
+        question=question,
+        topic=topic,
+        concept="",
+        synonyms="",
+        qtype="causes",
+        split=split,
+        chunk_ids=chunk_ids,
     )
 
 

@@ -29,6 +29,7 @@ LAVITA = {
     "question_id": "0000011-1",
     "question_focus": "Gout",
     "umls_cui": "C0018099|C0003868",
+    "synonyms": "Podagra|Gouty arthritis",
     "question_type": "causes",
     "question": "What  causes\nGout ?",
     "answer": " Urate crystals.\n\n  They hurt. ",
@@ -42,10 +43,12 @@ GOUT = Row(
     source="GARD",
     url="a/b",
     concept="C0018099|C0003868",
+    synonyms="Podagra|Gouty arthritis",
 )
 XML = """<?xml version="1.0" encoding="UTF-8"?>
 <Document id="0000011" source="GARD" url="a/b"><Focus>Gout</Focus>
-<FocusAnnotations><UMLS><CUIs><CUI>C0018099</CUI><CUI>C0003868</CUI></CUIs></UMLS></FocusAnnotations><QAPairs>
+<FocusAnnotations><UMLS><CUIs><CUI>C0018099</CUI><CUI>C0003868</CUI></CUIs></UMLS>
+<Synonyms><Synonym>Podagra</Synonym><Synonym>Gouty arthritis</Synonym></Synonyms></FocusAnnotations><QAPairs>
 <QAPair pid="1"><Question qid="0000011-1" qtype="causes">What  causes
 Gout ?</Question><Answer> Urate crystals.
 

@@ -19,8 +19,8 @@ from hardneg.topics import (
 )
 
 
-def row(question: str, topic: str = "", concept: str = "") -> Row:
-    return Row(question, question, answer="", topic=topic, qtype="", source="", url="", concept=concept)
+def row(question: str, topic: str = "", concept: str = "", synonyms: str = "") -> Row:
+    return Row(question, question, "", topic, qtype="", source="", url="", concept=concept, synonyms=synonyms)
 
 
 def same_group(rows: list[Row], passages: list[list[str]]) -> list[list[int]]:
@@ -66,6 +66,17 @@ def test_other_names_of_a_topic_stay_with_it() -> None:
     ]
 
 
+def test_a_synonym_ties_a_topic_to_what_has_the_same_name() -> None:
+    """One topic's synonym is another's name, or a synonym of both, however either is spelled."""
+    rows = [
+        row("q0", "Nevoid basal cell carcinoma syndrome", synonyms="Gorlin's syndrome|NBCCS"),
+        row("q1", "Gorlin s Syndrome"),
+        row("q2", "Multiple basal cell nevi", synonyms=" nbccs |"),
+        row("q3", "Flu", synonyms="Influenza"),
+    ]
+    assert same_group(rows, [[f"p{i}"] for i in range(4)]) == [[0, 1, 2], [3]]
+
+
 def test_one_common_concept_is_enough() -> None:
     """MedQuAD annotates a disease and its subtype, or two of its names, with lists that only overlap."""
     concepts = ["C1|C2", "C2|C3", "C3", "C4", "C4|"]
@@ -90,14 +101,22 @@ def test_the_order_of_concepts_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "annotation"), [("annotation", "C1|C2"), ("concept", "C1|own {}")], ids=["whole annotation", "concept"]
+    ("kind", "concept", "synonyms"),
+    [("annotation", "C1|C2", ""), ("concept", "C1|own {}", ""), ("name", "", "Dementia|own {}")],
+    ids=["whole annotation", "concept", "name"],
 )
-def test_too_general_an_annotation_ties_nothing(kind: str, annotation: str) -> None:
+def test_what_is_too_general_ties_nothing(kind: str, concept: str, synonyms: str) -> None:
     most = MOST_TOPICS[kind]
-    rows = [row(f"q{i}", f"topic {i}", annotation.format(i)) for i in range(most + 1)]
+    rows = [row(f"q{i}", f"topic {i}", concept.format(i), synonyms.format(i)) for i in range(most + 1)]
     passages = [[f"p{i}"] for i in range(most + 1)]
     assert len(same_group(rows[:-1], passages[:-1])) == 1
     assert len(same_group(rows, passages)) == most + 1
+
+
+def test_a_topic_whose_name_many_others_have_as_a_synonym_still_keeps_its_rows() -> None:
+    rows = [row(f"q{i}", f"topic {i}", synonyms="Dementia") for i in range(MOST_TOPICS["name"])]
+    rows += [row("whole", "Dementia"), row("again", "dementia")]
+    assert same_group(rows, [[f"p{i}"] for i in range(len(rows))])[-1] == [5, 6]
 
 
 def test_ties_chain() -> None:
@@ -174,8 +193,17 @@ def test_nothing_left_to_train_on(groups: str, val: float, test: float) -> None:
         assign_splits(list(groups), list(groups), val, test, seed=0)
 
 
-def pair(qa_id: str, question: str, topic: str, split: str, concept: str = "") -> QAPair:
-    return QAPair(qa_id=qa_id, question=question, topic=topic, concept=concept, qtype="", split=split, chunk_ids=[])
+def pair(qa_id: str, question: str, topic: str, split: str, concept: str = "", synonyms: str = "") -> QAPair:
+    return QAPair(
+        qa_id=qa_id,
+        question=question,
+        topic=topic,
+        concept=concept,
+        synonyms=synonyms,
+        qtype="",
+        split=split,
+        chunk_ids=[],
+    )
 
 
 def chunk(text: str, qa_ids: list[str]) -> Chunk:
@@ -187,18 +215,23 @@ def test_leakage_finds_each_kind() -> None:
         pair("a", "What is gout?", "Gout", "train", "C1|C2"),
         pair("b", "what is gout ?", "Podagra", "test", "C2"),
         pair("c", "How bad is gout?", "gout", "val"),
-        pair("d", "What is flu?", "Flu", "test"),
+        pair("d", "What is flu?", "Flu", "test", synonyms="Grippe"),
+        pair("e", "What is a cold?", "Cold", "val", synonyms="grippe"),
     ]
     chunks = [chunk("in one", ["b", "d"]), chunk("in two", ["a", "d"])]
-    assert leakage(chunks, pairs) == {"questions": 1, "topics": 1, "concepts": 1, "chunks": 1}
-    assert leakage(chunks[:1], pairs[1:]) == {"questions": 0, "topics": 0, "concepts": 0, "chunks": 0}
+    assert leakage(chunks, pairs) == {"questions": 1, "topics": 1, "names": 2, "concepts": 1, "chunks": 1}
+    assert leakage(chunks[:1], pairs[1:4]) == {"questions": 0, "topics": 0, "names": 0, "concepts": 0, "chunks": 0}
 
 
-def test_general_concepts_are_no_leak_but_counted_apart() -> None:
+@pytest.mark.parametrize(("concept", "synonyms"), [("C1|own {}", ""), ("", "Dementia|own {}")])
+def test_general_concepts_and_names_are_no_leak_but_counted_apart(concept: str, synonyms: str) -> None:
     splits = ("train", "test", "test", "val", "train", "train")
-    pairs = [pair(f"r{i}", f"question {i}", f"topic {i}", split, f"C1|own {i}") for i, split in enumerate(splits)]
+    pairs = [
+        pair(f"r{i}", f"question {i}", f"topic {i}", split, concept.format(i), synonyms.format(i))
+        for i, split in enumerate(splits)
+    ]
     pairs.append(pair("again", "Question 1?", "topic 1", "test", "C9"))
-    assert leakage([], pairs)["concepts"] == 0
+    assert {name: count for name, count in leakage([], pairs).items() if count} == {}
     assert related_questions(pairs) == {"val": {"question 3"}, "test": {"question 1", "question 2"}}
     assert related_questions([pair("a", "q", "t", "train"), pair("b", "r", "u", "test")]) == {
         "val": set(),

@@ -59,6 +59,7 @@ def tiny_corpus() -> tuple[list[Chunk], list[QAPair], dict[str, list[Query]]]:
                     question=question,
                     topic=topic,
                     concept="",
+                    synonyms="",
                     qtype=qtype,
                     split=split,
                     chunk_ids=sorted(ids),

@@ -1,9 +1,9 @@
-"""evaluate.py on those held-out questions alone that have no concept at all in common with training, however general.
+"""evaluate.py on those held-out questions alone that have no concept or name in common with training, however general.
 
     python -m tests.benchmarks.unrelated --baseline-model all-MiniLM-L6-v2 --output unrelated.json
 
-Takes evaluate.py's flags. The split ties topics by concepts of up to a few topics; what more general ones ("Dementia")
-have in common could still make held-out questions easier, and here it cannot.
+Takes evaluate.py's flags. The split ties topics by concepts and names of up to a few topics; what more general ones
+("Dementia") have in common could still make held-out questions easier, and here it cannot.
 """
 
 from dataclasses import replace
@@ -20,7 +20,9 @@ def main(argv: list[str] | None = None) -> None:
     inputs = evaluate.load_inputs(args)
     related = related_questions(load_qa_pairs(args.data_dir))[args.split]
     unrelated = [query for query in inputs.queries if normalise_question(query["query"]) not in related]
-    print(f"{len(unrelated):,} of {len(inputs.queries):,} {args.split} questions share no concept with training")
+    print(
+        f"{len(unrelated):,} of {len(inputs.queries):,} {args.split} questions share no concept or name with training"
+    )
     evaluate.evaluate_models(args, replace(inputs, queries=unrelated))
 
 
