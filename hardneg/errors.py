@@ -53,7 +53,8 @@ def run(main: Callable[[], None]) -> None:
     """Run a script's `main`: status 2 and one line on bad input, 128 + the signal when told to stop, 0 otherwise.
 
     Raises:
-        SystemExit: with status 2 (bad input), or 130, 143 or 129 (SIGINT, SIGTERM or SIGHUP).
+        SystemExit: with status 2 (bad input), 130, 143 or 129 (SIGINT, SIGTERM or SIGHUP), or 141 (SIGPIPE: nobody
+            reads the output any more, as behind `| head`).
     """
     handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
     replaced = {signum: handler for signum, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
@@ -62,6 +63,10 @@ def run(main: Callable[[], None]) -> None:
         for signum in replaced:  # what is ignored stays so: nohup ignores SIGHUP
             signal.signal(signum, _stop)
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except InputError as error:
         sys.stdout.flush()
         sys.stderr.write(f"error: {error}\n")

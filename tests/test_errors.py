@@ -44,6 +44,18 @@ def test_a_signal_in_a_destructor_ends_the_script_too() -> None:
     assert done.stderr.startswith("\nstopped;")
 
 
+@pytest.mark.parametrize("body", ["pass", "print('x' * 1_000_000); print('more')"], ids=["at the end", "at work"])
+def test_an_output_that_nobody_reads_ends_the_script_quietly(body: str) -> None:
+    script = f"from hardneg.errors import run\ndef main():\n    print('begun')\n    {body}\nrun(main)"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     """As under nohup."""
     ignored = "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
