@@ -111,7 +111,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--require-target", action="store_true", help="exit with status 1 when the target is missed")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    add("--seed", type=seed, default=0, help="of the bootstrap and of samples (default: %(default)s)")
+    add("--seed", type=seed, default=42, help="of the bootstrap and of samples (default: %(default)s)")
     return parser.parse_args(argv)
 
 

@@ -51,7 +51,7 @@ from hardneg.judge_report import describe_findings, describe_left, describe_plan
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
 from hardneg.prompting import read_prompt
-from hardneg.run_folder import claim, copy_as_final, finished_iterations, save_model
+from hardneg.run_folder import check_owner, claim, copy_as_final, finished_iterations, save_model
 from hardneg.tables import aligned
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 from hardneg.training import Example, Recipe, check_trainable, teach, train
@@ -67,7 +67,7 @@ def retrieve_candidates(
 
     Args:
         queries: training queries.
-        k: chunks per query; 50 as in the paper, 10 makes a run five times shorter.
+        k: chunks per query, --num-candidates; 50 as in the paper, 10 makes a run five times shorter.
         index: the searchable chunks.
         known_answers: False for a corpus without an answer key: the judge alone decides what is relevant.
     """
@@ -108,6 +108,7 @@ def llm_judge_relevance(
         the same candidates with expected grades; those the judge gave no usable answer for stay None.
     """
     pairs = list(candidate_pairs(lists, chunks))
+    print(f"Judging {len(pairs)} candidates...")
     with closing(judge_pairs(judge, pairs, gpu_hour_price)) as judgments:
         graded = with_grades(lists, judgments)
     if isinstance(judge, LLMJudge):
@@ -641,19 +642,30 @@ def configure(
 ) -> dict[str, Any]:
     """Everything that determines the result; the output folder is claimed for it."""
     manifest = read_json(args.data_dir / "manifest.json", "python prepare_corpus.py")
-    configuration = {
-        "base_model": args.base_model,
+    configuration = stated_configuration(args) | {
         "base_weights": fingerprint(base),
         "source": manifest["corpus"].get("arguments", {}).get("source"),
         "corpus_sha256": manifest["corpus"]["sha256"],
         "queries_sha256": manifest["queries"].get("sha256"),
+        "judge": judge.name,
+        "guard_sha256": guard.sha256 if guard else None,
+    }
+    if isinstance(judge, LLMJudge):
+        configuration |= {"llm_model": judge.model, "prompt_sha256": judge.template.sha256}
+    claim(args.output_dir, configuration, dry=only_looks(args))
+    return configuration
+
+
+def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
+    """The part of the configuration that is known from flags and constants, before anything is read."""
+    return {
+        "base_model": args.base_model,
         "num_queries": args.num_queries,
         "num_candidates": args.num_candidates,
-        "judge": judge.name,
+        "judge": args.judge,
         "positives": args.positives,
         "seed": args.seed,
         "guard": args.guard,
-        "guard_sha256": guard.sha256 if guard else None,
         "guard_tolerance": args.guard_tolerance,
         "mining": [
             *(RELEVANT_GRADE, IRRELEVANT_GRADE, NEGATIVES_PER_EXAMPLE),
@@ -662,10 +674,14 @@ def configure(
         "training": asdict(RECIPE),
         "averaging": [*STRENGTHS, POOL_QUERIES, POOL_DEPTH],
     }
-    if isinstance(judge, LLMJudge):
-        configuration |= {"llm_model": judge.model, "prompt_sha256": judge.template.sha256}
-    claim(args.output_dir, configuration, dry=only_looks(args))
-    return configuration
+
+
+def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
+    """Raise InputError where --output-dir holds another run, as far as flags and the corpus' source (if given) tell."""
+    known = stated_configuration(args)
+    known |= {"llm_model": args.llm_model} if args.judge == "llm" else {}
+    known |= {"source": source} if source else {}
+    check_owner(args.output_dir, known)
 
 
 def only_looks(args: argparse.Namespace) -> bool:

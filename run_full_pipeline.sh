@@ -123,11 +123,14 @@ choose_settings() {
     judge_flags=(--judge "$JUDGE")
     sample_graded=()
     if [[ $JUDGE == llm ]]; then
-        for endpoint in $LLM_ENDPOINT; do
+        local endpoints endpoint
+        words_of endpoints "$LLM_ENDPOINT"
+        for endpoint in ${endpoints[@]+"${endpoints[@]}"}; do
             judge_flags+=(--llm-endpoint "$endpoint")
         done
         judge_flags+=(--llm-model "$LLM_MODEL")
-        [[ -z $GRADED ]] || sample_graded+=(--graded "$GRADED")
+        # nanobeir has no grades to measure a judge against
+        [[ -z $GRADED || $GRADED == nanobeir ]] || sample_graded+=(--graded "$GRADED")
         [[ -z $MIN_KAPPA ]] || sample_graded+=(--min-kappa "$MIN_KAPPA")
     fi
 }
@@ -165,8 +168,13 @@ command_of() {
         ;;
     esac
     local further
-    read -r -d '' -a further <<<"$flags" || true # it ends with the text, not with a NUL
+    words_of further "$flags"
     command+=(${further[@]+"${further[@]}"})
+}
+
+# Splits a text at spaces and line ends into the array named; no wildcards.
+words_of() {
+    read -r -d '' -a "$1" <<<"$2" || true # it ends with the text, not with a NUL
 }
 
 # ---------------------------------------------------------------- running
@@ -182,7 +190,7 @@ start_log() {
     log=logs/$(date +%Y%m%d-%H%M%S)-$$.log
     local width=0
     [[ ! -t 2 ]] || width=$(stty size <&2 | cut -d ' ' -f 2)
-    ((width == 0)) || export TQDM_NCOLS="$width" # the bars' output is a pipe from here on, which has no width
+    ((${width:-0} == 0)) || export TQDM_NCOLS="$width" # the bars' output is a pipe from here on, which has no width
     export TQDM_MININTERVAL="${TQDM_MININTERVAL:-1}" PYTHONUNBUFFERED=1
     exec > >(trap '' INT TERM HUP && exec tee "$log") 2>&1
     tee_pid=$!
@@ -213,6 +221,7 @@ attend() {
         status=0
         wait "$child" || status=$?
     done
+    kill -- "-$child" 2>/dev/null || true # what the command left running would keep the log open
     child=
     [[ -z $stopped_by || $status != 0 ]] || status=$((128 + $(kill -l "$stopped_by")))
     return "$status"
@@ -332,13 +341,17 @@ def check_judge(args, is_asked):
 
 
 def preflight(gib_needed, *commands):
-    from iterative_miner import asks_server
+    from iterative_miner import asks_server, check_output_dir
 
+    source = None  # of the corpus, where this run prepares it
     for is_end, words in groupby(commands, lambda word: word == ";"):
         if is_end:
             continue
         sys.argv[0], *flags = words  # what a wrong flag's error line begins with
         args = importlib.import_module(Path(sys.argv[0]).stem).parse_arguments(flags)
+        source = getattr(args, "source", source)
+        if sys.argv[0] == "iterative_miner.py":
+            check_output_dir(args, source)
         for folder in ("data_dir", "output_dir"):
             if folder in args and sys.argv[0] != "evaluate.py":
                 check_disk(getattr(args, folder), int(gib_needed))
@@ -363,7 +376,15 @@ def preflight(gib_needed, *commands):
             check_judge(args, is_asked)
 
 
-run(lambda: preflight(*sys.argv[1:]))
+def main():
+    try:
+        preflight(*sys.argv[1:])
+    except ModuleNotFoundError as error:
+        remedy = "install requirements.txt into it, or leave PYTHON unset"
+        raise InputError(f"{sys.executable} has no package {error.name}; {remedy}") from error
+
+
+run(main)
 END
 }
 

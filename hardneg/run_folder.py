@@ -1,9 +1,9 @@
 """The folder of one adaptation run: which configuration owns it, and the models saved in it."""
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
@@ -26,23 +26,38 @@ def claim(folder: Path, configuration: Mapping[str, Any], dry: bool = False) -> 
     Raises:
         InputError: it holds the run of another configuration, or something else, or cannot be written.
     """
+    found = check_owner(folder, configuration)
+    if found and (gone := found.keys() - configuration.keys()):
+        _refuse(folder, found, configuration, sorted(gone))
+    if found is None and not dry:
+        write_json(folder / "run.json", dict(configuration))
+
+
+def check_owner(folder: Path, known: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The configuration of the run in `folder`, None where it is free; asks only after what is `known` of the new one.
+
+    Raises:
+        InputError: it holds a run that differs from `known`, or something else.
+    """
     note = folder / "run.json"
     if note.exists():
         found = read_json(note, "python iterative_miner.py")
         if not isinstance(found, dict):
             raise InputError(f"{note} tells of no run; choose another --output-dir, or delete that folder")
-        changed = [key for key in {**found, **configuration} if found.get(key) != configuration.get(key)]
-        if changed:
-            differences = "; ".join(f"{key}: {found.get(key)} there, {configuration.get(key)} now" for key in changed)
-            raise InputError(
-                f"{folder} holds a run of another configuration ({differences}); "
-                "choose another --output-dir, or delete that folder"
-            )
-        return
+        if changed := [key for key in known if found.get(key) != known[key]]:
+            _refuse(folder, found, known, changed)
+        return found
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no run.json; choose another --output-dir")
-    if not dry:
-        write_json(note, dict(configuration))
+    return None
+
+
+def _refuse(folder: Path, found: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> NoReturn:
+    differences = "; ".join(f"{key}: {found.get(key)} there, {now.get(key)} now" for key in keys)
+    raise InputError(
+        f"{folder} holds a run of another configuration ({differences}); "
+        "choose another --output-dir, or delete that folder"
+    )
 
 
 def save_model(

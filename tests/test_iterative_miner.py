@@ -432,6 +432,7 @@ CONTRACT = [
     r"\[Step 2/5\] Retrieving candidates\.\.\.",
     r"Retrieved candidates for 12 queries",
     r"\[Step 3/5\] LLM judging relevance\.\.\.",
+    r"Judging \d+ candidates\.\.\.",
     r"LLM judged \d+ \(query, chunk\) pairs",
     r"\[Step 4/5\] Mining hard examples\.\.\.",
     r"Mined \d+ hard positives, \d+ hard negatives",

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from iterative_miner import parse_arguments, stated_configuration
 from tests.documents import calls
 from tests.llm_stub import MODEL, LLMStub
 
@@ -26,10 +27,12 @@ SCRIPT = "run_full_pipeline.sh"
 SETTINGS = (ROOT / SCRIPT).read_text(encoding="utf-8").split("# Environment variables", 1)[1].split("\n\n", 1)[0]
 VARIABLES = {line.split()[1] for line in SETTINGS.splitlines()[1:] if line.startswith("#   ") and line[4].isupper()}
 
-# Takes `venv` and `pip` for done; fails in the script that FAIL_IN names, and stays a while in that of STAY_IN.
+# Takes `venv` and `pip` for done; fails in the script that FAIL_IN names, stays a while in that of STAY_IN, and leaves
+# a process behind in that of LEAVE_IN.
 FAKE_PYTHON = """#!/bin/sh
 echo "python was asked to run: $*" >>"$RAN"
 case $* in
+"$LEAVE_IN"*) sleep 60 & ;;
 *"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
 "- "*) cat >/dev/null ;;
 "$FAIL_IN"*) exit 7 ;;
@@ -51,7 +54,7 @@ class Clone:
         self.folder = folder
         self.ran = folder / "ran.txt"
         inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-        self.environment = inherited | {"RAN": str(self.ran), "FAIL_IN": "none", "STAY_IN": "none"}
+        self.environment = inherited | {"RAN": str(self.ran), "FAIL_IN": "none", "STAY_IN": "none", "LEAVE_IN": "none"}
         if python is not None:
             self.environment["PYTHON"] = str(python)
 
@@ -199,6 +202,32 @@ def test_variables_reach_their_stages_and_further_flags_come_last(clone: Clone) 
     assert train.endswith("--seed 7 --device auto --concurrency 128 --guard none")
 
 
+def test_words_of_a_variable_are_no_wildcards(clone: Clone) -> None:
+    status, _ = clone.run(
+        "--from", "train", "--to", "train", LLM_ENDPOINT="http://a/v1\n*", MINER_FLAGS="--prompt *.txt"
+    )
+    assert status == 0
+    (train,) = clone.asked()
+    assert "--llm-endpoint http://a/v1 --llm-endpoint * --llm-model" in train
+    assert train.endswith(" --prompt *.txt")
+
+
+def test_a_set_without_grades_measures_no_judge(clone: Clone) -> None:
+    status, _ = clone.run("--from", "sample", GRADED="nanobeir")
+    sample, _, evaluation = clone.asked()
+    assert status == 0
+    assert "--graded" not in sample
+    assert evaluation.endswith("--graded nanobeir")
+
+
+def test_what_a_stage_left_running_holds_nothing_up(clone: Clone) -> None:
+    started = time.monotonic()
+    status, shown = clone.run("--quick", "--to", "corpus", LEAVE_IN="prepare_corpus.py")
+    assert status == 0
+    assert "total" in shown
+    assert time.monotonic() - started < 30
+
+
 def test_a_failing_stage_stops_the_chain_with_its_status(clone: Clone) -> None:
     status, shown = clone.run("--quick", FAIL_IN="prepare_queries.py")
     assert status == 7
@@ -326,6 +355,30 @@ def test_what_asks_nobody_needs_no_server(real_clone: Clone, stage: str, flags: 
     status, shown = real_clone.run("--from", stage, "--to", stage, **flags, **nobody)
     assert status == 2
     assert "prepare_corpus.py" in error_lines(shown)[0]
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"seed": 41}, "holds a run of another configuration (seed: 41 there, 42 now)"),
+        ({"source": "faq.csv"}, "(source: faq.csv there, sample now)"),
+    ],
+)
+def test_refuses_another_runs_folder_before_anything_is_written(
+    real_clone: Clone, tmp_path: Path, found: dict[str, object], message: str
+) -> None:
+    run = {"seed": 42, "source": "sample"}
+    run |= stated_configuration(parse_arguments(["--judge", "answer-key", "--base-model", "all-MiniLM-L6-v2"]))
+    run |= {"num_queries": 200, "num_candidates": 20} | found
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    assert_refused(real_clone, message, "--quick", OUTPUT_DIR=str(folder))
+
+
+def test_an_interpreter_without_the_packages_is_one_clear_line(real_clone: Clone, tmp_path: Path) -> None:
+    bare = executable(tmp_path / "bare-python", f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    assert_refused(real_clone, "has no package", "--quick", PYTHON=str(bare))
 
 
 def test_a_password_in_an_endpoint_is_refused_before_it_is_shown(real_clone: Clone) -> None:
