@@ -33,7 +33,7 @@ from hardneg.artifacts import (
     check_writable,
     load_chunks,
     load_queries,
-    read_json,
+    read_manifest,
     write_json,
 )
 from hardneg.device import claim_device
@@ -149,7 +149,7 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
     queries = load_queries(args.data_dir, args.split, len(chunks))
     graded = open_graded(args.graded) if args.graded else None
     check_writable(args.output)
-    return Inputs(chunks, queries, graded, read_json(args.data_dir / "manifest.json", "python prepare_corpus.py"))
+    return Inputs(chunks, queries, graded, read_manifest(args.data_dir))
 
 
 def leakage_notes(model_name: str, manifest: dict[str, Any]) -> list[str]:
@@ -158,7 +158,7 @@ def leakage_notes(model_name: str, manifest: dict[str, Any]) -> list[str]:
         trained_on = find_key(training_record(model_name), "corpus_sha256")
     except InputError as error:
         return [f"Warning: {error}"]
-    here = manifest.get("corpus", {}).get("sha256")
+    here = manifest["corpus"].get("sha256")
     if trained_on is None or here is None or trained_on == here:
         return []
     return [
@@ -232,7 +232,7 @@ def compare(
     inputs: Inputs, baseline: ModelScores, specialized: ModelScores, args: argparse.Namespace
 ) -> dict[str, Any]:
     """The figures of evaluation_results.json; gains and intervals are fractions, null where there is none."""
-    topics = [query["topic"] for query in inputs.queries]
+    topics = [normalise_topic(query["topic"]) for query in inputs.queries]
     improvement = {}
     for key, before in baseline.metrics.items():
         gain = gain_of(before, specialized.metrics[key], args.seed)
@@ -368,11 +368,11 @@ def provenance(inputs: Inputs, args: argparse.Namespace) -> dict[str, Any]:
         "counts": {
             "chunks": len(inputs.chunks),
             "queries": len(inputs.queries),
-            "topics": len({query["topic"] for query in inputs.queries}),
+            "topics": len({normalise_topic(query["topic"]) for query in inputs.queries}),
         },
         "data": {
-            "corpus_sha256": inputs.manifest.get("corpus", {}).get("sha256"),
-            "queries_sha256": inputs.manifest.get("queries", {}).get("sha256"),
+            "corpus_sha256": inputs.manifest["corpus"].get("sha256"),
+            "queries_sha256": inputs.manifest["queries"].get("sha256"),
         },
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF},
     }

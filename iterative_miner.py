@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import cycle, islice
@@ -28,7 +28,7 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from hardneg.answers import CONSTRAINTS
-from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, read_json
+from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, read_manifest
 from hardneg.averaging import Averaged, average_weights, try_strengths
 from hardneg.batch_files import export_batch, import_batch
 from hardneg.candidates import (
@@ -36,7 +36,6 @@ from hardneg.candidates import (
     CandidateList,
     Index,
     candidate_pairs,
-    read_candidates,
     search,
     training_index,
     with_grades,
@@ -51,11 +50,19 @@ from hardneg.judge_report import describe_findings, describe_left, describe_plan
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
 from hardneg.prompting import read_prompt
-from hardneg.run_folder import check_owner, claim, copy_as_final, finished_iterations, save_model
+from hardneg.run_folder import (
+    alone_in,
+    check_owner,
+    claim,
+    copy_as_final,
+    finished_iterations,
+    graded_candidates,
+    save_model,
+)
 from hardneg.tables import aligned
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
-from hardneg.training import Example, Recipe, check_trainable, teach, train
-from hardneg.validation import Score, Validator, describe_change
+from hardneg.training import SCALE, Example, Recipe, check_trainable, teach, train
+from hardneg.validation import K, Score, Validator, describe_change
 
 # ---------------------------------------------------------------- what to judge
 
@@ -414,18 +421,19 @@ def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
         export_judgments(args.data_dir, args.export_judgments)
         return
     setting = prepare(args, judge)
-    for number in range(setting.args.iterations):
-        rule = "=" * 60
-        print(f"\n{rule}\nITERATION {number}\n{rule}")
-        folder = setting.args.output_dir / f"iteration_{number}"
-        if (folder / "training.json").exists():
-            print(f"Already done: {folder}")
-        elif not run_iteration(number, setting, folder):
-            return
-    if only_looks(setting.args):
-        print(f"All iterations of {setting.args.output_dir} are done: nothing is left to judge")
-    else:
-        keep_best(setting, finished_iterations(setting.args.output_dir))
+    with nullcontext() if only_looks(args) else alone_in(args.output_dir):
+        for number in range(args.iterations):
+            rule = "=" * 60
+            print(f"\n{rule}\nITERATION {number}\n{rule}")
+            folder = args.output_dir / f"iteration_{number}"
+            if (folder / "training.json").exists():
+                print(f"Already done: {folder}")
+            elif not run_iteration(number, setting, folder):
+                return
+        if only_looks(args):
+            print(f"All iterations of {args.output_dir} are done: nothing is left to judge")
+        else:
+            keep_best(setting, finished_iterations(args.output_dir))
 
 
 def export_judgments(data_dir: Path, target: Path) -> None:
@@ -557,7 +565,7 @@ def mined_before(setting: Setting, number: int) -> list[Mined]:
     """What the iterations before `number` mined, from the graded candidates in their folders."""
     folders = (setting.args.output_dir / f"iteration_{earlier}" for earlier in range(number))
     boilerplate = boilerplate_ids(setting.chunks)
-    return [mine_hard_examples(read_candidates(folder / "candidates.jsonl"), boilerplate) for folder in folders]
+    return [mine_hard_examples(graded_candidates(folder), boilerplate) for folder in folders]
 
 
 def embed_corpus(setting: Setting, model: SentenceTransformer) -> Index:
@@ -641,7 +649,7 @@ def configure(
     args: argparse.Namespace, base: SentenceTransformer, judge: Judge, guard: GradedSet | None
 ) -> dict[str, Any]:
     """Everything that determines the result; the output folder is claimed for it."""
-    manifest = read_json(args.data_dir / "manifest.json", "python prepare_corpus.py")
+    manifest = read_manifest(args.data_dir)
     configuration = stated_configuration(args) | {
         "base_weights": fingerprint(base),
         "source": manifest["corpus"].get("arguments", {}).get("source"),
@@ -651,7 +659,11 @@ def configure(
         "guard_sha256": guard.sha256 if guard else None,
     }
     if isinstance(judge, LLMJudge):
-        configuration |= {"llm_model": judge.model, "prompt_sha256": judge.template.sha256}
+        configuration |= {
+            "llm_model": judge.model,
+            "prompt_sha256": judge.template.sha256,
+            "passage_tokens": judge.passage_tokens,
+        }
     claim(args.output_dir, configuration, dry=only_looks(args))
     return configuration
 
@@ -671,8 +683,8 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
             *(RELEVANT_GRADE, IRRELEVANT_GRADE, NEGATIVES_PER_EXAMPLE),
             *(MAX_POSITIVES, MAX_FOUND, FUSION_K, BOILERPLATE_ROWS),
         ],
-        "training": asdict(RECIPE),
-        "averaging": [*STRENGTHS, POOL_QUERIES, POOL_DEPTH],
+        "training": asdict(RECIPE) | {"scale": SCALE},
+        "averaging": [*STRENGTHS, POOL_QUERIES, POOL_DEPTH, K],
     }
 
 

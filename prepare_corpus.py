@@ -23,6 +23,7 @@ import numpy as np
 from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair, json_bytes, pickle_bytes, write_files
 from hardneg.chunking import normalise, split_text
 from hardneg.errors import InputError, run
+from hardneg.flag_types import seed
 from hardneg.sources import FORMS, Row, read_rows
 from hardneg.tables import aligned
 from hardneg.topics import (
@@ -33,6 +34,7 @@ from hardneg.topics import (
     leakage,
     names_topic,
     normalise_question,
+    normalise_topic,
     related_questions,
     topic_of,
 )
@@ -42,6 +44,7 @@ SAMPLE_CHUNKS = 20  # in corpus_sample.json
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Read the source, cut, group and split it, write and report the corpus."""
     args = parse_arguments(argv)
     columns = {"question": args.question_column, "answer": args.answer_column, "topic": args.topic_column}
     rows = read_rows(args.source, {field: name for field, name in columns.items() if name})
@@ -70,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -83,7 +87,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--max-topics", type=int, metavar="N", help="keep only a seeded random N of the topics")
     add("--val-fraction", type=float, default=0.1, help="share of the questions for validation, 0 to 1")
     add("--test-fraction", type=float, default=0.1, help="share of the questions for testing, 0 to 1")
-    add("--seed", type=int, default=42, help="of every random choice")
+    add("--seed", type=seed, default=42, help="of every random choice")
     add("--data-dir", type=Path, default=Path("data"), help="folder to write to")
     args = parser.parse_args(argv)
     if args.chunk_chars < MIN_CHUNK_CHARS:
@@ -108,11 +112,11 @@ def answered_rows(rows: Sequence[Row], source: str) -> list[Row]:
 
 def choose_topics(rows: list[Row], max_topics: int | None, seed: int) -> list[Row]:
     """The rows of a seeded random `max_topics` topics, all rows where there are no more than that."""
-    topics = sorted({normalise(topic_of(row)) for row in rows})
+    topics = sorted({normalise_topic(topic_of(row)) for row in rows})
     if max_topics is None or len(topics) <= max_topics:
         return rows
     chosen = set(random.Random(seed).sample(topics, max_topics))
-    return [row for row in rows if normalise(topic_of(row)) in chosen]
+    return [row for row in rows if normalise_topic(topic_of(row)) in chosen]
 
 
 def titled(row: Row, passages: Sequence[str]) -> list[str]:
@@ -166,6 +170,7 @@ def build_corpus(
 
 
 def count_rows(rows: Sequence[Row], kept: Sequence[Row]) -> dict[str, Any]:
+    """Rows by what became of them, with a checksum of questions and answers."""
     digest = hashlib.sha256("\0".join(text for row in rows for text in (row.question, row.answer)).encode())
     return {
         "read": len(rows),
@@ -178,6 +183,7 @@ def count_rows(rows: Sequence[Row], kept: Sequence[Row]) -> dict[str, Any]:
 
 
 def count_chunks(chunks: Sequence[Chunk], passages: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Passages, those merged as identical, those that name their topic, and their lengths in characters."""
     lengths = [len(chunk["text"]) for chunk in chunks]
     n_passages = sum(map(len, passages))
     quantiles = np.quantile(lengths, (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)).astype(int).tolist()
@@ -191,13 +197,14 @@ def count_chunks(chunks: Sequence[Chunk], passages: Sequence[Sequence[str]]) -> 
 
 
 def count_splits(pairs: Sequence[QAPair], groups: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Topics, groups, rows and questions of each split."""
     counts = {}
     for split in SPLITS:
         inside = [(pair, group) for pair, group in zip(pairs, groups, strict=True) if pair["split"] == split]
         questions = {normalise_question(pair["question"]): pair["qtype"] for pair, _ in inside}
         sizes = Counter(group for _, group in inside)
         counts[split] = {
-            "topics": len({normalise(pair["topic"]) for pair, _ in inside}),
+            "topics": len({normalise_topic(pair["topic"]) for pair, _ in inside}),
             "groups": len(sizes),
             "rows": len(inside),
             "rows_of_the_largest_group": max(sizes.values()),
@@ -233,6 +240,7 @@ def write_corpus(
 
 
 def print_report(report: dict[str, dict[str, Any]]) -> None:
+    """The manifest's report in readable form."""
     rows, chunks, splits = report["rows"], report["chunks"], report["splits"]
     print("ROWS")
     print(aligned((name.replace("_", " "), rows[name]) for name in rows if name != "sha256"))

@@ -24,7 +24,7 @@ from hardneg.artifacts import (
     load_chunks,
     load_qa_pairs,
     pickle_bytes,
-    read_json,
+    read_manifest,
     sha256_file,
     write_files,
 )
@@ -36,8 +36,9 @@ SAMPLE_QUERIES = 5  # of each split, in queries_sample.json
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Read the pairs, make the queries, write and report them."""
     args = parse_arguments(argv)
-    manifest = read_manifest(args.data_dir)
+    manifest = checked_manifest(args.data_dir)
     chunks, pairs = load_chunks(args.data_dir), load_qa_pairs(args.data_dir)
     queries = build_queries(pairs)
     report = {split: count_queries(queries[split]) for split in SPLITS}
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -54,13 +56,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_manifest(data_dir: Path) -> dict[str, Any]:
+def checked_manifest(data_dir: Path) -> dict[str, Any]:
     """The manifest. Raises InputError where it is missing or belongs to another corpus than the one beside it."""
-    manifest = read_json(data_dir / "manifest.json", "python prepare_corpus.py")
-    corpus = manifest.get("corpus", {}) if isinstance(manifest, dict) else {}
+    manifest = read_manifest(data_dir)
     for name, key in (("corpus_chunks.pkl", "sha256"), ("qa_pairs.pkl", "qa_pairs_sha256")):
         path = data_dir / name
-        if path.exists() and sha256_file(path) != corpus.get(key):
+        if path.exists() and sha256_file(path) != manifest["corpus"].get(key):
             raise InputError(
                 f"{path} is not the one that manifest.json describes; run `python prepare_corpus.py` again"
             )
@@ -132,6 +133,7 @@ def with_answers(query: Query, chunks: Sequence[Chunk]) -> dict[str, Any]:
 
 
 def print_report(report: dict[str, dict[str, Any]]) -> None:
+    """Queries by type and split, and how many chunks answer one."""
     print("QUERIES BY TYPE")
     types = dict.fromkeys(name for split in SPLITS for name in report[split]["queries_by_type"])
     by_type = [(name, *(report[split]["queries_by_type"].get(name, 0) for split in SPLITS)) for name in types]

@@ -111,12 +111,27 @@ def _read_records(path: Path, made_by: str, fields: type) -> list[Any]:
     return records
 
 
+def read_manifest(data_dir: Path) -> dict[str, dict[str, Any]]:
+    """What the prepare scripts noted of their files, under "corpus" and "queries" (empty where not yet prepared).
+
+    Raises:
+        InputError: it is missing or of another shape.
+    """
+    path, made_by = data_dir / "manifest.json", "python prepare_corpus.py"
+    manifest = read_json(path, made_by)
+    if isinstance(manifest, dict):
+        manifest = {"corpus": {}, "queries": {}} | manifest
+        checksums = manifest["queries"].get("sha256", {}) if isinstance(manifest["queries"], dict) else None
+        if isinstance(manifest["corpus"], dict) and isinstance(checksums, dict):
+            return manifest
+    raise InputError(f"{path} is no manifest of a prepared corpus; run `{made_by}` again")
+
+
 def load_chunks(data_dir: Path) -> list[Chunk]:
     """Read the corpus. Raises InputError where it is missing, damaged, or not the one the manifest tells of."""
     path = data_dir / "corpus_chunks.pkl"
     chunks: list[Chunk] = _read_records(path, "python prepare_corpus.py", Chunk)
-    expected = read_json(data_dir / "manifest.json", "python prepare_corpus.py").get("corpus", {}).get("sha256")
-    if sha256_file(path) != expected:
+    if sha256_file(path) != read_manifest(data_dir)["corpus"].get("sha256"):
         raise InputError(
             f"{path} is not the corpus that {data_dir / 'manifest.json'} tells of; run `python prepare_corpus.py` again"
         )
@@ -138,12 +153,10 @@ def load_queries(data_dir: Path, split: str, n_chunks: int) -> list[Query]:
     """
     path = data_dir / f"{split}_queries.pkl"
     queries: list[Query] = _read_records(path, "python prepare_queries.py", Query)
-    manifest = read_json(data_dir / "manifest.json", "python prepare_corpus.py")
-    made_for = manifest.get("queries", {}).get("corpus_sha256")
-    if made_for != manifest.get("corpus", {}).get("sha256"):
+    manifest = read_manifest(data_dir)
+    if manifest["queries"].get("corpus_sha256") != manifest["corpus"].get("sha256"):
         raise InputError(f"{path} was made for another corpus; run `python prepare_queries.py` again")
-    checksums = manifest["queries"].get("sha256") or {}
-    if sha256_file(path) != checksums.get(path.name):
+    if sha256_file(path) != manifest["queries"].get("sha256", {}).get(path.name):
         raise InputError(
             f"{path} is not the file that {data_dir / 'manifest.json'} tells of; run `python prepare_queries.py` again"
         )
@@ -165,10 +178,14 @@ def _sync(path: Path) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, renamed onto it when the block ends well and removed when it does not.
 
+    A link stays one: what it points to is replaced.
+
     Raises:
-        InputError: the place cannot be written (disk full, no permission, a folder in the way).
+        InputError: the place cannot be written (disk full, no permission, a folder or a device in the way).
     """
     with clear_os_errors(path, "write"):
+        path = path.resolve()
+        _check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(descriptor)
@@ -176,7 +193,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _sync(temporary)
-            temporary.chmod(0o644)
+            temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -184,11 +201,25 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 def check_writable(path: Path) -> None:
     """Raise InputError where no file can be written at `path`, so that this is known before the work is done."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file")
     with clear_os_errors(path, "write"):
+        path = path.resolve()
+        _check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def _check_replaceable(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a device or a pipe, which a finished file would replace; name another")
+
+
+def _umask() -> int:
+    """The permissions that the user denies new files; to be read it has to be set."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 @contextmanager
@@ -206,7 +237,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         retired = temporary.with_suffix(".old")
         try:
-            temporary.chmod(0o755)
+            temporary.chmod(0o777 & ~_umask())
             yield temporary
             for inside in temporary.rglob("*"):
                 if inside.is_file():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from httpx2 import HTTPError
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
@@ -84,7 +85,7 @@ def load_model(name_or_path: str, device: str) -> SentenceTransformer:
                 local_files_only=bool(silence),
                 model_kwargs={"dtype": torch.float32},  # a checkpoint's half precision would be trained in as well
             )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, HTTPError, SafetensorError) as error:
         reason = silence or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"model {name_or_path} cannot be loaded ({reason}); check the name and the network, "

@@ -383,7 +383,7 @@ class EndpointPool:
             endpoint.rejoin(await self._probe(endpoint))
         except Fault as fault:
             self._note_failure()
-            endpoint.set_aside(str(fault), hopeless=isinstance(fault, Rejected))
+            endpoint.set_aside(str(fault))
         except InputError as error:
             self._note_failure()
             endpoint.set_aside(str(error), hopeless=True)

@@ -50,13 +50,14 @@ def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: s
         InputError: there is neither a hub nor a cached copy, or the data set is not one.
     """
     import datasets  # takes a second to import, and only hub names need it
+    from httpx2 import HTTPError  # what the hub's client raises where a connection is lost
 
     silence = hub_silence("datasets", name)
     if silence:
         datasets.config.HF_HUB_OFFLINE = True  # the cached copy or nothing: its own retries take half a minute
     try:
         return datasets.load_dataset(name, subset, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
         reason = silence or " ".join(str(error).split())[:300]
         raise InputError(
             f"cannot load {name} from the data hub ({reason}); check the id and the network, or {remedy}"

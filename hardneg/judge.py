@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from hardneg.artifacts import Chunk, Query
+from hardneg.topics import normalise_topic
 
 GRADES = (1, 2, 3, 4)
 
@@ -43,10 +44,10 @@ class AnswerKeyJudge:
     name = "answer-key"
 
     def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
-        """See `Judge`. Passages whose title is the query's topic (case-folded) count as on its topic."""
+        """See `Judge`. A passage is on the query's topic where its title is that, but for case and punctuation."""
         for query, chunk in pairs:
             if chunk["chunk_id"] in query["ground_truth_chunk_ids"]:
                 grade = 4.0
             else:
-                grade = 2.0 if chunk["title"].casefold() == query["topic"].casefold() else 1.0
+                grade = 2.0 if normalise_topic(chunk["title"]) == normalise_topic(query["topic"]) else 1.0
             yield Judgment(query["query_id"], chunk["chunk_id"], grade)

@@ -34,6 +34,7 @@ SHRINK = 0.7  # what is kept of a passage each time a server finds the prompt to
 GRACE = 5.0  # seconds that answers on their way get when a run is stopped
 ENOUGH = 200  # answers after which a run that gets hardly any grades is stopped
 USELESS = 0.9  # share of them without a grade
+LEFT_OVER = 0.1  # of what is stored: where fewer are asked than that, they may be the ones that no server grades
 LONGEST_STALL = 0.05  # seconds that requests under way may wait while stored judgments are handed out
 _TOO_LONG = re.compile(r"context|too long|too large|longer than|max_model_len|maximum.*(tokens|length)", re.IGNORECASE)
 
@@ -389,10 +390,13 @@ class _Run:
         return records, error
 
     def _check_use(self) -> None:
-        """Raise InputError where hardly any answer is a grade: the rest would be asked, and paid for, in vain."""
+        """Raise InputError where hardly any answer is a grade: the rest would be asked, and paid for, in vain.
+
+        Not where nearly all pairs are stored: what a run that is taken up again asks may be just what has no grade.
+        """
         stats = self._judge.stats
         unjudged = stats.unjudged.total()
-        if stats.asked >= ENOUGH and unjudged > USELESS * stats.asked:
+        if stats.asked >= max(ENOUGH, LEFT_OVER * stats.reused) and unjudged > USELESS * stats.asked:
             reasons = ", ".join(f"{reason} {count}" for reason, count in stats.unjudged.most_common())
             useless = f"{unjudged} of the first {stats.asked} answers are no grades ({reasons}); mend server or prompt"
             raise self._told_how_to_go_on(InputError(useless))

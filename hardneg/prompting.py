@@ -17,7 +17,7 @@ def read_prompt(path: Path) -> str:
     """The text of a prompt file. Raises InputError where it cannot be read or is not UTF-8."""
     try:
         with clear_os_errors(path, "read"):
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8-sig")  # without the mark that some editors put first
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
 

@@ -1,18 +1,22 @@
 """The folder of one adaptation run: which configuration owns it, and the models saved in it."""
 
+import fcntl
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
-from hardneg.artifacts import atomic_dir, read_json, write_json
-from hardneg.candidates import CandidateList, write_candidates
+from hardneg.artifacts import atomic_dir, read_json, sha256_file, write_json
+from hardneg.candidates import CandidateList, read_candidates, write_candidates
 from hardneg.encoder import quiet_progress
-from hardneg.errors import InputError
+from hardneg.errors import InputError, clear_os_errors
 from hardneg.model_card import model_card
+
+CANDIDATES = "candidates.jsonl"  # in an iteration's folder: what was judged, with the grades
 
 
 def claim(folder: Path, configuration: Mapping[str, Any], dry: bool = False) -> None:
@@ -69,15 +73,55 @@ def save_model(
             model.save(str(temporary), create_model_card=False)
         except SafetensorError as error:  # what a full disk looks like from inside safetensors
             raise InputError(f"cannot write {folder}: {error}; free some disk space and run again") from error
-        write_candidates(temporary / "candidates.jsonl", lists)
-        _write_record(temporary, record)
+        write_candidates(temporary / CANDIDATES, lists)
+        _write_record(temporary, {**record, "candidates_sha256": sha256_file(temporary / CANDIDATES)})
 
 
 def copy_as_final(source: Path, final: Path, record: Mapping[str, Any]) -> None:
     """Make `final` a copy of a saved iteration, with `record` as its training.json."""
     with atomic_dir(final) as temporary:
-        shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("candidates.jsonl"))
+        shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CANDIDATES))
         _write_record(temporary, record)
+
+
+def graded_candidates(folder: Path) -> list[CandidateList]:
+    """The graded candidates of a finished iteration.
+
+    Raises:
+        InputError: the file is not the one that was saved with it.
+    """
+    path = folder / CANDIDATES
+    expected = read_json(folder / "training.json", "python iterative_miner.py").get("candidates_sha256")
+    with clear_os_errors(path, "read"):
+        found = sha256_file(path)
+    if found != expected:
+        raise InputError(
+            f"{path} is not the file that was saved with this iteration; copy the folder again, or delete it and train "
+            "it again: what was judged is stored"
+        )
+    return read_candidates(path)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes from working on a run's folder at the same time: both would pay for the same judgments.
+
+    Raises:
+        InputError: another one is at work there.
+    """
+    with ExitStack() as stack:
+        with clear_os_errors(folder, "lock"):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((folder / ".lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or this process is gone
+        except BlockingIOError:
+            raise InputError(
+                f"another process is at work on {folder}; wait for it or stop it, or choose another --output-dir"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:

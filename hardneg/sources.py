@@ -2,9 +2,9 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -71,13 +71,7 @@ def read_rows(source: str, columns: Mapping[str, str]) -> list[Row]:
     """
     table = _read_table(source)
     chosen = _choose_columns(source, table.column_names, columns)
-    try:
-        fields = {field: table[column].cast(pa.string()).to_pylist() for field, column in chosen.items()}
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{source}: the columns {sorted(chosen.values())} are not all text ({_one_line(error)})"
-        ) from error
-    return _to_rows(fields, table.num_rows)
+    return _to_rows({field: _cells(source, table, column) for field, column in chosen.items()}, table.num_rows)
 
 
 def _read_table(source: str) -> pa.Table:
@@ -165,6 +159,19 @@ def _read_hub(name: str) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive")  # the splits may differ in unused columns
 
 
+def _cells(source: str, table: pa.Table, column: str) -> list[str | None]:
+    """A column as text; lists, as other names of a topic may come in, with | between."""
+    cells = table[column]
+    try:
+        if pa.types.is_list(cells.type):
+            return ["|".join(filter(None, cell)) if cell else None for cell in cells.to_pylist()]
+        return cells.cast(pa.string()).to_pylist()
+    except (pa.ArrowException, TypeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{source}: the column {column!r} is not text ({_one_line(error)}); make it so, or rename it"
+        ) from error
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
@@ -217,11 +224,14 @@ def _to_rows(fields: Mapping[str, Sequence[str | None]], n_rows: int) -> list[Ro
 
 def _unique_ids(sources: Sequence[str], question_ids: Sequence[str]) -> Iterator[str]:
     """Source and question id where there are any, else the row's number; repetitions are numbered."""
-    seen: Counter[str] = Counter()
+    seen: set[str] = set()
+    numbers: dict[str, Iterator[int]] = {}
     for position, (source, question_id) in enumerate(zip(sources, question_ids, strict=True)):
-        qa_id = "/".join(part for part in (source, question_id or f"row{position}") if part)
-        seen[qa_id] += 1
-        yield qa_id if seen[qa_id] == 1 else f"{qa_id}~{seen[qa_id]}"
+        plain = qa_id = "/".join(part for part in (source, question_id or f"row{position}") if part)
+        while qa_id in seen:
+            qa_id = f"{plain}~{next(numbers.setdefault(plain, count(2)))}"
+        seen.add(qa_id)
+        yield qa_id
 
 
 def topic_of_question(question: str) -> str:

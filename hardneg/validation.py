@@ -15,8 +15,10 @@ K = 5  # the cut-off of the success criteria
 
 
 def relative_change(value: float | None, base: float | None) -> float:
-    """Change of `value` against `base`, e.g. 0.15; 0 where either is missing or the base is 0."""
-    return value / base - 1 if value is not None and base else 0.0
+    """Change of `value` against `base`, e.g. 0.15; 0 where either is missing, 1 for anything above a base of 0."""
+    if value is None or base is None:
+        return 0.0
+    return value / base - 1 if base else float(value > 0)
 
 
 @dataclass(frozen=True, slots=True)

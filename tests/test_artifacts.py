@@ -4,6 +4,7 @@ import os
 import pickle
 import random
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 from hardneg.artifacts import (
     atomic_dir,
     atomic_file,
+    check_writable,
     json_bytes,
     load_chunks,
     load_qa_pairs,
@@ -65,12 +67,22 @@ def test_every_cut_of_a_pickle_is_refused(tmp_path: Path, protocol: int) -> None
             read_pickle(path, MAKER)
 
 
-def test_bytes_that_are_no_pickle_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "payload",
+    [b"PAR1", b'{"a": 1}', b"\x80\x7f.", b"\x8d" + b"\xff" * 8, b"\x8b\xff\xff\xff\x7f", b"0.", b"h\x07."],
+)
+def test_bytes_that_are_no_pickle_are_refused(tmp_path: Path, payload: bytes) -> None:
+    path = tmp_path / "foreign.pkl"
+    path.write_bytes(payload)
+    with pytest.raises(InputError, match=r"foreign\.pkl is not a whole pickle"):
+        read_pickle(path, MAKER)
+
+
+def test_any_bytes_are_refused_or_a_builtin(tmp_path: Path) -> None:
     rng = random.Random(5)
     path = tmp_path / "foreign.pkl"
-    known = (b"PAR1", b'{"a": 1}', b"\x80\x7f.", b"\x8d" + b"\xff" * 8, b"\x8b\xff\xff\xff\x7f", b"0.", b"h\x07.")
-    for payload in (*known, *(rng.randbytes(rng.randint(1, 60)) for _ in range(300))):
-        path.write_bytes(payload)
+    for _ in range(300):
+        path.write_bytes(rng.randbytes(rng.randint(1, 60)))
         try:
             assert isinstance(read_pickle(path, MAKER), int | float | str | bytes | list | dict | tuple | None)
         except InputError as error:
@@ -120,6 +132,41 @@ def test_a_corpus_that_the_manifest_does_not_know(tiny_data_dir: Path) -> None:
         load_chunks(tiny_data_dir)
 
 
+@pytest.mark.parametrize("manifest", [[], {"corpus": None}, {"corpus": "x"}, {"queries": {"sha256": "x"}}])
+def test_a_manifest_of_another_shape(tiny_data_dir: Path, manifest: object) -> None:
+    write_json(tiny_data_dir / "manifest.json", manifest)
+    with pytest.raises(InputError, match=r"manifest\.json is no manifest of a prepared corpus"):
+        load_chunks(tiny_data_dir)
+
+
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for write in (check_writable, lambda path: write_json(path, {})):
+        with pytest.raises(InputError, match=r"pipe is a device or a pipe, which a finished file would replace"):
+            write(tmp_path / "pipe")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "elsewhere" / "real.json")
+    write_json(tmp_path / "link.json", [1])
+    assert (tmp_path / "link.json").is_symlink()
+    assert read_json(tmp_path / "elsewhere" / "real.json", MAKER) == [1]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_json(tmp_path / "x.json", [])
+        with atomic_dir(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x.json").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o750
+
+
 def test_queries_of_another_corpus(tiny_data_dir: Path) -> None:
     with pytest.raises(InputError, match=r"points to chunk .* of a corpus of 3"):
         load_queries(tiny_data_dir, "train", 3)
@@ -138,7 +185,6 @@ def test_an_interrupted_write_leaves_the_older_file_and_nothing_else(tmp_path: P
         raise KeyboardInterrupt
     assert read_json(path, MAKER) == {"run": 1}
     assert list(tmp_path.iterdir()) == [path]
-    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
@@ -164,7 +210,7 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
 
 def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.pkl").mkdir()
-    with pytest.raises(InputError, match="a folder stands where a file is needed"):
+    with pytest.raises(InputError, match=r"x\.pkl is a folder; name a file"):
         write_pickle(tmp_path / "x.pkl", [1])
     assert [path.name for path in tmp_path.iterdir()] == ["x.pkl"]
 

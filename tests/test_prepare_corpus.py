@@ -238,6 +238,7 @@ def test_a_file_in_place_of_the_data_folder(tmp_path: Path, monkeypatch: pytest.
     [
         ["--chunk-chars", "99"],
         ["--max-topics", "2"],
+        ["--seed", "-1"],
         ["--val-fraction", "0"],
         ["--test-fraction", "-0.1"],
         ["--val-fraction", "0.5", "--test-fraction", "0.5"],

@@ -1,6 +1,9 @@
 """Which configuration owns a run folder, and what a saved model's folder holds."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +11,13 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from hardneg.artifacts import sha256_file
 from hardneg.candidates import Candidate, CandidateList
 from hardneg.encoder import load_model
 from hardneg.errors import InputError
-from hardneg.run_folder import claim, copy_as_final, finished_iterations, save_model
+from hardneg.run_folder import alone_in, claim, copy_as_final, finished_iterations, graded_candidates, save_model
 
+ROOT = Path(__file__).parent.parent
 CONFIGURATION = {"base_model": "tiny", "seed": 1, "guard_tolerance": 0.01}
 QUERY = {"query_id": "q", "query": "Gout?", "ground_truth_chunk_ids": [2], "qtype": "", "topic": "gout"}
 LISTS = [CandidateList(QUERY, (Candidate(2, 1, 0.5, True, 4.0),))]  # type: ignore[arg-type]
@@ -81,6 +86,35 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    script = "import sys; from pathlib import Path; from hardneg.run_folder import alone_in\n"
+    script += "with alone_in(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", script, str(folder)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert other.stdout is not None and other.stdout.readline() == "in\n"
+    with pytest.raises(InputError, match=r"another process is at work on .*run; wait for it"), alone_in(folder):
+        pass
+    other.kill()  # not even a killed one bars the folder
+    other.communicate()
+    with alone_in(folder):
+        claim(folder, CONFIGURATION)
+    with alone_in(folder):
+        claim(folder, CONFIGURATION)
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-20], lambda text: text.splitlines()[0] + "\n", lambda _: ""])
+def test_graded_candidates_that_are_not_whole_are_refused(
+    tiny_model: Path, tmp_path: Path, damage: Callable[[str], str]
+) -> None:
+    save_model(load_model(str(tiny_model), "cpu"), tmp_path / "iteration_3", make_record(), LISTS * 2)
+    assert graded_candidates(tmp_path / "iteration_3") == LISTS * 2
+    path = tmp_path / "iteration_3" / "candidates.jsonl"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(InputError, match="is not the file that was saved with this iteration; copy the folder again"):
+        graded_candidates(tmp_path / "iteration_3")
+
+
 def test_a_kill_while_claiming_does_not_bar_the_folder(tmp_path: Path) -> None:
     """What `atomic_file` leaves where it is killed before its rename."""
     (tmp_path / ".run.json.x1y2.tmp").touch()
@@ -111,7 +145,8 @@ def test_a_saved_model_loads_and_is_documented(model: SentenceTransformer, tmp_p
     save_model(model, folder, make_record(), LISTS)
     loaded = SentenceTransformer(str(folder), device="cpu")
     np.testing.assert_array_equal(loaded.encode("Gout?"), model.encode("Gout?"))
-    assert json.loads((folder / "training.json").read_text()) == make_record()
+    sha256 = sha256_file(folder / "candidates.jsonl")
+    assert json.loads((folder / "training.json").read_text()) == make_record(candidates_sha256=sha256)
     candidates = json.loads((folder / "candidates.jsonl").read_text())
     assert candidates["candidates"][0]["grade"] == 4.0 and candidates["query"] == QUERY
     card = (folder / "README.md").read_text()

@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from httpx2 import HTTPError
 
 from hardneg.errors import InputError
 from hardneg.sources import Row, read_rows, topic_of_question
@@ -70,6 +71,32 @@ def test_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "medquad.jsonl"
     path.write_text(json.dumps(LAVITA) + "\n" + json.dumps({"question": "Why?", "answer": "So."}) + "\n")
     assert read_rows(str(path), {}) == [GOUT, Row("row1", "Why?", "So.", "", "unknown", "", "")]
+
+
+def test_other_names_and_concepts_as_lists(tmp_path: Path) -> None:
+    path = tmp_path / "medquad.jsonl"
+    lists = {"umls_cui": ["C0018099", "C0003868"], "synonyms": ["Podagra", "Gouty arthritis"]}
+    path.write_text(json.dumps(LAVITA | lists) + "\n" + json.dumps(LAVITA | {"umls_cui": [], "synonyms": None}) + "\n")
+    first, second = read_rows(str(path), {})
+    assert first == GOUT
+    assert (second.concept, second.synonyms) == ("", "")
+
+
+def test_ids_are_unique_whatever_the_source_calls_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "faq.csv"
+    path.write_text("question_id,question,answer\n" + "".join(f"{name},Why?,So.\n" for name in ("a", "a", "a~2", "a")))
+    assert [row.qa_id for row in read_rows(str(path), {})] == ["a", "a~2", "a~2~2", "a~3"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Dataset scripts are no longer supported"), HTTPError("it hung up")])
+def test_what_the_hubs_client_stumbles_over_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("hardneg.hub.hub_silence", lambda *_: "")
+    monkeypatch.setattr("datasets.load_dataset", fail)
+    with pytest.raises(InputError, match=rf"cannot load own/faq from the data hub \({error}\)"):
+        read_rows("own/faq", {})
 
 
 def test_columns_of_keivalya_from_csv_give_topics_by_their_wording(tmp_path: Path) -> None:
@@ -134,7 +161,7 @@ def test_topic_of_a_question(question: str, topic: str) -> None:
         ("faq.csv", b"question,reply\na,b\n", "no column 'answer'; it has question, reply: name .* --answer-column"),
         ("faq.jsonl", b"", "no readable .jsonl file .*Empty"),
         ("faq.jsonl", b'{"question": "a", "ans', "no readable .jsonl file .*JSON parse error"),
-        ("faq.jsonl", b'{"question": {"a": 1}, "answer": "b"}', "not all text"),
+        ("faq.jsonl", b'{"question": {"a": 1}, "answer": "b"}', "the column 'question' is not text"),
         ("faq.parquet", b"", "no readable .parquet file .*0 bytes"),
         ("faq.parquet", b"PAR1" + b"x" * 100, "no readable .parquet file .*magic bytes"),
         ("xml/a.xml", b"<Document><QAPairs>", "xml/a.xml is not well-formed XML .*mend or remove it"),

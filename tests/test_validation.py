@@ -17,7 +17,8 @@ from tests.tiny_data import tiny_corpus
 def test_relative_change() -> None:
     assert relative_change(0.6, 0.5) == pytest.approx(0.2)
     assert relative_change(0.4, 0.5) == pytest.approx(-0.2)
-    assert relative_change(0.5, 0.0) == relative_change(None, 0.5) == relative_change(0.5, None) == 0
+    assert relative_change(0.0, 0.0) == relative_change(None, 0.5) == relative_change(0.5, None) == 0
+    assert relative_change(0.5, 0.0) == 1  # else no model could beat a base model that fails throughout
 
 
 def test_score_changes() -> None:

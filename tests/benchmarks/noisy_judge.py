@@ -8,7 +8,7 @@ tokens would; what agreement with the key that amounts to is printed at the end.
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 import numpy as np
 from scipy.stats import norm
@@ -38,7 +38,7 @@ class NoisyJudge:
         self.said: list[int] = []
         self._seed = seed
 
-    def judge(self, pairs: Iterable[Pair]) -> Iterator[Judgment]:
+    def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
         """See `Judge`."""
         for pair in pairs:
             (known,) = AnswerKeyJudge().judge([pair])
