@@ -40,7 +40,7 @@ from hardneg.candidates import (
     training_index,
     with_grades,
 )
-from hardneg.device import claim_device, free_bytes, mini_batch_size
+from hardneg.device import check_room, claim_device, free_bytes, mini_batch_size
 from hardneg.encoder import CachedEncoder, fingerprint, load_model
 from hardneg.errors import InputError, clear_os_errors, run
 from hardneg.flag_types import positive_int, price, seed, share
@@ -456,6 +456,8 @@ def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
         print(describe_findings(judge.check()))
     base = load_model(args.base_model, claim_device(args.device))
     check_trainable(base, args.base_model)
+    if base.device.type == "cuda":
+        check_room(sum(parameter.nbytes for parameter in base.parameters()), free_bytes("cuda"))
     configuration = configure(args, base, judge, guard)
     encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
     validator = Validator(chunks, val_queries, guard)

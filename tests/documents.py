@@ -10,7 +10,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "AWS_RUNBOOK.md")
-PROGRAMS = ("curl", "git", "head", "jq", "ls", "nvidia-smi", "python", "python3", "scp", "ssh", "tail", "tmux", "watch")
+PROGRAMS = (
+    "curl",
+    "git",
+    "head",
+    "jq",
+    "ls",
+    "nvidia-smi",
+    "python",
+    "python3",
+    "scp",
+    "ssh",
+    "sudo",
+    "tail",
+    "tmux",
+    "watch",
+)
 LOCAL_PROGRAMS = ("run_full_pipeline.sh", "tests/run", "vllm/bin/pip", "vllm/bin/vllm")  # in the folder, which is ~ too
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

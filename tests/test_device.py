@@ -11,6 +11,7 @@ from hardneg.device import (
     GIB,
     MIN_FREE,
     Gpu,
+    check_room,
     choose_gpu,
     claim_device,
     free_bytes,
@@ -138,6 +139,14 @@ def test_claiming_hides_the_other_gpus(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(("free_gib", "expected"), [(0, 8), (0.5, 8), (1.25, 13), (2, 21), (3, 32), (8, 85), (24, 256)])
 def test_mini_batch_size(free_gib: float, expected: int) -> None:
     assert mini_batch_size(int(free_gib * GIB)) == expected
+
+
+@pytest.mark.parametrize(("parameters", "free_gib"), [(33e6, 1.2), (110e6, 2.1)])
+def test_room_to_train_a_model_beside_its_base(parameters: float, free_gib: float) -> None:
+    """What MIN_FREE leaves beside a context and a MiniLM-L12 is enough for that, and not for a larger model."""
+    check_room(int(4 * parameters), int(free_gib * GIB))
+    with pytest.raises(InputError, match=r"too little free GPU memory .* beside the base model"):
+        check_room(int(4 * parameters), int(0.7 * free_gib * GIB))
 
 
 def test_free_memory_of_the_machine_and_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
