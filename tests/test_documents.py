@@ -18,7 +18,7 @@ VARIABLES = set(re.findall(r"^#   ([A-Z_]+) ", PIPELINE, re.MULTILINE))
 OTHER_VARIABLES = {"HARDNEG_DATA", "CUDA_VISIBLE_DEVICES", "OPENAI_API_KEY"}
 VLLM_FLAGS = {
     "serve": {"--port", "--tensor-parallel-size", "--gpu-memory-utilization", "--host", "--max-model-len"},
-    "run-batch": {"-i", "-o", "--model", "--max-model-len"},
+    "run-batch": {"-i", "-o", "--model", "--max-model-len", "--tensor-parallel-size"},
 }
 
 
