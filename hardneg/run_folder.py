@@ -104,17 +104,16 @@ def graded_candidates(folder: Path) -> list[CandidateList]:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes from working on a run's folder at the same time: both would pay for the same judgments.
+    """Keep other processes from working on a claimed folder at the same time: both would pay for the same judgments.
 
     Raises:
         InputError: another one is at work there.
     """
     with ExitStack() as stack:
-        with clear_os_errors(folder, "lock"):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((folder / ".lock").open("w"))
+        with clear_os_errors(folder, "read"):
+            note = stack.enter_context((folder / "run.json").open())
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or this process is gone
+            fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or this process is gone
         except BlockingIOError:
             raise InputError(
                 f"another process is at work on {folder}; wait for it or stop it, or choose another --output-dir"

@@ -27,6 +27,7 @@ from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError, run
 from hardneg.judge import AnswerKeyJudge
 from hardneg.judgment_store import JudgmentStore, sha256_text
+from hardneg.run_folder import alone_in
 from hardneg.training import Example
 from hardneg.validation import Score
 from tests.judge_data import make_judge, make_pairs
@@ -654,6 +655,19 @@ def test_numbers_out_of_range(arguments: list[str], flags: list[str], monkeypatc
     with pytest.raises(SystemExit) as caught:
         miner.main([*arguments, *flags])
     assert caught.value.code == 2
+
+
+def test_the_same_command_twice_at_once(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is refused before it judges, though it may look."""
+    monkeypatch.setattr(miner, "run_iteration", lambda *_: False)  # as one that is at work: folder claimed, none done
+    miner.main(arguments)
+    monkeypatch.setattr(miner, "run_iteration", no_training)
+    with alone_in(tmp_path / "models"):
+        assert "another process is at work on" in refused(arguments, capsys)
+        monkeypatch.setattr(miner, "run_iteration", lambda *_: False)
+        miner.main([*arguments, "--dry-run"])
 
 
 def test_an_output_folder_of_something_else(

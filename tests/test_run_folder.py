@@ -88,6 +88,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
+    claim(folder, CONFIGURATION)
     script = "import sys; from pathlib import Path; from hardneg.run_folder import alone_in\n"
     script += "with alone_in(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(folder)]
@@ -97,10 +98,9 @@ def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
         pass
     other.kill()  # not even a killed one bars the folder
     other.communicate()
-    with alone_in(folder):
-        claim(folder, CONFIGURATION)
-    with alone_in(folder):
-        claim(folder, CONFIGURATION)
+    for _ in range(2):
+        with alone_in(folder):
+            claim(folder, CONFIGURATION)
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:-20], lambda text: text.splitlines()[0] + "\n", lambda _: ""])
