@@ -57,6 +57,8 @@ from hardneg.run_folder import (
     copy_as_final,
     finished_iterations,
     graded_candidates,
+    is_finished,
+    iteration_folder,
     save_model,
 )
 from hardneg.tables import aligned
@@ -425,8 +427,8 @@ def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
         for number in range(args.iterations):
             rule = "=" * 60
             print(f"\n{rule}\nITERATION {number}\n{rule}")
-            folder = args.output_dir / f"iteration_{number}"
-            if (folder / "training.json").exists():
+            folder = iteration_folder(args.output_dir, number)
+            if is_finished(folder):
                 print(f"Already done: {folder}")
             elif not run_iteration(number, setting, folder):
                 return
@@ -478,7 +480,7 @@ def sample_queries(queries: list[Query], count: int, seed: int) -> list[Query]:
 
 def load_start(setting: Setting, number: int) -> SentenceTransformer:
     """What iteration `number` mines with: the base model, later the previous iteration's model."""
-    source = setting.args.output_dir / f"iteration_{number - 1}" if number else setting.args.base_model
+    source = iteration_folder(setting.args.output_dir, number - 1) if number else setting.args.base_model
     return load_model(str(source), setting.base.device.type)
 
 
@@ -565,7 +567,7 @@ def stops_before_judging(setting: Setting, lists: list[CandidateList]) -> bool:
 
 def mined_before(setting: Setting, number: int) -> list[Mined]:
     """What the iterations before `number` mined, from the graded candidates in their folders."""
-    folders = (setting.args.output_dir / f"iteration_{earlier}" for earlier in range(number))
+    folders = (iteration_folder(setting.args.output_dir, earlier) for earlier in range(number))
     boilerplate = boilerplate_ids(setting.chunks)
     return [mine_hard_examples(graded_candidates(folder), boilerplate) for folder in folders]
 
@@ -606,7 +608,7 @@ def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
     if eligible:
         best = max(eligible, key=lambda number: scores[number].gain_over(base))
         reason = f"iteration {best} is best on validation: {describe_change(scores[best], base)}"
-        copy_as_final(setting.args.output_dir / f"iteration_{best}", final, {**records[best], "chosen": reason})
+        copy_as_final(iteration_folder(setting.args.output_dir, best), final, {**records[best], "chosen": reason})
     else:
         reason = f"the base model: no iteration gained on validation within the guard tolerance of {tolerance:.1%}"
         record = {"configuration": setting.configuration, "validation": asdict(base), "base_validation": asdict(base)}
@@ -705,9 +707,7 @@ def only_looks(args: argparse.Namespace) -> bool:
 
 def asks_server(args: argparse.Namespace) -> bool:
     """Whether an LLM judge needs its server from the start: not to look, with stored judgments only, or when done."""
-    done = all(
-        (args.output_dir / f"iteration_{number}" / "training.json").exists() for number in range(args.iterations)
-    )
+    done = len(finished_iterations(args.output_dir)) >= args.iterations
     return not (done or only_looks(args) or args.stored_only)
 
 

@@ -150,9 +150,19 @@ def _card(record: Mapping[str, Any]) -> str:
 def finished_iterations(folder: Path) -> list[dict[str, Any]]:
     """training.json of every finished iteration in a run's folder, however many the run asks for by now."""
     records = []
-    while (file := folder / f"iteration_{len(records)}" / "training.json").exists():
-        records.append(read_json(file, "python iterative_miner.py"))
+    while is_finished(iteration := iteration_folder(folder, len(records))):
+        records.append(read_json(iteration / "training.json", "python iterative_miner.py"))
     return records
+
+
+def iteration_folder(folder: Path, number: int) -> Path:
+    """Where a run keeps the model of an iteration."""
+    return folder / f"iteration_{number}"
+
+
+def is_finished(iteration: Path) -> bool:
+    """Whether an iteration's folder is there, which it is whole or not at all."""
+    return (iteration / "training.json").exists()
 
 
 def training_record(model_name: str) -> Any:
