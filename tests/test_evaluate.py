@@ -119,7 +119,7 @@ def compared(
     """The report on two models with these per-question figures, and the arguments."""
     args = evaluate.parse_arguments(list(options))
     queries = queries_of(len(baseline["MRR"]))
-    inputs = evaluate.Inputs(answers_of(queries), queries, None, {})
+    inputs = evaluate.Inputs(answers_of(queries), queries, None, {"corpus": {}, "queries": {}})
     before = scores_of(args.baseline_model, baseline, args.k)
     after = scores_of(args.specialized_model, specialized, args.k)
     result = evaluate.compare(inputs, before, after, args) | evaluate.provenance(inputs, args)
