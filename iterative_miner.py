@@ -458,7 +458,7 @@ def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
         print(describe_findings(judge.check()))
     base = load_model(args.base_model, claim_device(args.device))
     check_trainable(base, args.base_model)
-    if base.device.type == "cuda":
+    if base.device.type == "cuda" and not only_looks(args):
         check_room(sum(parameter.nbytes for parameter in base.parameters()), free_bytes("cuda"))
     configuration = configure(args, base, judge, guard)
     encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
@@ -694,6 +694,8 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
 
 def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
     """Raise InputError where --output-dir holds another run, as far as flags and the corpus' source (if given) tell."""
+    if args.export_judgments:
+        return  # which has nothing to do with that folder
     known = stated_configuration(args)
     known |= {"llm_model": args.llm_model} if args.judge == "llm" else {}
     known |= {"source": source} if source else {}

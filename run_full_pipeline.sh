@@ -24,8 +24,8 @@
 #   NUM_QUERIES     1000 [200, all there are]; training questions
 #   NUM_CANDIDATES  50 [20]; chunks judged per training question
 #   ITERATIONS      2 [1]; rounds of mining and fine-tuning
-#   GRADED          bundled; questions with graded answers for the evaluation and for measuring an LLM judge; a file, or
-#                   empty for none
+#   GRADED          bundled; questions with graded answers for the evaluation and for measuring an LLM judge; a file,
+#                   nanobeir (evaluation only), or empty for none
 #   MIN_KAPPA       none; least agreement of the LLM judge with GRADED (weighted kappa, -1 to 1), else the run stops; also
 #                   where more than 2 % of GRADED stay unjudged
 #   DATA_DIR        data [data/quick]; prepared data, judgments, embeddings
@@ -129,8 +129,8 @@ choose_settings() {
             judge_flags+=(--llm-endpoint "$endpoint")
         done
         judge_flags+=(--llm-model "$LLM_MODEL")
-        # nanobeir has no grades to measure a judge against
-        [[ -z $GRADED || $GRADED == nanobeir ]] || sample_graded+=(--graded "$GRADED")
+        # nanobeir has no grades to measure a judge against: test_small_sample.py says so where that is asked for
+        [[ -z $GRADED || ($GRADED == nanobeir && -z $MIN_KAPPA) ]] || sample_graded+=(--graded "$GRADED")
         [[ -z $MIN_KAPPA ]] || sample_graded+=(--min-kappa "$MIN_KAPPA")
     fi
 }

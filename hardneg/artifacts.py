@@ -184,8 +184,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         InputError: the place cannot be written (disk full, no permission, a folder or a device in the way).
     """
     with clear_os_errors(path, "write"):
-        path = path.resolve()
-        _check_replaceable(path)
+        path = _real(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(descriptor)
@@ -202,17 +201,21 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def check_writable(path: Path) -> None:
     """Raise InputError where no file can be written at `path`, so that this is known before the work is done."""
     with clear_os_errors(path, "write"):
-        path = path.resolve()
-        _check_replaceable(path)
+        path = _real(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
 
 
-def _check_replaceable(path: Path) -> None:
+def _real(path: Path) -> Path:
+    """The file that a path, which may be a link, stands for. Raises InputError where no file can take its place."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file")
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is a device or a pipe, which a finished file would replace; name another")
+    try:
+        return path.resolve()
+    except RuntimeError as error:  # Python before 3.13 says so of links in a circle
+        raise InputError(f"cannot write {path}: its links go in a circle; name another") from error
 
 
 def _umask() -> int:
@@ -284,7 +287,7 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     Raises:
         InputError: the place cannot be written.
     """
-    marker = folder / list(contents)[-1]
+    marker = _real(folder / list(contents)[-1])
     with ExitStack() as stack:
         for name in reversed(contents):  # a stack: what is entered last is renamed first
             temporary = stack.enter_context(atomic_file(folder / name))

@@ -18,6 +18,7 @@ GIB = 2**30
 MIN_FREE = 1.75 * GIB
 COPIES = 4  # of a model's weights, beside the base model: the one in training, its gradients and AdamW's two moments
 MIN_PASSAGES = 8  # whose activations are held at once, however little memory there is
+ACTIVATIONS = 0.7 * GIB  # of so many in 12 layers of MiniLM: reckoned as above; a wider model's are larger
 # Activations of one passage in training: 38 MiB measured for 220 tokens in 6 layers of MiniLM under bfloat16.
 PASSAGE_BYTES = 48 * 2**20
 
@@ -150,7 +151,7 @@ def check_room(weights: int, free: int) -> None:
         weights: bytes of the model's parameters.
         free: bytes still free on the GPU.
     """
-    needed = COPIES * weights + MIN_PASSAGES * PASSAGE_BYTES
+    needed = COPIES * weights + ACTIVATIONS
     if free < needed:
         raise InputError(
             f"too little free GPU memory ({free / GIB:.1f} GiB beside the base model; training it needs "

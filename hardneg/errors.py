@@ -65,20 +65,28 @@ def run(main: Callable[[], None]) -> None:
         main()
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
+        _say("")
         raise SystemExit(128 + signal.SIGPIPE) from None
     except InputError as error:
-        sys.stdout.flush()
-        sys.stderr.write(f"error: {error}\n")
+        _say(f"error: {error}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt as stopped:
-        sys.stdout.flush()
-        sys.stderr.write("\nstopped; what is done is saved, run the same command again to go on\n")
+        _say("\nstopped; what is done is saved, run the same command again to go on\n")
         raise SystemExit(128 + (stopped.args[0] if isinstance(stopped, _Stopped) else signal.SIGINT)) from None
     finally:
         sys.unraisablehook = hook
         for signum, handler in replaced.items():
             signal.signal(signum, handler)
+
+
+def _say(words: str) -> None:
+    """Write the last words behind all other output; what nobody reads any more is dropped."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, words)):
+        try:
+            stream.write(text)
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _stop(signum: int, frame: object) -> None:

@@ -1,10 +1,10 @@
 """Every judgment ever paid for, in one sqlite file: asked once, kept through crashes, shared by processes and runs.
 
-A judgment is found by the key of what determines it (see `judgment_key`), but for the server's context: a passage that
-a server had no room for and read the beginning of counts as judged. Each `add` is one transaction in
-write-ahead mode: when it returns, the judgments survive a kill of the process (`synchronous=NORMAL` leaves only the
-last moments before a power failure open). Answers without a grade are kept in a table of their own for diagnosis and
-never come back as judgments, so that a later run asks those pairs again.
+A judgment's key holds all that determines it (see `judgment_key`) but the length of the server's context: a passage
+that was shortened to fit it counts as judged. Each `add` is one transaction in write-ahead mode: when it returns, the
+judgments survive a kill of the process (`synchronous=NORMAL` leaves only the last moments before a power failure open).
+Answers without a grade are kept in a table of their own for diagnosis and never come back as judgments, so that a later
+run asks those pairs again.
 """
 
 import hashlib

@@ -392,7 +392,7 @@ class _Run:
     def _check_use(self) -> None:
         """Raise InputError where hardly any answer is a grade: the rest would be asked, and paid for, in vain.
 
-        Not where nearly all pairs are stored: what a run that is taken up again asks may be just what has no grade.
+        Not while fewer are asked than a tenth of what the store gave: they may be just those that no server grades.
         """
         stats = self._judge.stats
         unjudged = stats.unjudged.total()

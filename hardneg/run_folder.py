@@ -38,7 +38,7 @@ def claim(folder: Path, configuration: Mapping[str, Any], dry: bool = False) -> 
 
 
 def check_owner(folder: Path, known: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The configuration of the run in `folder`, None where it is free; asks only after what is `known` of the new one.
+    """The configuration of the run in `folder`, None where it is free; compares only what is `known` of the new one.
 
     Raises:
         InputError: it holds a run that differs from `known`, or something else.
@@ -81,7 +81,7 @@ def copy_as_final(source: Path, final: Path, record: Mapping[str, Any]) -> None:
     """Make `final` a copy of a saved iteration, with `record` as its training.json."""
     with atomic_dir(final) as temporary:
         shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CANDIDATES))
-        _write_record(temporary, record)
+        _write_record(temporary, {key: value for key, value in record.items() if key != "candidates_sha256"})
 
 
 def graded_candidates(folder: Path) -> list[CandidateList]:
@@ -96,8 +96,8 @@ def graded_candidates(folder: Path) -> list[CandidateList]:
         found = sha256_file(path)
     if found != expected:
         raise InputError(
-            f"{path} is not the file that was saved with this iteration; copy the folder again, or delete it and train "
-            "it again: what was judged is stored"
+            f"{path} is not the file that was saved with this iteration; copy the folder again, or delete it and all "
+            "later ones and run again: what was judged is stored"
         )
     return read_candidates(path)
 
@@ -111,7 +111,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         with clear_os_errors(folder, "read"):
-            note = stack.enter_context((folder / "run.json").open())
+            note = stack.enter_context((folder / "run.json").open("r+"))  # NFS locks only what may be written
         try:
             fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or this process is gone
         except BlockingIOError:

@@ -34,6 +34,8 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     "question_id": ("question_id", "qid"),
 }
 
+SEVERAL = ("concept", "synonyms")  # fields of several values in one, with | between or as a list
+
 # The wordings that 99.8 % of MedQuAD's questions follow: they give the topic where no column does.
 _TEMPLATES = re.compile(
     r"(?:what (?:is \(are\)|causes|to do for|is the outlook for|research \(or clinical trials\) is being done for)"
@@ -71,7 +73,8 @@ def read_rows(source: str, columns: Mapping[str, str]) -> list[Row]:
     """
     table = _read_table(source)
     chosen = _choose_columns(source, table.column_names, columns)
-    return _to_rows({field: _cells(source, table, column) for field, column in chosen.items()}, table.num_rows)
+    fields = {field: _cells(source, table, column, field in SEVERAL) for field, column in chosen.items()}
+    return _to_rows(fields, table.num_rows)
 
 
 def _read_table(source: str) -> pa.Table:
@@ -159,11 +162,11 @@ def _read_hub(name: str) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive")  # the splits may differ in unused columns
 
 
-def _cells(source: str, table: pa.Table, column: str) -> list[str | None]:
-    """A column as text; lists, as other names of a topic may come in, with | between."""
+def _cells(source: str, table: pa.Table, column: str, may_be_lists: bool) -> list[str | None]:
+    """A column as text; where it may hold lists, those with | between."""
     cells = table[column]
     try:
-        if pa.types.is_list(cells.type):
+        if may_be_lists and pa.types.is_nested(cells.type):
             return ["|".join(filter(None, cell)) if cell else None for cell in cells.to_pylist()]
         return cells.cast(pa.string()).to_pylist()
     except (pa.ArrowException, TypeError, UnicodeDecodeError) as error:

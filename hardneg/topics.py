@@ -18,8 +18,8 @@ from hardneg.sources import Row
 
 _PUNCTUATION = re.compile(r"[\W_]+")
 BOILERPLATE_ROWS = 20  # a passage in more rows than this is boilerplate: it does not tie their topics together
-# An annotation of more topics than this does not tie them together. Single concepts and names of more topics are mostly
-# broader terms ("Dementia", "hereditary ataxia"), and would chain a tenth of MedQuAD into one group.
+# What more topics than this have does not tie them together. Single concepts of more are mostly broader terms
+# ("Dementia"), and would chain a third of MedQuAD into one group; names of more are a family's ("hereditary ataxia").
 MOST_TOPICS = {"annotation": 20, "concept": 5, "name": 5}
 
 
@@ -53,7 +53,7 @@ def topic_of(row: Row) -> str:
 
 
 def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[str]:
-    """Group rows that must not be parted: of one topic, name, question, passage or concept, and so on.
+    """Group rows that must not be parted: of one topic, name, question, passage or concept, also in a chain.
 
     Args:
         rows: the answered rows.
@@ -142,8 +142,8 @@ def assign_splits(
     sizes = Counter(group for group, _ in set(zip(groups, questions, strict=True)))
     if len(sizes) < len(SPLITS):
         raise InputError(
-            f"the data falls into {len(sizes)} group(s) of rows tied by a common topic, concept, question or passage, "
-            "too few for train, val and test; give more data"
+            f"the data falls into {len(sizes)} group(s) of rows tied by a common topic, name, concept, question or "
+            "passage, too few for train, val and test; give more data"
         )
     total = sum(sizes.values())
     room = {"test": round(test_fraction * total), "val": round(val_fraction * total)}
@@ -190,7 +190,7 @@ def leakage(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, int]:
 
 
 def related_questions(pairs: Sequence[QAPair]) -> dict[str, set[str]]:
-    """The val and test questions, normalised, that share a concept or name with training, too general to tie them."""
+    """The val and test questions, normalised, that share with training what is too general to tie them."""
     labels: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     for pair in pairs:
         keys = [*_annotation_keys(pair["concept"]), *_name_keys(pair["topic"], pair["synonyms"])]

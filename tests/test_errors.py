@@ -44,16 +44,27 @@ def test_a_signal_in_a_destructor_ends_the_script_too() -> None:
     assert done.stderr.startswith("\nstopped;")
 
 
-@pytest.mark.parametrize("body", ["pass", "print('x' * 1_000_000); print('more')"], ids=["at the end", "at work"])
-def test_an_output_that_nobody_reads_ends_the_script_quietly(body: str) -> None:
-    script = f"from hardneg.errors import run\ndef main():\n    print('begun')\n    {body}\nrun(main)"
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ("pass", 141, ""),  # noticed at the end only, when the output is flushed
+        ("print('x' * 1_000_000); print('more')", 141, ""),
+        ("raise InputError('faq.csv is empty')", 2, "error: faq.csv is empty\n"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGINT)", 130, "\nstopped; what is done is saved, "),
+    ],
+)
+def test_an_output_that_nobody_reads_ends_the_script_without_traceback(body: str, status: int, words: str) -> None:
+    script = f"from hardneg.errors import InputError, run\ndef main():\n    print('begun')\n    {body}\nrun(main)"
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(
-        [sys.executable, "-c", script], stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
-    )
+    command = [sys.executable, "-c", script]
+    for errors in (subprocess.PIPE, writing):  # the second as in `2>&1 | head`
+        done = subprocess.run(command, stdout=writing, stderr=errors, text=True, cwd=ROOT, env=buffered, check=False)
+        assert done.returncode == status
+        if errors == subprocess.PIPE:
+            assert done.stderr.startswith(words) and "Traceback" not in done.stderr
     os.close(writing)
-    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:

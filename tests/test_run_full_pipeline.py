@@ -225,6 +225,11 @@ def test_a_set_without_grades_measures_no_judge(clone: Clone) -> None:
     assert evaluation.endswith("--graded nanobeir")
 
 
+def test_a_gate_on_a_set_without_grades_is_left_to_the_sample_to_refuse(clone: Clone) -> None:
+    clone.run("--from", "sample", "--to", "sample", GRADED="nanobeir", MIN_KAPPA="0.2")
+    assert "--graded nanobeir --min-kappa 0.2" in clone.asked()[0]
+
+
 def test_what_a_stage_left_running_holds_nothing_up(clone: Clone) -> None:
     started = time.monotonic()
     status, shown = clone.run("--quick", "--to", "corpus", LEAVE_IN="prepare_corpus.py")

@@ -162,6 +162,8 @@ def test_topic_of_a_question(question: str, topic: str) -> None:
         ("faq.jsonl", b"", "no readable .jsonl file .*Empty"),
         ("faq.jsonl", b'{"question": "a", "ans', "no readable .jsonl file .*JSON parse error"),
         ("faq.jsonl", b'{"question": {"a": 1}, "answer": "b"}', "the column 'question' is not text"),
+        ("faq.jsonl", b'{"question": "Why?", "answer": ["So.", "Because."]}', "the column 'answer' is not text"),
+        ("faq.jsonl", b'{"question": "a", "answer": "b", "synonyms": [{"c": 1}]}', "the column 'synonyms' is not text"),
         ("faq.parquet", b"", "no readable .parquet file .*0 bytes"),
         ("faq.parquet", b"PAR1" + b"x" * 100, "no readable .parquet file .*magic bytes"),
         ("xml/a.xml", b"<Document><QAPairs>", "xml/a.xml is not well-formed XML .*mend or remove it"),
