@@ -359,7 +359,7 @@ def fine_tune(
 # Shares of the tuned weights when averaged with the base model's. Above 0.8 a little more is gained and, of LiveQA, on
 # average more than twice as much forgotten; the guard does not see it. In steps of a tenth, for where the guard's limit
 # falls between two is chance, and a step of a fifth costs up to six points of gain (LOG.md).
-STRENGTHS = (0.8, 0.7, 0.6, 0.5, 0.4)
+STRENGTHS = (0.8, 0.7, 0.6, 0.5, 0.4)  # the strongest first
 POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
 
@@ -378,18 +378,26 @@ def choose_strength(tried: Sequence[Averaged], tolerance: float) -> Averaged:
     return max(tried, key=lambda averaged: averaged.guard_change)
 
 
+def past_the_best(tried: Sequence[Averaged], tolerance: float) -> bool:
+    """Whether the last strength gains less than a harmless one before: weaker ones, which are next, gain less still."""
+    *before, last = tried
+    return any(averaged.guard_change >= -tolerance and averaged.gain > last.gain for averaged in before)
+
+
 def average_with_base(setting: "Setting", tuned: SentenceTransformer) -> list[dict[str, Any]]:
     """Average the tuned model with the base model, in place, at the chosen strength; returns all that were tried."""
 
     def score(model: SentenceTransformer) -> Score:
         return setting.pool.score(setting.encoder(model))
 
-    def report(averaged: Averaged) -> None:
+    base_score, tolerance = score(setting.base), setting.args.guard_tolerance
+    tried: list[Averaged] = []
+    for averaged in try_strengths(setting.base, tuned, STRENGTHS, base_score, score):
         print(f"  {averaged.strength:.0%} tuned + base: {describe_change(averaged.score, base_score)}")
-
-    base_score = score(setting.base)
-    tried = try_strengths(setting.base, tuned, STRENGTHS, base_score, score, report)
-    chosen = choose_strength(tried, setting.args.guard_tolerance)
+        tried.append(averaged)
+        if past_the_best(tried, tolerance):
+            break
+    chosen = choose_strength(tried, tolerance)
     average_weights(setting.base, tuned, chosen.strength)
     print(f"Share of the tuned weights: {chosen.strength:.0%}, the rest the base model's")
     return [{**asdict(averaged), "chosen": averaged is chosen} for averaged in tried]

@@ -1,6 +1,6 @@
 """Averaging a fine-tuned model with the one it came from, and measuring every strength of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,9 +39,8 @@ def try_strengths(
     strengths: Sequence[float],
     base_score: Score,
     score: Callable[[SentenceTransformer], Score],
-    report: Callable[[Averaged], None],
-) -> list[Averaged]:
-    """Average at each strength and score it; `tuned` has its own weights again in the end.
+) -> Iterator[Averaged]:
+    """Average at one strength after the other and score it; `tuned` has its own weights again whenever one is yielded.
 
     Args:
         base: the model before any adaptation.
@@ -49,14 +48,10 @@ def try_strengths(
         strengths: shares of the tuned weights to try, 0 to 1.
         base_score: the base model's.
         score: measures a model on validation and guard questions.
-        report: called with each strength as soon as it is measured.
     """
     weights = {name: tensor.clone() for name, tensor in tuned.state_dict().items()}
-    tried = []
     for strength in strengths:
         average_weights(base, tuned, strength)
         found = score(tuned)
-        tried.append(Averaged(strength, found, found.gain_over(base_score), found.guard_change(base_score)))
-        report(tried[-1])
         tuned.load_state_dict(weights)
-    return tried
+        yield Averaged(strength, found, found.gain_over(base_score), found.guard_change(base_score))

@@ -7,7 +7,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from hardneg.averaging import Averaged, average_weights, try_strengths
+from hardneg.averaging import average_weights, try_strengths
 from hardneg.encoder import load_model
 from hardneg.validation import Score
 
@@ -71,19 +71,18 @@ def test_each_strength_is_measured_from_the_tuned_weights_which_stay(
 ) -> None:
     before, after = weights(base), weights(tuned)
     distance = (after[WEIGHT] - before[WEIGHT]).norm().item()
-    reported: list[Averaged] = []
 
     def score(model: SentenceTransformer) -> Score:
         """By how far the model is from the base."""
         moved = (model.state_dict()[WEIGHT] - before[WEIGHT]).norm().item()
         return Score(1 + moved, 2 + 2 * moved, 1 - moved / 100, None)
 
-    tried = try_strengths(base, tuned, (1.0, 0.5, 0.25), score(base), score, reported.append)
-    assert [averaged.strength for averaged in tried] == [1.0, 0.5, 0.25]
-    assert tried == reported
-    for averaged in tried:
+    tried = []
+    for averaged in try_strengths(base, tuned, (1.0, 0.5, 0.25), score(base), score):
+        tried.append(averaged.strength)
+        assert all(torch.equal(tensor, after[name]) for name, tensor in tuned.state_dict().items())
         assert averaged.score.mrr == pytest.approx(1 + averaged.strength * distance, rel=1e-4)
         assert averaged.gain == pytest.approx(averaged.strength * distance, rel=1e-4)  # both figures grow by this share
         assert averaged.guard_change == pytest.approx(-averaged.strength * distance / 100, rel=1e-4)
+    assert tried == [1.0, 0.5, 0.25]
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
-    assert all(torch.equal(tensor, after[name]) for name, tensor in tuned.state_dict().items())

@@ -298,6 +298,21 @@ def test_choose_strength(table: list[tuple[float, float, float]], tolerance: flo
     assert miner.choose_strength([tried(*row) for row in table], tolerance).strength == expected
 
 
+@pytest.mark.parametrize(
+    ("table", "enough"),
+    [
+        ([(0.8, 0.2, 0.0)], False),
+        ([(0.8, 0.2, 0.0), (0.7, 0.3, 0.0)], False),  # it still rises
+        ([(0.8, 0.2, 0.0), (0.7, 0.1, 0.0)], True),
+        ([(0.8, 0.2, -0.02), (0.7, 0.1, 0.0)], False),  # what gained more was not harmless
+        ([(0.8, 0.2, -0.02), (0.7, 0.1, 0.0), (0.6, 0.05, 0.0)], True),
+        ([(0.8, 0.2, 0.0), (0.7, 0.1, -0.02)], True),
+    ],
+)
+def test_weaker_than_the_best_is_not_tried(table: list[tuple[float, float, float]], enough: bool) -> None:
+    assert miner.past_the_best([tried(*row) for row in table], 0.01) is enough
+
+
 BASE = Score(0.5, 0.5, 0.8, 0.6)
 
 
@@ -468,7 +483,8 @@ def test_a_whole_run_and_the_same_again(
         assert record["iteration"] == number and len(record["epoch_losses"]) == miner.RECIPE.epochs
         assert record["configuration"] == read_json(output / "run.json", "")
         assert record["configuration"]["num_queries"] == 12
-        assert [tried["strength"] for tried in record["strengths"]] == list(miner.STRENGTHS)
+        strengths = [tried["strength"] for tried in record["strengths"]]
+        assert len(strengths) >= 2 and strengths == list(miner.STRENGTHS[: len(strengths)])
         assert sum(tried["chosen"] for tried in record["strengths"]) == 1
         assert record["counts"]["candidates"] >= 120 and record["counts"]["unjudged"] == 0
         assert 12 <= record["counts"]["examples"] <= 24 * (number + 1)
