@@ -379,7 +379,7 @@ def choose_strength(tried: Sequence[Averaged], tolerance: float) -> Averaged:
 
 
 def past_the_best(tried: Sequence[Averaged], tolerance: float) -> bool:
-    """Whether the last strength gains less than a harmless one before: weaker ones, which are next, gain less still."""
+    """Whether the last strength gains less than a harmless one before: the weaker ones to come are taken to as well."""
     *before, last = tried
     return any(averaged.guard_change >= -tolerance and averaged.gain > last.gain for averaged in before)
 

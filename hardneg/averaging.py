@@ -1,4 +1,4 @@
-"""Averaging a fine-tuned model with the one it came from, and measuring every strength of it."""
+"""Averaging a fine-tuned model with the one it came from, and measuring the strengths to do so at."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

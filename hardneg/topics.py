@@ -97,7 +97,7 @@ def tying_annotations(labels: Sequence[tuple[str, str, str]]) -> list[list[tuple
     Returns:
         ("annotation", "concept" or "name", its value) per row, without those that more than MOST_TOPICS topics have.
     """
-    keys = [_annotation_keys(annotation) + _name_keys(topic, synonyms) for topic, annotation, synonyms in labels]
+    keys = [_keys(*label) for label in labels]
     topics: dict[tuple[str, str], set[str]] = defaultdict(set)
     for (topic, _, _), of_row in zip(labels, keys, strict=True):
         for key in of_row:
@@ -105,15 +105,12 @@ def tying_annotations(labels: Sequence[tuple[str, str, str]]) -> list[list[tuple
     return [[key for key in of_row if len(topics[key]) <= MOST_TOPICS[key[0]]] for of_row in keys]
 
 
-def _annotation_keys(annotation: str) -> list[tuple[str, str]]:
+def _keys(topic: str, annotation: str, synonyms: str) -> list[tuple[str, str]]:
+    """All that may tie a topic to another: its annotation, the concepts in that, its name and its synonyms."""
     concepts = sorted({concept.strip() for concept in annotation.split("|")} - {""})
     whole = [("annotation", "|".join(concepts))] if concepts else []
-    return whole + [("concept", concept) for concept in concepts]
-
-
-def _name_keys(topic: str, synonyms: str) -> list[tuple[str, str]]:
-    """The topic's own name and its others: one topic's synonym may be another's name, or a synonym of both."""
-    return [("name", name) for name in sorted({normalise_topic(name) for name in (topic, *synonyms.split("|"))} - {""})]
+    names = sorted({normalise_topic(name) for name in (topic, *synonyms.split("|"))} - {""})
+    return whole + [("concept", concept) for concept in concepts] + [("name", name) for name in names]
 
 
 def assign_splits(
@@ -193,7 +190,7 @@ def related_questions(pairs: Sequence[QAPair]) -> dict[str, set[str]]:
     """The val and test questions, normalised, that share with training what is too general to tie them."""
     labels: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     for pair in pairs:
-        keys = [*_annotation_keys(pair["concept"]), *_name_keys(pair["topic"], pair["synonyms"])]
+        keys = _keys(pair["topic"], pair["concept"], pair["synonyms"])
         labels[pair["split"], normalise_question(pair["question"])].update(keys)
     trained = set().union(*(found for (split, _), found in labels.items() if split == "train"))
     return {
