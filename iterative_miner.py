@@ -49,6 +49,7 @@ from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_report import describe_findings, describe_left, describe_plan, describe_stats, judge_record
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
+from hardneg.metrics import CONFIDENCE
 from hardneg.prompting import read_prompt
 from hardneg.run_folder import (
     alone_in,
@@ -369,19 +370,19 @@ def choose_strength(tried: Sequence[Averaged], tolerance: float) -> Averaged:
 
     Args:
         tried: the strengths, measured.
-        tolerance: relative loss on the guard that still counts as nothing forgotten; where every strength loses
-            more, the one that loses least is chosen.
+        tolerance: relative loss that the guard must rule out; where it does so for no strength, the one whose loss
+            is least at worst is chosen.
     """
-    harmless = [averaged for averaged in tried if averaged.guard_change >= -tolerance]
+    harmless = [averaged for averaged in tried if averaged.score.is_harmless(tolerance)]
     if harmless:
         return max(harmless, key=lambda averaged: averaged.gain)
-    return max(tried, key=lambda averaged: averaged.guard_change)
+    return max(tried, key=lambda averaged: averaged.score.guard_low or 0.0)
 
 
 def past_the_best(tried: Sequence[Averaged], tolerance: float) -> bool:
     """Whether the last strength gains less than a harmless one before: the weaker ones to come are taken to as well."""
     *before, last = tried
-    return any(averaged.guard_change >= -tolerance and averaged.gain > last.gain for averaged in before)
+    return any(averaged.score.is_harmless(tolerance) and averaged.gain > last.gain for averaged in before)
 
 
 def average_with_base(setting: "Setting", tuned: SentenceTransformer) -> list[dict[str, Any]]:
@@ -471,7 +472,7 @@ def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
         check_room(sum(parameter.nbytes for parameter in base.parameters()), free_bytes("cuda"))
     configuration = configure(args, base, judge, guard)
     encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
-    validator = Validator(chunks, val_queries, guard)
+    validator = Validator(chunks, val_queries, guard, encoder)
     with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
         base_score = validator.score(encoder, bar.update)
     figures = describe_change(base_score, base_score)
@@ -608,22 +609,29 @@ def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
     tolerance = setting.args.guard_tolerance
     scores = [Score(**record["validation"]) for record in records]
     base = setting.base_score
-    eligible = [
-        number
-        for number, score in enumerate(scores)
-        if score.gain_over(base) > 0 and score.guard_change(base) >= -tolerance
-    ]
+    gained = [number for number, score in enumerate(scores) if score.gain_over(base) > 0]
+    eligible = [number for number in gained if scores[number].is_harmless(tolerance)]
     final = setting.args.output_dir / "final"
     if eligible:
         best = max(eligible, key=lambda number: scores[number].gain_over(base))
         reason = f"iteration {best} is best on validation: {describe_change(scores[best], base)}"
         copy_as_final(iteration_folder(setting.args.output_dir, best), final, {**records[best], "chosen": reason})
     else:
-        reason = f"the base model: no iteration gained on validation within the guard tolerance of {tolerance:.1%}"
+        reason = f"the base model: {why_none([scores[number] for number in gained], base, tolerance)}"
         record = {"configuration": setting.configuration, "validation": asdict(base), "base_validation": asdict(base)}
         save_model(setting.base, final, {**record, "chosen": reason}, [])
     print(f"\nFinal model: {reason}")
     print(f"Model saved to: {final}")
+
+
+def why_none(gained: Sequence[Score], base: Score, tolerance: float) -> str:
+    """Why no iteration is kept, of which these gained on validation."""
+    if not gained:
+        return "no iteration gained on validation"
+    reason = f"the guard rules out a loss of more than {tolerance:.1%} for no iteration that gained on validation"
+    if any(score.guard_change(base) >= -tolerance for score in gained):
+        reason += "; it shows none, but has too few questions to rule it out: add some, or raise --guard-tolerance"
+    return reason
 
 
 # ---------------------------------------------------------------- flags
@@ -697,7 +705,7 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
             *(MAX_POSITIVES, MAX_FOUND, FUSION_K, BOILERPLATE_ROWS),
         ],
         "training": asdict(RECIPE) | {"scale": SCALE},
-        "averaging": [*STRENGTHS, POOL_QUERIES, POOL_DEPTH, K],
+        "averaging": [*STRENGTHS, POOL_QUERIES, POOL_DEPTH, K, CONFIDENCE],
     }
 
 
@@ -786,7 +794,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--guard", default="bundled", help="graded questions that must not get worse: a file, bundled, nanobeir or none"
     )
-    add("--guard-tolerance", type=share, default=0.01, help="relative nDCG@10 loss on the guard that may stand")
+    add(
+        "--guard-tolerance",
+        type=share,
+        default=0.02,
+        help="relative nDCG@10 loss that the guard must rule out with 95 %% confidence",
+    )
     add("--seed", type=seed, default=42, help="of the question sample and the training order")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (as nvidia-smi counts)")
     args = parser.parse_args(argv)

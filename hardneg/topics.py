@@ -19,8 +19,9 @@ from hardneg.sources import Row
 _PUNCTUATION = re.compile(r"[\W_]+")
 BOILERPLATE_ROWS = 20  # a passage in more rows than this is boilerplate: it does not tie their topics together
 # What more topics than this have does not tie them together. Single concepts of more are mostly broader terms
-# ("Dementia"), and would chain a third of MedQuAD into one group; names of more are a family's ("hereditary ataxia").
-MOST_TOPICS = {"annotation": 20, "concept": 5, "name": 5}
+# ("Dementia"), and would chain a third of MedQuAD into one group. Names are narrower: siblings share theirs
+# ("Noonan syndrome 1" to 6), and only one of a large family ("hereditary ataxia") would chain other data.
+MOST_TOPICS = {"annotation": 20, "concept": 5, "name": 20}
 
 
 def normalise_question(question: str) -> str:

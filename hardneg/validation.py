@@ -9,7 +9,7 @@ import numpy as np
 from hardneg.artifacts import Chunk, Query
 from hardneg.encoder import CachedEncoder, top_k
 from hardneg.graded import GradedSet, score_graded
-from hardneg.metrics import retrieval_metrics
+from hardneg.metrics import relative_gain, retrieval_metrics
 
 K = 5  # the cut-off of the success criteria
 
@@ -29,6 +29,7 @@ class Score:
     dcg: float
     guard_ndcg: float | None
     guard_mrr: float | None
+    guard_low: float | None  # lower end of the 95 % interval of guard_ndcg's relative change against the base model
 
     def gain_over(self, base: "Score") -> float:
         """Mean of the relative MRR and DCG gains over `base`, e.g. 0.15."""
@@ -42,6 +43,23 @@ class Score:
         """
         return relative_change(self.guard_ndcg, base.guard_ndcg)
 
+    def is_harmless(self, tolerance: float) -> bool:
+        """Whether the guard rules out a relative loss above `tolerance`, with 95 % confidence; True without a guard.
+
+        A test of non-inferiority (Piaggio et al. 2012): a loss that a small guard merely does not show may be there, so
+        the fewer questions it has, the less is allowed.
+        """
+        return self.guard_low is None or self.guard_low >= -tolerance
+
+
+def lowest_change(base: np.ndarray, other: np.ndarray) -> float:
+    """Lower end of the 95 % interval of the relative change of a mean, e.g. -0.02; arrays as in `relative_gain`.
+
+    -1, which is all of it, where the interval is unknown, as of one question; 0 where the base has nothing to lose.
+    """
+    gain = relative_gain(base, other)
+    return 0.0 if gain.base_mean == 0 else float(np.nan_to_num(gain.low, nan=-1.0))
+
 
 def describe_change(score: Score, base: Score) -> str:
     """One line of validation figures with their change against the base model."""
@@ -51,32 +69,42 @@ def describe_change(score: Score, base: Score) -> str:
         ("guard nDCG@10", score.guard_ndcg, base.guard_ndcg),
         ("guard MRR@5", score.guard_mrr, base.guard_mrr),
     ]
-    return "  ".join(
+    line = "  ".join(
         f"{name} {value:.4f} ({relative_change(value, was):+.1%})" for name, value, was in figures if value is not None
     )
+    if score.guard_low is not None and score != base:
+        line += f"  guard nDCG@10 at worst {score.guard_low:+.1%}"
+    return line
 
 
 class Validator:
     """Scores models on held-out questions; never sees the test split."""
 
-    def __init__(self, chunks: Sequence[Chunk], queries: Sequence[Query], guard: GradedSet | None) -> None:
+    def __init__(
+        self, chunks: Sequence[Chunk], queries: Sequence[Query], guard: GradedSet | None, base: CachedEncoder
+    ) -> None:
         """
         Args:
             chunks: what the questions are searched in.
             queries: validation questions.
             guard: graded questions from outside the domain's templates; None for no guard.
+            base: the base model's encoder; how much is forgotten is measured against it.
         """
         self._chunks = list(chunks)
         self._chunk_ids = np.array([chunk["chunk_id"] for chunk in chunks], np.int64)
         self._queries = list(queries)
         self._guard = guard
+        self._base = base
 
     def score(self, encoder: CachedEncoder, progress: Callable[[int], object] | None = None) -> Score:
         """Score a model against all the chunks of this validator (taken from the encoder's cache where there)."""
         metrics = self.metrics(encoder, progress)
-        guard = score_graded(encoder, self._guard) if self._guard else {}
-        ndcg, mrr = (float(guard[name].mean()) if guard else None for name in ("nDCG@10", "MRR@5"))
-        return Score(float(metrics["MRR"].mean()), float(metrics["DCG"].mean()), ndcg, mrr)
+        mrr, dcg = float(metrics["MRR"].mean()), float(metrics["DCG"].mean())
+        if self._guard is None:
+            return Score(mrr, dcg, None, None, None)
+        guard, was = score_graded(encoder, self._guard), score_graded(self._base, self._guard)
+        low = lowest_change(was["nDCG@10"], guard["nDCG@10"])
+        return Score(mrr, dcg, float(guard["nDCG@10"].mean()), float(guard["MRR@5"].mean()), low)
 
     def metrics(self, encoder: CachedEncoder, progress: Callable[[int], object] | None = None) -> dict[str, np.ndarray]:
         """`retrieval_metrics` at K of every validation question."""
@@ -97,4 +125,4 @@ class Validator:
         positions, _ = top_k(encoder.encode([query["query"] for query in queries]), vectors, depth)
         answers = {chunk_id for query in queries for chunk_id in query["ground_truth_chunk_ids"]}
         ids = sorted(answers.union(positions.ravel().tolist()))
-        return Validator([self._chunks[chunk_id] for chunk_id in ids], queries, self._guard)
+        return Validator([self._chunks[chunk_id] for chunk_id in ids], queries, self._guard, self._base)

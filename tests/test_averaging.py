@@ -75,7 +75,7 @@ def test_each_strength_is_measured_from_the_tuned_weights_which_stay(
     def score(model: SentenceTransformer) -> Score:
         """By how far the model is from the base."""
         moved = (model.state_dict()[WEIGHT] - before[WEIGHT]).norm().item()
-        return Score(1 + moved, 2 + 2 * moved, 1 - moved / 100, None)
+        return Score(1 + moved, 2 + 2 * moved, 1 - moved / 100, None, -moved)
 
     tried = []
     for averaged in try_strengths(base, tuned, (1.0, 0.5, 0.25), score(base), score):
@@ -83,6 +83,7 @@ def test_each_strength_is_measured_from_the_tuned_weights_which_stay(
         assert all(torch.equal(tensor, after[name]) for name, tensor in tuned.state_dict().items())
         assert averaged.score.mrr == pytest.approx(1 + averaged.strength * distance, rel=1e-4)
         assert averaged.gain == pytest.approx(averaged.strength * distance, rel=1e-4)  # both figures grow by this share
+        assert averaged.score.guard_low == pytest.approx(-averaged.strength * distance, rel=1e-4)
         assert averaged.guard_change == pytest.approx(-averaged.strength * distance / 100, rel=1e-4)
     assert tried == [1.0, 0.5, 0.25]
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())

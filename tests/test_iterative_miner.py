@@ -278,8 +278,9 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
 # ---------------------------------------------------------------- choosing
 
 
-def tried(strength: float, gain: float, guard_change: float) -> Averaged:
-    return Averaged(strength, Score(0.0, 0.0, 0.0, None), gain, guard_change)
+def tried(strength: float, gain: float, guard_low: float) -> Averaged:
+    """Whose guard shows no loss, as far as its questions tell."""
+    return Averaged(strength, Score(0.0, 0.0, 0.0, None, guard_low), gain, guard_change=0.0)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,7 @@ def test_weaker_than_the_best_is_not_tried(table: list[tuple[float, float, float
     assert miner.past_the_best([tried(*row) for row in table], 0.01) is enough
 
 
-BASE = Score(0.5, 0.5, 0.8, 0.6)
+BASE = Score(0.5, 0.5, 0.8, 0.6, 0.0)
 
 
 @pytest.fixture
@@ -349,10 +350,15 @@ def finish(setting: miner.Setting, *scores: Score) -> str:
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ([Score(0.6, 0.6, 0.8, 0.6), Score(0.7, 0.7, 0.8, 0.1)], "1"),  # the guard's MRR@5 decides nothing
-        ([Score(0.7, 0.7, 0.8, None), Score(0.6, 0.6, 0.8, None)], "0"),
-        ([Score(0.6, 0.6, 0.8, None), Score(0.9, 0.9, 0.7, None)], "0"),  # the second has forgotten
-        ([Score(0.6, 0.6, 0.793, None), Score(0.55, 0.55, 0.9, None)], "0"),  # within the tolerance
+        ([Score(0.6, 0.6, 0.8, 0.6, 0.0), Score(0.7, 0.7, 0.8, 0.1, 0.0)], "1"),  # the guard's MRR@5 decides nothing
+        ([Score(0.7, 0.7, 0.8, 0.6, 0.0), Score(0.6, 0.6, 0.8, 0.6, 0.0)], "0"),
+        ([Score(0.7, 0.7, None, None, None), Score(0.6, 0.6, None, None, None)], "0"),  # no guard
+        ([Score(0.6, 0.6, 0.8, 0.6, 0.0), Score(0.9, 0.9, 0.7, 0.6, -0.2)], "0"),  # the second has forgotten
+        ([Score(0.6, 0.6, 0.796, 0.6, -0.01), Score(0.55, 0.55, 0.9, 0.6, 0.1)], "0"),  # the tolerance is tolerated
+        (
+            [Score(0.6, 0.6, 0.8, 0.6, 0.0), Score(0.7, 0.7, 0.8, 0.6, -0.011)],
+            "0",
+        ),  # a loss shown by none, ruled out by none
     ],
 )
 def test_final_is_the_best_iteration_that_forgot_nothing(
@@ -363,18 +369,33 @@ def test_final_is_the_best_iteration_that_forgot_nothing(
     assert chosen.startswith(f"iteration {expected} is best on validation: MRR@5 ")
 
 
-@pytest.mark.parametrize("score", [Score(0.5, 0.5, 0.8, None), Score(0.4, 0.4, 0.9, None), Score(0.9, 0.9, 0.7, None)])
-def test_final_is_the_base_model_where_nothing_was_gained(setting: miner.Setting, score: Score) -> None:
+@pytest.mark.parametrize(
+    ("score", "why"),
+    [
+        (Score(0.5, 0.5, 0.8, 0.6, 0.0), "no iteration gained on validation"),
+        (Score(0.4, 0.4, 0.9, 0.6, 0.1), "no iteration gained on validation"),
+        (
+            Score(0.9, 0.9, 0.7, 0.6, -0.2),
+            "the guard rules out a loss of more than 1.0% for no iteration that gained on validation",
+        ),
+        (
+            Score(0.9, 0.9, 0.8, 0.6, -0.02),
+            "the guard rules out a loss of more than 1.0% for no iteration that gained on validation; it shows none, "
+            "but has too few questions to rule it out: add some, or raise --guard-tolerance",
+        ),
+    ],
+)
+def test_final_is_the_base_model_where_nothing_was_gained(setting: miner.Setting, score: Score, why: str) -> None:
     chosen = finish(setting, score)
     final = setting.args.output_dir / "final"
-    assert chosen.startswith("the base model: no iteration gained")
+    assert chosen == f"the base model: {why}"
     loaded = SentenceTransformer(str(final), device="cpu")
     np.testing.assert_array_equal(loaded.encode("gout"), setting.base.encode("gout"))
     assert "| MRR@5 | 0.5000 | 0.5000 |" in (final / "README.md").read_text()
 
 
 def test_the_base_model_s_card_claims_no_training(setting: miner.Setting) -> None:
-    finish(setting, Score(0.4, 0.4, 0.8, None))
+    finish(setting, Score(0.4, 0.4, 0.8, 0.6, 0.0))
     final = setting.args.output_dir / "final"
     assert "| share of tuned weights | 0.6 |" not in (final / "README.md").read_text()
     assert not {"iteration", "strengths", "epoch_losses"} & read_json(final / "training.json", "").keys()
@@ -488,7 +509,8 @@ def test_a_whole_run_and_the_same_again(
         assert sum(tried["chosen"] for tried in record["strengths"]) == 1
         assert record["counts"]["candidates"] >= 120 and record["counts"]["unjudged"] == 0
         assert 12 <= record["counts"]["examples"] <= 24 * (number + 1)
-        assert set(record["validation"]) == {"mrr", "dcg", "guard_ndcg", "guard_mrr"} == set(record["base_validation"])
+        figures = {"mrr", "dcg", "guard_ndcg", "guard_mrr", "guard_low"}
+        assert set(record["validation"]) == figures == set(record["base_validation"])
         assert record["judge"] == {"kind": "answer-key"}
         assert record["arguments"]["seed"] == "42" and record["versions"]["torch"] and record["seconds"] > 0
     assert records[0]["base_validation"] == records[1]["base_validation"]

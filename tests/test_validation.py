@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from hardneg.artifacts import Chunk, Query
 from hardneg.encoder import CachedEncoder, load_model, top_k
 from hardneg.graded import GradedAnswer, GradedQuestion, GradedSet
-from hardneg.validation import Score, Validator, describe_change, relative_change
+from hardneg.validation import Score, Validator, describe_change, lowest_change, relative_change
 from tests.tiny_data import tiny_corpus
 
 
@@ -22,17 +23,37 @@ def test_relative_change() -> None:
 
 
 def test_score_changes() -> None:
-    base = Score(0.5, 0.8, 0.7, None)
-    assert Score(0.6, 1.2, 0.63, None).gain_over(base) == pytest.approx((0.2 + 0.5) / 2)
-    assert Score(0.6, 1.2, 0.63, None).guard_change(base) == pytest.approx(-0.1)
-    assert Score(0.6, 1.2, None, None).guard_change(Score(0.5, 0.8, None, None)) == 0
+    base = Score(0.5, 0.8, 0.7, None, 0.0)
+    assert Score(0.6, 1.2, 0.63, None, -0.2).gain_over(base) == pytest.approx((0.2 + 0.5) / 2)
+    assert Score(0.6, 1.2, 0.63, None, -0.2).guard_change(base) == pytest.approx(-0.1)
+    assert Score(0.6, 1.2, None, None, None).guard_change(Score(0.5, 0.8, None, None, None)) == 0
+
+
+def test_harmless_is_what_rules_the_loss_out() -> None:
+    assert Score(0.6, 1.2, 0.7, 0.6, -0.02).is_harmless(0.02)
+    assert not Score(0.6, 1.2, 0.7, 0.6, -0.021).is_harmless(0.02)  # whatever its estimate
+    assert Score(0.6, 1.2, None, None, None).is_harmless(0.0)  # there is no guard
+
+
+def test_lowest_change() -> None:
+    base = np.full(400, 0.8)
+    # half of the questions fall by 0.2, half rise by 0.16: the mean falls by 2.5 %, with a standard deviation of 0.18
+    other = base + np.tile([-0.2, 0.16], 200)
+    for count in (400, 40):  # the fewer questions, the worse it may be
+        expected = -0.025 - 1.96 * 0.18 / math.sqrt(count) / 0.8  # normal approximation
+        assert lowest_change(base[:count], other[:count]) == pytest.approx(expected, rel=0.05)
+    assert lowest_change(base, base) == 0
+    assert lowest_change(base[:1], base[:1]) == -1  # one question rules nothing out
+    assert lowest_change(np.zeros(3), np.zeros(3)) == 0
 
 
 def test_describe_change() -> None:
-    base, score = Score(0.5, 0.8, 0.7, 0.4), Score(0.6, 0.72, 0.7, 0.5)
+    base, score = Score(0.5, 0.8, 0.7, 0.4, 0.0), Score(0.6, 0.72, 0.7, 0.5, -0.012)
     domain = "MRR@5 0.6000 (+20.0%)  DCG@5 0.7200 (-10.0%)"
-    assert describe_change(score, base) == f"{domain}  guard nDCG@10 0.7000 (+0.0%)  guard MRR@5 0.5000 (+25.0%)"
-    assert describe_change(Score(0.6, 0.72, None, None), base) == domain
+    guard = "guard nDCG@10 0.7000 (+0.0%)  guard MRR@5 0.5000 (+25.0%)"
+    assert describe_change(score, base) == f"{domain}  {guard}  guard nDCG@10 at worst -1.2%"
+    assert describe_change(Score(0.6, 0.72, None, None, None), base) == domain
+    assert describe_change(base, base).endswith("guard MRR@5 0.4000 (+0.0%)")
 
 
 class Table:
@@ -63,50 +84,59 @@ def angles(count: int) -> dict[str, list[float]]:
 def test_mrr_and_dcg_by_hand() -> None:
     chunks = [make_chunk(n) for n in range(10)]
     # q: answers at ranks 2, 4 and 6; r sees the chunks in the opposite order: its answer t9 is first
-    validator = Validator(chunks, [make_query("q", 1, 3, 5), make_query("r", 9)], None)
-    score = validator.score(Table(angles(10)))  # type: ignore[arg-type]
+    table: Any = Table(angles(10))
+    score = Validator(chunks, [make_query("q", 1, 3, 5), make_query("r", 9)], None, table).score(table)
     assert score.mrr == pytest.approx((1 / 2 + 1) / 2)
     assert score.dcg == pytest.approx((1 / math.log2(3) + 1 / math.log2(5) + 1) / 2)
-    assert score.guard_ndcg is None and score.guard_mrr is None
+    assert score.guard_ndcg is score.guard_mrr is score.guard_low is None
 
 
 def test_fewer_chunks_than_the_cut_off() -> None:
     chunks = [make_chunk(0), make_chunk(1)]
-    score = Validator(chunks, [make_query("q", 1)], None).score(Table(angles(2)))  # type: ignore[arg-type]
+    table: Any = Table(angles(2))
+    score = Validator(chunks, [make_query("q", 1)], None, table).score(table)
     assert (score.mrr, score.dcg) == pytest.approx((0.5, 1 / math.log2(3)))
 
 
 def test_the_guard_by_hand() -> None:
     answers = tuple(GradedAnswer(f"a{n}", "", f"t{n}", (grade,)) for n, grade in enumerate((1, 4, 2)))
-    guard = GradedSet("guard", (GradedQuestion("g", "q", answers),))
-    score = Validator([make_chunk(5)], [make_query("q", 5)], guard).score(Table(angles(10)))  # type: ignore[arg-type]
-    assert score.guard_ndcg == pytest.approx((3 / math.log2(3) + 1 / 2) / (3 + 1 / math.log2(3)))
-    assert score.guard_mrr == 0.5
+    guard = GradedSet("guard", (GradedQuestion("g", "q", answers), GradedQuestion("h", "r", answers)))
+    base: Any = Table(angles(10))
+    worse: Any = Table(angles(10) | {"t1": [0.0, -1.0]})  # the good answer is last for both
+    validator = Validator([make_chunk(5)], [make_query("q", 5)], guard, base)
+    ideal = 3 + 1 / math.log2(3)
+    first, second = (3 / math.log2(3) + 1 / 2) / ideal, (1 + 3 / math.log2(3)) / ideal  # nDCG of g and of h
+    score = validator.score(base)
+    assert score.guard_ndcg == pytest.approx((first + second) / 2)
+    assert (score.guard_mrr, score.guard_low) == (0.5, 0.0)
+    fallen = [(1 / math.log2(3) + 3 / 2) / ideal, (1 + 3 / 2) / ideal]
+    changes = [fallen[0] / first - 1, fallen[1] / second - 1]
+    assert validator.score(worse).guard_low == pytest.approx(min(changes))  # a quarter of the draws are twice the worse
 
 
 def test_a_pool_is_the_top_of_the_list_and_the_answers() -> None:
     chunks = [make_chunk(n) for n in range(10)]
-    table = Table(angles(10))
-    validator = Validator(chunks, [make_query("q", 7)], None)
-    assert validator.score(table).mrr == 0  # type: ignore[arg-type]
-    pool = validator.pool(table, n_queries=200, depth=3, seed=0)  # type: ignore[arg-type]
+    table: Any = Table(angles(10))
+    validator = Validator(chunks, [make_query("q", 7)], None, table)
+    assert validator.score(table).mrr == 0
+    pool = validator.pool(table, n_queries=200, depth=3, seed=0)
     table.encoded.clear()
-    score = pool.score(table)  # type: ignore[arg-type]
+    score = pool.score(table)
     assert table.encoded == ["t0", "t1", "t2", "t7", "q"]
     assert score.mrr == pytest.approx(1 / 4)  # now the fourth of four
 
 
 def test_a_pool_takes_a_seeded_sample_and_the_guard_along() -> None:
     chunks = [make_chunk(n) for n in range(10)]
-    table = Table(angles(10) | {f"q{n}": [1.0, 0.0] for n in range(30)})
+    table: Any = Table(angles(10) | {f"q{n}": [1.0, 0.0] for n in range(30)})
     answers = tuple(GradedAnswer(f"a{n}", "", f"t{n}", (4 - n,)) for n in range(2))
     guard = GradedSet("guard", (GradedQuestion("g", "q", answers),))
-    validator = Validator(chunks, [make_query(f"q{n}", 0) for n in range(30)], guard)
+    validator = Validator(chunks, [make_query(f"q{n}", 0) for n in range(30)], guard, table)
 
     def asked(seed: int) -> list[str]:
-        pool = validator.pool(table, n_queries=5, depth=1, seed=seed)  # type: ignore[arg-type]
+        pool = validator.pool(table, n_queries=5, depth=1, seed=seed)
         table.encoded.clear()
-        assert pool.score(table).guard_ndcg == 1.0  # type: ignore[arg-type]
+        assert pool.score(table).guard_ndcg == 1.0
         return [text for text in table.encoded if text.startswith("q") and text != "q"]
 
     assert len(asked(1)) == len(set(asked(1))) == 5
@@ -116,9 +146,9 @@ def test_a_pool_takes_a_seeded_sample_and_the_guard_along() -> None:
 def test_a_pool_ranks_like_the_corpus_where_it_holds_all_of_the_top(tiny_model: Path, tmp_path: Path) -> None:
     chunks, _, queries = tiny_corpus()
     encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
-    validator = Validator(chunks, queries["val"], None)
+    validator = Validator(chunks, queries["val"], None, encoder)
     whole = validator.score(encoder)
-    assert validator.pool(encoder, 200, len(chunks), seed=0).score(encoder) == pytest.approx(whole)
+    assert validator.pool(encoder, 200, len(chunks), seed=0).score(encoder) == whole
     vectors = encoder.encode([chunk["text"] for chunk in chunks])
     ranked, _ = top_k(encoder.encode([query["query"] for query in queries["val"]]), vectors, 5)
     hits = [

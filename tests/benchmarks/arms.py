@@ -43,9 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     base, tuned = load_model(args.base_model, "cpu"), load_model(args.base_model, "cpu")
     encoder = CachedEncoder(base, cache)
     lists = candidates(args, encoder, chunks)
-    pool = Validator(chunks, load_queries(args.data_dir, "val", len(chunks)), None).pool(
-        encoder, args.pool_queries, args.pool_depth, args.seed
-    )
+    validator = Validator(chunks, load_queries(args.data_dir, "val", len(chunks)), None, encoder)
+    pool = validator.pool(encoder, args.pool_queries, args.pool_depth, args.seed)
     for model in (base, tuned):  # the candidates are the same for every length
         model.max_seq_length = args.max_seq_length or model.max_seq_length
     encoder = CachedEncoder(base, cache)
