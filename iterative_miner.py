@@ -122,7 +122,7 @@ def llm_judge_relevance(
     with closing(judge_pairs(judge, pairs, gpu_hour_price)) as judgments:
         graded = with_grades(lists, judgments)
     if isinstance(judge, LLMJudge):
-        print(describe_stats(judge.stats))
+        print(describe_stats(judge.stats, gpu_hour_price))
     return graded
 
 

@@ -32,7 +32,7 @@ from hardneg.flag_types import positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, Judge, Judgment, Pair
 from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, judged_pairs, number, score
-from hardneg.judge_report import MIN_ASKED, describe_findings, estimate_full_run, judge_record
+from hardneg.judge_report import MIN_ASKED, describe_findings, describe_stats, duration, estimate_full_run, judge_record
 from hardneg.llm_judge import NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, auc
 from hardneg.probing import JudgeFindings
@@ -225,6 +225,7 @@ def judge_all(
         "cached_tokens": stats.cached_tokens,
         "passages_cut": stats.cut,
         "cost": None if gpu_hour_price is None else stats.seconds / 3600 * gpu_hour_price,
+        "summary": describe_stats(stats, gpu_hour_price),
     }
     return judgments, effort
 
@@ -503,7 +504,7 @@ def print_rate(rate: dict[str, Any]) -> None:
         print("  none measured: nothing was asked; another --seed draws other questions")
         return
     few = f", measured on {rate['asked']} judgments only" if rate["asked"] < MIN_ASKED else ""
-    print(f"  {describe_effort(rate)}{few}")
+    print(f"  {rate['summary']}{few}")
     size = f"{full['queries']} queries x {full['candidates']} candidates x {full['iterations']} iterations"
     print(
         f"  the full run ({size} = {full['judgments']:,} judgments) would take {duration(full['seconds'])} of judging"
@@ -524,7 +525,7 @@ def print_graded(graded: dict[str, Any]) -> None:
             for b in found["bins"]
         ]
         print(aligned([("judge says", "pairs", "mean", "people"), *rows], indent="    "))
-    print(f"  prompt {graded['prompt_sha256'][:8]}: {describe_effort(graded['effort'])}")
+    print(f"  prompt {graded['prompt_sha256'][:8]}: {graded['effort']['summary']}")
 
 
 def print_verdict(warnings: Sequence[str], output_file: Path) -> None:
@@ -536,34 +537,6 @@ def print_verdict(warnings: Sequence[str], output_file: Path) -> None:
     else:
         heading("Looks right. Read ten judgments yourself, then: python iterative_miner.py")
     print(f"Wrote {output_file}; see .score_distribution, .mining, .hard_examples and .sample_judgments with jq")
-
-
-def describe_effort(effort: dict[str, Any]) -> str:
-    """One line on what judging took of the server."""
-    if not effort["asked"]:
-        return f"{effort['from_store']:,} judgments from the store, none asked"
-    text = (
-        f"{effort['judgments_per_second']:.1f} judgments/s: {effort['asked']:,} asked in {duration(effort['seconds'])}"
-    )
-    text += f", {effort['from_store']:,} from the store"
-    text += f"; {effort['prompt_tokens']:,} prompt tokens" if effort["prompt_tokens"] else ""
-    text += f" ({effort['cached_tokens'] / effort['prompt_tokens']:.0%} cached)" if effort["cached_tokens"] else ""
-    text += f", {effort['passages_cut']:,} passages cut" if effort["passages_cut"] else ""
-    return text if effort["cost"] is None else f"{text}, cost {effort['cost']:.2f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in readable form.
-
-    >>> duration(8100), duration(150), duration(4.2)
-    ('2 h 15 min', '2.5 min', '4.2 s')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.1f} min"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min"
 
 
 def figure(value: float | None) -> str:

@@ -30,14 +30,15 @@ def describe_plan(plan: JudgePlan) -> str:
     return text + (f", {plan.cut:,} passages cut to {plan.passage_tokens:,} tokens" if plan.cut else "")
 
 
-def describe_stats(stats: JudgeStats) -> str:
+def describe_stats(stats: JudgeStats, gpu_hour_price: float | None = None) -> str:
     """One line after the long step."""
     text = f"{stats.reused:,} from the store, {stats.asked:,} asked"
     if stats.asked:
-        text += f" at {stats.asked / stats.seconds:.1f}/s"
+        text += f" in {duration(stats.seconds)}, {stats.asked / stats.seconds:.1f}/s"
         text += f", {stats.prompt_tokens:,} prompt tokens" if stats.prompt_tokens else ""  # not every server counts
         text += f" ({stats.cached_tokens / stats.prompt_tokens:.0%} cached)" if stats.cached_tokens else ""
         text += f", {stats.cut:,} passages cut" if stats.cut else ""
+        text += "" if gpu_hour_price is None else f", cost {stats.seconds / 3600 * gpu_hour_price:.2f}"
     if stats.reasons:
         text += f"; unjudged: {', '.join(f'{reason} {n:,}' for reason, n in stats.reasons.most_common())}"
     return text
@@ -50,6 +51,20 @@ def seconds_left(stats: JudgeStats, to_ask: int) -> float | None:
     return max(to_ask - stats.asked, 0) * stats.seconds / stats.asked
 
 
+def duration(seconds: float) -> str:
+    """Seconds in readable form.
+
+    >>> duration(8100), duration(150), duration(4.2)
+    ('2 h 15 min', '2.5 min', '4.2 s')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    if seconds < 59.95 * 60:
+        return f"{seconds / 60:.1f} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
 def describe_left(stats: JudgeStats, to_ask: int, gpu_hour_price: float | None) -> str:
     """Time until `to_ask` requests are answered, and its cost at a price per hour of the server; empty where unknown.
 
@@ -59,8 +74,7 @@ def describe_left(stats: JudgeStats, to_ask: int, gpu_hour_price: float | None) 
     seconds = seconds_left(stats, to_ask)
     if seconds is None:
         return ""
-    hours, minutes = divmod(round(seconds / 60), 60)
-    text = f"{hours} h {minutes} min left" if hours else f"{minutes} min left"
+    text = f"{duration(seconds)} left"
     return text if gpu_hour_price is None else f"{text}, {seconds / 3600 * gpu_hour_price:.2f} to pay"
 
 

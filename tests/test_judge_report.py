@@ -69,10 +69,12 @@ def test_stats() -> None:
     )
     stats.cut, stats.seconds = 3, 60.0
     assert describe_stats(stats) == (
-        "10 from the store, 1,200 asked at 20.0/s, 4,000 prompt tokens (25% cached), 3 passages cut"
+        "10 from the store, 1,200 asked in 1.0 min, 20.0/s, 4,000 prompt tokens (25% cached), 3 passages cut"
         "; unjudged: timeout 1,000, refused 2"
     )
-    assert describe_stats(JudgeStats(asked=10, seconds=2.0)) == "0 from the store, 10 asked at 5.0/s"
+    assert describe_stats(JudgeStats(asked=10, seconds=2.0)) == "0 from the store, 10 asked in 2.0 s, 5.0/s"
+    hour = JudgeStats(asked=3600, seconds=3600.0)
+    assert describe_stats(hour, 5.5) == "0 from the store, 3,600 asked in 1 h 0 min, 1.0/s, cost 5.50"
     nobody_asked = JudgeStats(reused=90, missing=10)
     assert describe_stats(nobody_asked) == "90 from the store, 0 asked; unjudged: no stored answer 10"
     assert nobody_asked.judged == 0
@@ -88,8 +90,8 @@ def test_time_left() -> None:
 @pytest.mark.parametrize(
     ("seconds", "price", "text"),
     [
-        (20, None, "0 min left"),
-        (90, None, "2 min left"),
+        (20, None, "20.0 s left"),
+        (90, None, "1.5 min left"),
         (3599, None, "1 h 0 min left"),
         (36_000, None, "10 h 0 min left"),
         (5400, 6.0, "1 h 30 min left, 9.00 to pay"),
