@@ -22,7 +22,7 @@ from hardneg.judge import AnswerKeyJudge, Pair
 from hardneg.judge_quality import agreement
 from hardneg.training import Example
 from iterative_miner import Mined, mine_hard_examples
-from tests.benchmarks import arms, losses, noisy_judge, second_domain, unrelated
+from tests.benchmarks import arms, bm25, losses, noisy_judge, second_domain, unrelated
 from tests.benchmarks.noisy_judge import NoisyJudge
 from tests.tiny_data import tiny_corpus
 
@@ -348,3 +348,20 @@ def test_questions_with_a_concept_of_training_are_left_out(
     left = len(queries["test"]) - 1
     assert f"{left} of {left + 1} test questions share no concept or name" in capsys.readouterr().out
     assert read_json(output, "")["counts"]["queries"] == left
+
+
+# ---------------------------------------------------------------- BM25
+
+
+def test_bm25_finds_what_shares_rare_words(tiny_data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chunks, _, queries = tiny_corpus()
+    metrics = bm25.bm25_metrics(chunks, queries["val"])
+    found = {query["query"]: value for query, value in zip(queries["val"], metrics["MRR"].tolist(), strict=True)}
+    assert found["How is glaucoma treated?"] == 1  # no other passage has both words
+    assert found["What are the symptoms of rickets?"] == 1
+    assert found["What are the symptoms of cholera?"] < 1  # its passage has neither word
+    bm25.main(["--data-dir", str(tiny_data_dir), "--split", "val"])
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        f"BM25, 6 val questions among 30 chunks: MRR@5 {np.mean(list(found.values())):.4f}  DCG@5 "
+    )
