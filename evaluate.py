@@ -10,7 +10,6 @@ fractions (0.15 is +15 %), with intervals over topics, figures by question type,
 """
 
 import argparse
-import math
 import platform
 import random
 import time
@@ -36,12 +35,12 @@ from hardneg.artifacts import (
     read_manifest,
     write_json,
 )
-from hardneg.device import claim_device
+from hardneg.device import claim_device, describe_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k
 from hardneg.errors import InputError, run
 from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
-from hardneg.metrics import metrics_without, relative_gain, retrieval_metrics
+from hardneg.metrics import metrics_without, number, relative_gain, retrieval_metrics
 from hardneg.run_folder import find_key, training_record
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic, normalise_topic
 
@@ -68,10 +67,11 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
     seconds: dict[str, float] = {}
     with timed(seconds, "load_models"):
         device = claim_device(args.device)
+        print(f"Embedding models on {describe_device(device)}")
         baseline_model, specialized_model = (load_model(name, device) for name in named_models(args))
     notes = leakage_notes(args.specialized_model, inputs.manifest) + guard_notes(args.specialized_model, inputs.graded)
-    notes += truncation_notes(args.baseline_model, baseline_model, inputs.chunks, args.seed)
-    notes += truncation_notes(args.specialized_model, specialized_model, inputs.chunks, args.seed)
+    for name, model in ((args.baseline_model, baseline_model), (args.specialized_model, specialized_model)):
+        notes += prompt_notes(name, model) + truncation_notes(name, model, inputs.chunks, args.seed)
 
     with timed(seconds, "baseline"):
         baseline = score_model("Baseline", args.baseline_model, baseline_model, inputs, args)
@@ -178,12 +178,20 @@ def guard_notes(model_name: str, graded: GradedSet | None) -> list[str]:
     return [f"Note: {graded.name} was the guard that chose {model_name}: no independent test of it"]
 
 
+def prompt_notes(name: str, model: SentenceTransformer) -> list[str]:
+    """A line where the model was made for prompts before its texts, which are left out here as in training."""
+    prompts = [kind for kind, prompt in model.prompts.items() if prompt]
+    return [f"Note: {name} has prompts ({', '.join(prompts)}) that are not used here"] if prompts else []
+
+
 def truncation_notes(name: str, model: SentenceTransformer, chunks: Sequence[Chunk], seed: int) -> list[str]:
     """A line where many chunks are longer than the model reads."""
     limit = model.max_seq_length
+    if not (limit and callable(model.tokenizer)):  # static embeddings read all of a text
+        return []
     sample = random.Random(seed).sample(chunks, min(TRUNCATION_SAMPLE, len(chunks)))
     tokens = model.tokenizer([chunk["text"] for chunk in sample], truncation=False, verbose=False)["input_ids"]
-    share = sum(len(ids) > limit for ids in tokens) / len(sample) if limit else 0.0
+    share = sum(len(ids) > limit for ids in tokens) / len(sample)
     if share <= TRUNCATION_WORTH_A_NOTE:
         return []
     return [
@@ -295,7 +303,7 @@ def compare_graded(graded: GradedSet, baseline: ModelScores, specialized: ModelS
         "file": graded.name,
         "questions": len(graded.questions),
         "answers": graded.n_answers,
-        "left_out_of_ndcg": graded.n_without_ideal,
+        "left_out_of_ndcg": graded.n_of_one_grade,
         "improvement": {key: gain_of(before, specialized.graded[key], seed) for key, before in baseline.graded.items()},
     }
 
@@ -378,11 +386,6 @@ def provenance(inputs: Inputs, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def number(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return value if math.isfinite(value) else None
-
-
 # ---------------------------------------------------------------- the terminal
 
 
@@ -436,7 +439,7 @@ def print_graded(graded: dict[str, Any]) -> None:
     heading("GRADED QUESTIONS")
     print(f"\n{graded['file']}: {graded['questions']} questions, {graded['answers']:,} graded answers")
     if graded["left_out_of_ndcg"]:
-        print(f"  left out of nDCG for want of any useful answer: {graded['left_out_of_ndcg']}")
+        print(f"  left out of nDCG, all answers having one grade: {graded['left_out_of_ndcg']}")
     print(f"  {'':8} {'Baseline':>9} {'Specialized':>12}   Change")
     for key, row in graded["improvement"].items():
         figures = f"{row['baseline']:>9.4f} {row['specialized']:>12.4f}"

@@ -27,7 +27,6 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from hardneg.answers import CONSTRAINTS
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, read_manifest
 from hardneg.averaging import Averaged, average_weights, try_strengths
 from hardneg.batch_files import export_batch, import_batch
@@ -40,13 +39,21 @@ from hardneg.candidates import (
     training_index,
     with_grades,
 )
-from hardneg.device import check_room, claim_device, free_bytes, mini_batch_size
+from hardneg.device import check_room, claim_device, describe_device, free_bytes, mini_batch_size
 from hardneg.encoder import CachedEncoder, fingerprint, load_model
 from hardneg.errors import InputError, clear_os_errors, run
 from hardneg.flag_types import positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_graded
 from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
-from hardneg.judge_report import describe_findings, describe_left, describe_plan, describe_stats, judge_record
+from hardneg.judge_answers import CONSTRAINTS
+from hardneg.judge_report import (
+    describe_effort,
+    describe_findings,
+    describe_left,
+    describe_plan,
+    effort_record,
+    judge_record,
+)
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import CONFIDENCE
@@ -64,8 +71,8 @@ from hardneg.run_folder import (
 )
 from hardneg.tables import aligned
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
-from hardneg.training import SCALE, Example, Recipe, check_trainable, teach, train
-from hardneg.validation import K, Score, Validator, describe_change
+from hardneg.training import SCALE, Example, Recipe, activations, check_trainable, teach, train
+from hardneg.validation import K, Score, Validator, describe_change, relative_change
 
 # ---------------------------------------------------------------- what to judge
 
@@ -122,7 +129,7 @@ def llm_judge_relevance(
     with closing(judge_pairs(judge, pairs, gpu_hour_price)) as judgments:
         graded = with_grades(lists, judgments)
     if isinstance(judge, LLMJudge):
-        print(describe_stats(judge.stats, gpu_hour_price))
+        print(describe_effort(effort_record(judge.stats, gpu_hour_price)))
     return graded
 
 
@@ -148,13 +155,16 @@ def judge_pairs(
                 unjudged += judgment.grade is None
                 left = describe_left(stats, to_ask, gpu_hour_price)
                 if left and not is_told:
-                    tqdm.write(f"At {stats.asked / stats.seconds:.1f} answers/s: {left}")
+                    tqdm.write(f"At {stats.rate:.1f} answers/s: {left}")
                     is_told = True
                 bar.set_postfix_str(f"unjudged {unjudged}" + (left and f", {left}"), refresh=False)
                 bar.update()
                 yield judgment
     except InputError as error:
         raise InputError(f"{error} ({to_ask - stats.judged:,} of {len(pairs):,} pairs are left to ask)") from None
+
+
+MAX_UNJUDGED = 0.02  # share of the pairs that may stay without a grade
 
 
 def check_unjudged(lists: Iterable[CandidateList], most: float, reasons: Counter[str]) -> None:
@@ -337,7 +347,7 @@ def fine_tune(
     """
     texts = [chunk["text"] for chunk in chunks]
     teacher = teach(base, recipe, mined.examples, mined.candidates, texts, model.device)
-    at_once = mini_batch_size(free_bytes(model.device.type))  # beside the teacher
+    at_once = mini_batch_size(free_bytes(model.device.type), activations(model))  # beside the teacher
 
     def report(epoch: int, loss: float) -> None:
         tqdm.write(f"Epoch {epoch}: loss {loss:.4f}")
@@ -359,14 +369,18 @@ def fine_tune(
 
 # Shares of the tuned weights when averaged with the base model's. Above 0.8 a little more is gained and, of LiveQA, on
 # average more than twice as much forgotten; the guard does not see it. In steps of a tenth, for where the guard's limit
-# falls between two is chance, and a step of a fifth costs up to six points of gain (LOG.md).
-STRENGTHS = (0.8, 0.7, 0.6, 0.5, 0.4)  # the strongest first
+# falls between two is chance, and a step of a fifth costs up to six points of gain (LOG.md). The weakest are for guards
+# of few questions.
+STRENGTHS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # the strongest first
 POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
 
 
+MIN_GUARD = 20  # questions of a guard; from fewer its interval cannot be told
+
+
 def choose_strength(tried: Sequence[Averaged], tolerance: float) -> Averaged:
-    """The strength that gains most in the domain among those that forget nothing.
+    """The strength that gains most in the domain among those that the guard passes.
 
     Args:
         tried: the strengths, measured.
@@ -467,9 +481,11 @@ def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
     if isinstance(judge, LLMJudge) and asks_server(args):
         print(describe_findings(judge.check()))
     base = load_model(args.base_model, claim_device(args.device))
+    print(f"Embedding model on {describe_device(base.device.type)}")
     check_trainable(base, args.base_model)
     if base.device.type == "cuda" and not only_looks(args):
-        check_room(sum(parameter.nbytes for parameter in base.parameters()), free_bytes("cuda"))
+        weights = sum(parameter.nbytes for parameter in base.parameters())
+        check_room(weights, activations(base), free_bytes("cuda"))
     configuration = configure(args, base, judge, guard)
     encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
     validator = Validator(chunks, val_queries, guard, encoder)
@@ -490,8 +506,9 @@ def sample_queries(queries: list[Query], count: int, seed: int) -> list[Query]:
 
 def load_start(setting: Setting, number: int) -> SentenceTransformer:
     """What iteration `number` mines with: the base model, later the previous iteration's model."""
-    source = iteration_folder(setting.args.output_dir, number - 1) if number else setting.args.base_model
-    return load_model(str(source), setting.base.device.type)
+    if number == 0:
+        return setting.base
+    return load_model(str(iteration_folder(setting.args.output_dir, number - 1)), setting.base.device.type)
 
 
 def run_iteration(number: int, setting: Setting, folder: Path) -> bool:
@@ -511,7 +528,8 @@ def run_iteration(number: int, setting: Setting, folder: Path) -> bool:
         return False
     print("\n[Step 3/5] LLM judging relevance...")
     lists = llm_judge_relevance(lists, setting.chunks, setting.judge, setting.args.gpu_hour_price)
-    print(f"LLM judged {sum(len(item.candidates) for item in lists)} (query, chunk) pairs")
+    judged = sum(candidate.grade is not None for item in lists for candidate in item.candidates)
+    print(f"LLM judged {judged} (query, chunk) pairs")
     reasons = setting.judge.stats.reasons if isinstance(setting.judge, LLMJudge) else Counter[str]()
     check_unjudged(lists, setting.args.max_unjudged, reasons)
 
@@ -605,7 +623,7 @@ def report_mining(counts: Mapping[str, int]) -> None:
 
 
 def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
-    """Make `final/` the iteration that is best on validation with nothing forgotten, or else the base model."""
+    """Make `final/` the best iteration on validation that the guard passes, or else the base model."""
     tolerance = setting.args.guard_tolerance
     scores = [Score(**record["validation"]) for record in records]
     base = setting.base_score
@@ -614,7 +632,8 @@ def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
     final = setting.args.output_dir / "final"
     if eligible:
         best = max(eligible, key=lambda number: scores[number].gain_over(base))
-        reason = f"iteration {best} is best on validation: {describe_change(scores[best], base)}"
+        reason = f"iteration {best} is the best on validation that the guard passes: "
+        reason += describe_change(scores[best], base)
         copy_as_final(iteration_folder(setting.args.output_dir, best), final, {**records[best], "chosen": reason})
     else:
         reason = f"the base model: {why_none([scores[number] for number in gained], base, tolerance)}"
@@ -628,9 +647,9 @@ def why_none(gained: Sequence[Score], base: Score, tolerance: float) -> str:
     """Why no iteration is kept, of which these gained on validation."""
     if not gained:
         return "no iteration gained on validation"
-    reason = f"the guard rules out a loss of more than {tolerance:.1%} for no iteration that gained on validation"
-    if any(score.guard_change(base) >= -tolerance for score in gained):
-        reason += "; it shows none, but has too few questions to rule it out: add some, or raise --guard-tolerance"
+    reason = f"for no iteration that gained on validation the guard rules out a loss of more than {tolerance:.1%}"
+    if any(relative_change(score.guard_ndcg, base.guard_ndcg) >= -tolerance for score in gained):
+        reason += "; it shows none of more, so that one with more questions may rule it out"
     return reason
 
 
@@ -662,8 +681,17 @@ def check_batch_files(args: argparse.Namespace) -> None:
 
 
 def open_guard(name: str) -> GradedSet | None:
-    """The graded questions that must not get worse."""
-    return None if name == "none" else open_graded(name)
+    """The graded questions that must not get worse; raises InputError where there are too few to tell."""
+    if name == "none":
+        return None
+    guard = open_graded(name)
+    telling = len(guard.questions) - guard.n_of_one_grade
+    if telling < MIN_GUARD:
+        raise InputError(
+            f"--guard {name}: {telling} question(s) with answers of different grades, too few to tell what is "
+            f"forgotten; give {MIN_GUARD} or more, better 200, or take bundled or none"
+        )
+    return guard
 
 
 def configure(
@@ -752,7 +780,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_judge_arguments(args: argparse.Namespace) -> None:
-    """Raise InputError where a flag of `add_judge_arguments` would be ignored."""
+    """Raise InputError where a flag that only an LLM judge looks at is given to the answer key."""
     about_an_llm = args.llm_endpoint or args.prompt or args.stored_only or args.gpu_hour_price is not None
     if args.judge != "llm" and about_an_llm:
         raise InputError(
@@ -790,7 +818,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--judge-results", type=Path, help="take in a finished batch file's results, and ask no server")
     add("--export-judgments", metavar="FILE", type=Path, help="write all stored judgments as JSON lines, and stop")
-    add("--max-unjudged", type=share, default=0.02, help="share of unjudged pairs above which nothing is trained")
+    add(
+        "--max-unjudged",
+        type=share,
+        default=MAX_UNJUDGED,
+        help="share of unjudged pairs above which nothing is trained",
+    )
     add(
         "--guard", default="bundled", help="graded questions that must not get worse: a file, bundled, nanobeir or none"
     )
@@ -798,7 +831,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--guard-tolerance",
         type=share,
         default=0.02,
-        help="relative nDCG@10 loss that the guard must rule out with 95 %% confidence",
+        help="relative nDCG@10 loss that the guard's 95 %% interval must rule out",
     )
     add("--seed", type=seed, default=42, help="of the question sample and the training order")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (as nvidia-smi counts)")

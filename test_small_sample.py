@@ -25,21 +25,30 @@ from typing import Any
 
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, write_json
 from hardneg.candidates import CandidateList, candidate_pairs, training_index, with_grades
-from hardneg.device import claim_device
+from hardneg.device import claim_device, describe_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model
 from hardneg.errors import InputError, run
 from hardneg.flag_types import positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, Judge, Judgment, Pair
-from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, judged_pairs, number, score
-from hardneg.judge_report import MIN_ASKED, describe_findings, describe_stats, duration, estimate_full_run, judge_record
+from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, judged_pairs, score
+from hardneg.judge_report import (
+    MIN_ASKED,
+    describe_effort,
+    describe_findings,
+    duration,
+    effort_record,
+    estimate_full_run,
+    judge_record,
+)
 from hardneg.llm_judge import NOT_STORED, JudgeStats, LLMJudge
-from hardneg.metrics import RELEVANT_GRADE, auc
+from hardneg.metrics import RELEVANT_GRADE, auc, number
 from hardneg.probing import JudgeFindings
 from hardneg.tables import aligned
 from hardneg.topics import boilerplate_ids
 from hardneg.training import check_trainable
 from iterative_miner import (
+    MAX_UNJUDGED,
     Mined,
     add_judge_arguments,
     check_judge_arguments,
@@ -54,7 +63,6 @@ from iterative_miner import parse_arguments as miner_arguments
 
 # When something looks wrong
 DOMINATING = 0.8  # share of the judged pairs with one and the same score
-MAX_UNJUDGED = 0.02  # share of the pairs without a grade
 MAX_UNCERTAIN = 0.5  # share of the pairs graded neither as answers nor as irrelevant
 MAX_KNOWN_IRRELEVANT = 0.2  # share of the known answers that are graded 1
 LOW_KAPPA = 0.2  # quadratically weighted; below it agreement is slight at best (Landis & Koch 1977)
@@ -195,6 +203,7 @@ def sample_over_types(queries: Sequence[Query], count: int, seed: int) -> list[Q
 def retrieve(args: argparse.Namespace, sample: Sample) -> list[CandidateList]:
     """The base model's candidates among the chunks that training may see."""
     model = load_model(args.base_model, claim_device(args.device))
+    print(f"Embedding model on {describe_device(model.device.type)}")
     check_trainable(model, args.base_model)
     encoder = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
     with progress_bar("Embedding", len(sample.chunks), "chunk") as bar:
@@ -216,18 +225,7 @@ def judge_all(
     with closing(judge_pairs(judge, pairs, gpu_hour_price)) as judging:
         judgments = list(judging)
     stats = judge.stats if isinstance(judge, LLMJudge) else JudgeStats()
-    effort = {
-        "asked": stats.asked,
-        "from_store": stats.reused,
-        "seconds": round(stats.seconds, 3),
-        "judgments_per_second": stats.asked / stats.seconds if stats.asked else None,
-        "prompt_tokens": stats.prompt_tokens,
-        "cached_tokens": stats.cached_tokens,
-        "passages_cut": stats.cut,
-        "cost": None if gpu_hour_price is None else stats.seconds / 3600 * gpu_hour_price,
-        "summary": describe_stats(stats, gpu_hour_price),
-    }
-    return judgments, effort
+    return judgments, effort_record(stats, gpu_hour_price)
 
 
 # ---------------------------------------------------------------- measuring the sample
@@ -381,13 +379,13 @@ def server_warnings(findings: JudgeFindings | None) -> Iterator[str]:
         return
     if findings.constraint == "none":
         yield (
-            "the server holds the model to no grade: no constraint of hardneg/answers.py:CONSTRAINTS binds; "
+            "the server holds the model to no grade: no constraint of hardneg/judge_answers.py:CONSTRAINTS binds; "
             "use vLLM 0.12 or newer, or llama.cpp's server"
         )
     if not findings.probabilities:
         yield (
             "the server gives no usable token probabilities: grades are whole numbers, less sure than expected "
-            "grades; see hardneg/answers.py:read_answer()"
+            "grades; see hardneg/judge_answers.py:read_answer()"
         )
     for url, reason in findings.unreachable.items():
         yield f"{url} did not answer ({reason}); see hardneg/probing.py:survey()"
@@ -398,7 +396,7 @@ def unjudged_warnings(reasons: dict[str, int], pairs: int, whose: str) -> Iterat
     count = sum(reasons.values())
     if count > MAX_UNJUDGED * pairs:
         words = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
-        place = "leave out --stored-only" if NOT_STORED in reasons else "see hardneg/answers.py:read_answer()"
+        place = "leave out --stored-only" if NOT_STORED in reasons else "see hardneg/judge_answers.py:read_answer()"
         yield f"{count / pairs:.1%} of {whose} pairs are unjudged ({words}); {place}"
 
 
@@ -501,15 +499,14 @@ def print_rate(rate: dict[str, Any]) -> None:
     heading("RATE")
     full = rate["full_run_estimate"]
     if full is None:
-        print("  none measured: nothing was asked; another --seed draws other questions")
+        print("  none measured: nothing was asked; another --seed draws other questions (without --stored-only)")
         return
     few = f", measured on {rate['asked']} judgments only" if rate["asked"] < MIN_ASKED else ""
-    print(f"  {rate['summary']}{few}")
+    print(f"  {describe_effort(rate)}")
     size = f"{full['queries']} queries x {full['candidates']} candidates x {full['iterations']} iterations"
-    print(
-        f"  the full run ({size} = {full['judgments']:,} judgments) would take {duration(full['seconds'])} of judging"
-        + ("" if full["cost"] is None else f", and cost {full['cost']:.2f}")
-    )
+    price = "" if full["cost"] is None else f", and cost {full['cost']:.2f}"
+    took = f"{duration(full['seconds'])} of judging{price}{few}"
+    print(f"  the full run ({size} = {full['judgments']:,} judgments) would take {took}")
 
 
 def print_graded(graded: dict[str, Any]) -> None:
@@ -525,7 +522,7 @@ def print_graded(graded: dict[str, Any]) -> None:
             for b in found["bins"]
         ]
         print(aligned([("judge says", "pairs", "mean", "people"), *rows], indent="    "))
-    print(f"  prompt {graded['prompt_sha256'][:8]}: {graded['effort']['summary']}")
+    print(f"  prompt {graded['prompt_sha256'][:8]}: {describe_effort(graded['effort'])}")
 
 
 def print_verdict(warnings: Sequence[str], output_file: Path) -> None:

@@ -249,6 +249,8 @@ def atomic_dir(path: Path) -> Iterator[Path]:
                 path.rename(retired)
             temporary.rename(path)
         finally:
+            if retired.exists() and not path.exists():  # stopped between the two renames
+                retired.rename(path)
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(retired, ignore_errors=True)
 
@@ -261,12 +263,6 @@ def pickle_bytes(records: list[Any]) -> bytes:
 def json_bytes(value: Any) -> bytes:
     """Indented JSON in UTF-8."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def write_pickle(path: Path, records: list[Any]) -> None:
-    """Write builtin records atomically. Raises InputError where the place cannot be written."""
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(pickle_bytes(records))
 
 
 def write_json(path: Path, value: Any) -> None:

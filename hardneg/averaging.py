@@ -11,12 +11,11 @@ from hardneg.validation import Score
 
 @dataclass(frozen=True, slots=True)
 class Averaged:
-    """One strength tried: its validation and guard scores, and their change against the base model."""
+    """One strength tried: its validation and guard scores, and the gain over the base model."""
 
     strength: float  # share of the tuned weights
     score: Score
     gain: float
-    guard_change: float
 
 
 def average_weights(base: SentenceTransformer, tuned: SentenceTransformer, strength: float) -> None:
@@ -54,4 +53,4 @@ def try_strengths(
         average_weights(base, tuned, strength)
         found = score(tuned)
         tuned.load_state_dict(weights)
-        yield Averaged(strength, found, found.gain_over(base_score), found.guard_change(base_score))
+        yield Averaged(strength, found, found.gain_over(base_score))

@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from hardneg.answers import MalformedAnswer, read_answer
 from hardneg.artifacts import atomic_file
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.judge import Pair
+from hardneg.judge_answers import MalformedAnswer, read_answer
 from hardneg.judgment_store import Record
 from hardneg.llm_judge import LLMJudge, Request
 
@@ -41,7 +41,7 @@ def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint:
         judge: gives model, prompt and store; no server is needed.
         pairs: read once, lazily.
         path: the request file, written whole or not at all.
-        constraint: one of hardneg.answers.CONSTRAINTS: "choice" for vLLM, "object" for hosted services.
+        constraint: one of hardneg.judge_answers.CONSTRAINTS: "choice" for vLLM, "object" for hosted services.
 
     Raises:
         InputError: the file cannot be written or the store not be used.

@@ -18,9 +18,9 @@ GIB = 2**30
 MIN_FREE = 1.75 * GIB
 COPIES = 4  # of a model's weights, beside the base model: the one in training, its gradients and AdamW's two moments
 MIN_PASSAGES = 8  # whose activations are held at once, however little memory there is
-ACTIVATIONS = 0.7 * GIB  # of so many in 12 layers of MiniLM: reckoned as above; a wider model's are larger
-# Activations of one passage in training: 38 MiB measured for 220 tokens in 6 layers of MiniLM under bfloat16.
-PASSAGE_BYTES = 48 * 2**20
+# Activations of one passage in training, per layer and dimension: 38 MiB measured for 220 tokens in the 6 layers of 384
+# of a MiniLM under bfloat16, and some more.
+ACTIVATION_BYTES = 44 * 2**20 // (6 * 384)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,13 @@ def claim_device(requested: str) -> str:
     return "cuda"
 
 
+def describe_device(device: str) -> str:
+    """What `claim_device` chose, in words."""
+    if device == "cpu":
+        return f"the CPU ({torch.get_num_threads()} threads)"
+    return f"{torch.cuda.get_device_name(0)} ({free_bytes(device) / GIB:.1f} GiB free)"
+
+
 def has_bfloat16(device: str) -> bool:
     """Whether the device multiplies bfloat16 in hardware; mixed precision then halves the time of all that runs on it.
 
@@ -135,23 +142,30 @@ def has_bfloat16(device: str) -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def mini_batch_size(free: int) -> int:
+def passage_bytes(layers: int, dimensions: int) -> int:
+    """Bytes of one passage's activations in training an encoder of so many layers and dimensions."""
+    return ACTIVATION_BYTES * layers * dimensions
+
+
+def mini_batch_size(free: int, passage: int) -> int:
     """How many passages to hold activations of at once; the gradient cache makes the result the same.
 
     Args:
         free: free memory of the device in bytes, half of which is spent.
+        passage: bytes of one passage's activations.
     """
-    return max(MIN_PASSAGES, free // 2 // PASSAGE_BYTES)
+    return max(MIN_PASSAGES, free // 2 // passage)
 
 
-def check_room(weights: int, free: int) -> None:
+def check_room(weights: int, passage: int, free: int) -> None:
     """Raise InputError where a GPU that holds the base model has not the memory to train another one like it.
 
     Args:
         weights: bytes of the model's parameters.
+        passage: bytes of one passage's activations.
         free: bytes still free on the GPU.
     """
-    needed = COPIES * weights + ACTIVATIONS
+    needed = COPIES * weights + MIN_PASSAGES * passage
     if free < needed:
         raise InputError(
             f"too little free GPU memory ({free / GIB:.1f} GiB beside the base model; training it needs "

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from hardneg.artifacts import sha256_file
 from hardneg.device import has_bfloat16
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.hub import hub_silence
-from hardneg.wal import BUSY_SECONDS, write_ahead
+from hardneg.sqlite_wal import BUSY_SECONDS, write_ahead
 
 PACKAGED_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -128,10 +129,16 @@ def _module_settings(module: torch.nn.Module) -> dict[str, object]:
     if hasattr(module, "auto_model"):  # a transformer: its own settings, but not where it was loaded from
         config = module.auto_model.config.to_dict()
         settings["transformer"] = {key: config[key] for key in config.keys() - _NOT_ARCHITECTURE}
-        tokenizer = json.loads(module.tokenizer.backend_tokenizer.to_str())
-        # Every encode() sets these two anew; the maximum length is in the fingerprint by itself.
-        settings["tokenizer"] = {key: tokenizer[key] for key in tokenizer.keys() - {"truncation", "padding"}}
+        settings["tokenizer"] = _tokenizer_settings(module.tokenizer)
     return settings
+
+
+def _tokenizer_settings(tokenizer: Any) -> dict[str, object]:
+    if not hasattr(tokenizer, "backend_tokenizer"):  # one of the few written in Python alone
+        return {"class": type(tokenizer).__name__, "arguments": tokenizer.init_kwargs, "words": tokenizer.get_vocab()}
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Every encode() sets these two anew; the maximum length is in the fingerprint by itself.
+    return {key: settings[key] for key in settings.keys() - {"truncation", "padding"}}
 
 
 class CachedEncoder:

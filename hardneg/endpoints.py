@@ -20,8 +20,8 @@ import aiohttp
 import httpx2
 import openai
 
-from hardneg.answers import Answer, MalformedAnswer, read_answer
 from hardneg.errors import InputError
+from hardneg.judge_answers import Answer, MalformedAnswer, read_answer
 
 LONGEST_WORDS = 200  # characters of a server's own message that are worth showing
 

@@ -62,22 +62,22 @@ class GradedSet:
         return hashlib.sha256(json.dumps(self.questions).encode()).hexdigest()
 
     @property
-    def n_without_ideal(self) -> int:
-        """Questions whose answers all have grade 1: nDCG leaves them out."""
-        return sum(all(answer.grade == 1 for answer in question.answers) for question in self.questions)
+    def n_of_one_grade(self) -> int:
+        """Questions whose answers all have the same grade: nDCG leaves them out."""
+        return sum(len({answer.grade for answer in question.answers}) == 1 for question in self.questions)
 
 
 def open_graded(name: str) -> GradedSet:
     """A graded set by its name: `bundled`, `nanobeir` (from the data hub) or the path of a JSONL file.
 
     Raises:
-        InputError: it cannot be had, is malformed, or has no answer that is any good.
+        InputError: it cannot be had, is malformed, or has no question with answers of different grades.
     """
     if name == "nanobeir":
         return GradedSet(name, tuple(question for split in NANOBEIR_SPLITS for question in _nanobeir_questions(split)))
     graded = load_graded(BUNDLED_GRADED if name == "bundled" else Path(name))
-    if graded.n_without_ideal == len(graded.questions):
-        raise InputError(f"{name}: no answer in it is graded above 1; name another set")
+    if graded.n_of_one_grade == len(graded.questions):
+        raise InputError(f"{name}: no question in it has answers of different grades; name another set")
     return graded
 
 

@@ -14,7 +14,7 @@ TIMEOUT = 5.0  # seconds the hub may take to answer before a cached copy, or an 
 
 @cache
 def hub_silence(kind: str, name: str) -> str:
-    """Why the hub does not answer, or "" where it does: one request in a process's life, no retries.
+    """Why the hub does not answer, or "" where it does: one request per name in a process's life, no retries.
 
     Args:
         kind: "models" or "datasets".

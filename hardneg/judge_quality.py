@@ -11,7 +11,14 @@ from scipy.stats import spearmanr
 from hardneg.artifacts import Chunk
 from hardneg.candidates import CandidateList, candidate_pairs
 from hardneg.judge import GRADES, AnswerKeyJudge, Judgment
-from hardneg.metrics import RELEVANT_GRADE, cohen_kappa, confusion_matrix, weighted_kappa, weighted_kappa_interval
+from hardneg.metrics import (
+    RELEVANT_GRADE,
+    cohen_kappa,
+    confusion_matrix,
+    number,
+    weighted_kappa,
+    weighted_kappa_interval,
+)
 
 RANK_EDGES = (2, 4, 11)  # the ranks 1, 2-3, 4-10 and the rest
 CALIBRATION_BINS = 10
@@ -133,11 +140,6 @@ def bias_of(values: Sequence[int], grades: Sequence[float], edges: Sequence[floa
 def mean(values: Sequence[float]) -> float | None:
     """The mean; None of nothing."""
     return float(np.mean(values)) if len(values) else None
-
-
-def number(value: float) -> float | None:
-    """A figure for JSON: None for NaN."""
-    return None if math.isnan(value) else float(value)
 
 
 def calibration(probabilities: Sequence[tuple[float, ...] | None], relevant: Sequence[bool]) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Words for what an LLM judge found at start-up, what it will have to do, and what it did."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -30,25 +31,46 @@ def describe_plan(plan: JudgePlan) -> str:
     return text + (f", {plan.cut:,} passages cut to {plan.passage_tokens:,} tokens" if plan.cut else "")
 
 
-def describe_stats(stats: JudgeStats, gpu_hour_price: float | None = None) -> str:
-    """One line after the long step."""
-    text = f"{stats.reused:,} from the store, {stats.asked:,} asked"
-    if stats.asked:
-        text += f" in {duration(stats.seconds)}, {stats.asked / stats.seconds:.1f}/s"
-        text += f", {stats.prompt_tokens:,} prompt tokens" if stats.prompt_tokens else ""  # not every server counts
-        text += f" ({stats.cached_tokens / stats.prompt_tokens:.0%} cached)" if stats.cached_tokens else ""
-        text += f", {stats.cut:,} passages cut" if stats.cut else ""
-        text += "" if gpu_hour_price is None else f", cost {stats.seconds / 3600 * gpu_hour_price:.2f}"
-    if stats.reasons:
-        text += f"; unjudged: {', '.join(f'{reason} {n:,}' for reason, n in stats.reasons.most_common())}"
+def effort_record(stats: JudgeStats, gpu_hour_price: float | None) -> dict[str, Any]:
+    """What judging took of the server, for JSON; "cost" at a price per hour of the server."""
+    return {
+        "asked": stats.asked,
+        "from_store": stats.reused,
+        "seconds": round(stats.seconds, 3),
+        "judgments_per_second": stats.rate,
+        "prompt_tokens": stats.prompt_tokens,
+        "cached_tokens": stats.cached_tokens,
+        "passages_cut": stats.cut,
+        "unjudged": dict(stats.reasons.most_common()),
+        "cost": cost(stats.seconds, gpu_hour_price),
+    }
+
+
+def describe_effort(effort: Mapping[str, Any]) -> str:
+    """`effort_record` in one line."""
+    text = f"{effort['from_store']:,} from the store, {effort['asked']:,} asked"
+    if effort["asked"]:
+        text += f" in {duration(effort['seconds'])}, {effort['judgments_per_second']:.1f}/s"
+        tokens = effort["prompt_tokens"]
+        text += f", {tokens:,} prompt tokens" if tokens else ""  # not every server counts
+        text += f" ({effort['cached_tokens'] / tokens:.0%} cached)" if effort["cached_tokens"] else ""
+        text += f", {effort['passages_cut']:,} passages cut" if effort["passages_cut"] else ""
+        text += "" if effort["cost"] is None else f", cost {effort['cost']:.2f}"
+    if effort["unjudged"]:
+        text += f"; unjudged: {', '.join(f'{reason} {count:,}' for reason, count in effort['unjudged'].items())}"
     return text
+
+
+def cost(seconds: float, gpu_hour_price: float | None) -> float | None:
+    """What so long a use of the server costs; None without a price."""
+    return None if gpu_hour_price is None else seconds / 3600 * gpu_hour_price
 
 
 def seconds_left(stats: JudgeStats, to_ask: int) -> float | None:
     """Seconds until `to_ask` requests are answered at the rate so far; None before MIN_ASKED answers."""
-    if stats.asked < MIN_ASKED or not stats.seconds:
+    if stats.asked < MIN_ASKED or stats.rate is None:
         return None
-    return max(to_ask - stats.asked, 0) * stats.seconds / stats.asked
+    return max(to_ask - stats.asked, 0) / stats.rate
 
 
 def duration(seconds: float) -> str:
@@ -74,8 +96,8 @@ def describe_left(stats: JudgeStats, to_ask: int, gpu_hour_price: float | None) 
     seconds = seconds_left(stats, to_ask)
     if seconds is None:
         return ""
-    text = f"{duration(seconds)} left"
-    return text if gpu_hour_price is None else f"{text}, {seconds / 3600 * gpu_hour_price:.2f} to pay"
+    to_pay = cost(seconds, gpu_hour_price)
+    return f"{duration(seconds)} left" + ("" if to_pay is None else f", {to_pay:.2f} to pay")
 
 
 def estimate_full_run(
@@ -83,7 +105,8 @@ def estimate_full_run(
 ) -> dict[str, Any] | None:
     """What judging takes in a run of `size` (queries, candidates, iterations) at this rate; None where there is none.
 
-    Rather too much: a later iteration finds many of its pairs in the store.
+    Rather too much for several iterations, as a later one finds many of its pairs in the store; a little too little for
+    one, as known answers beyond the candidates are judged too.
     """
     if effort["judgments_per_second"] is None:
         return None
@@ -96,12 +119,12 @@ def estimate_full_run(
         "iterations": iterations,
         "judgments": judgments,
         "seconds": round(seconds, 1),
-        "cost": None if gpu_hour_price is None else seconds / 3600 * gpu_hour_price,
+        "cost": cost(seconds, gpu_hour_price),
     }
 
 
 def judge_record(judge: Judge) -> dict[str, Any]:
-    """What training.json and small_sample_results.json say of a judge: what it was found to be, what it did so far."""
+    """What training.json and small_sample_results.json say of a judge: what it was found to be, what it did last."""
     if not isinstance(judge, LLMJudge):
         return {"kind": judge.name}
     return {

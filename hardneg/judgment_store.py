@@ -1,5 +1,7 @@
 """Every judgment ever paid for, in one sqlite file: asked once, kept through crashes, shared by processes and runs.
 
+(Of processes that want the same pair at the same moment each asks: only what is stored is known to the others.)
+
 A judgment's key holds all that determines it (see `judgment_key`) but the length of the server's context: a passage
 that was shortened to fit it counts as judged. Each `add` is one transaction in write-ahead mode: when it returns, the
 judgments survive a kill of the process (`synchronous=NORMAL` leaves only the last moments before a power failure open).
@@ -20,7 +22,7 @@ from typing import Any
 
 from hardneg.artifacts import atomic_file
 from hardneg.errors import InputError, clear_os_errors
-from hardneg.wal import BUSY_SECONDS, write_ahead
+from hardneg.sqlite_wal import BUSY_SECONDS, write_ahead
 
 SCHEMA_VERSION = 1
 

@@ -16,10 +16,10 @@ from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from hardneg.answers import DECODING, Answer, request_body, unanswered
 from hardneg.endpoints import Endpoint, EndpointPool, GaveUp, Rejected, RetryPolicy, checked_url
 from hardneg.errors import InputError, held_signals
 from hardneg.judge import Judgment, Pair
+from hardneg.judge_answers import DECODING, Answer, request_body, unanswered
 from hardneg.judgment_store import JudgmentStore, Record, judgment_key
 from hardneg.probing import JudgeFindings, reprobe, survey
 from hardneg.prompting import TYPICAL_BYTES_PER_TOKEN, PromptTemplate, cut_to_tokens, estimate_tokens
@@ -57,6 +57,11 @@ class JudgeStats:
     def judged(self) -> int:
         """Pairs judged in this run, stored ones not counted."""
         return self.asked - self.unjudged.total()
+
+    @property
+    def rate(self) -> float | None:
+        """Answers per second; None where nothing was asked."""
+        return self.asked / self.seconds if self.asked and self.seconds else None
 
     @property
     def reasons(self) -> Counter[str]:

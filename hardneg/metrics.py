@@ -1,5 +1,6 @@
 """Retrieval metrics per question, intervals of relative gains, and agreement between graders."""
 
+import math
 from collections.abc import Hashable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ def metrics_without(
 def graded_metrics(ranked_grades: Sequence[Sequence[float]], k: int = 5, ndcg_k: int = 10) -> dict[str, np.ndarray]:
     """MRR@k at RELEVANT_GRADE, DCG@k and nDCG@ndcg_k with a gain of grade - 1, among the judged answers of a question.
 
-    The ideal order of nDCG is that of the question's own judged answers. A question with nothing but grade 1 has no
-    ideal: it is left out of nDCG, which therefore has fewer rows, the same ones for every model.
+    The ideal order of nDCG is that of the question's own judged answers. A question whose answers all have one grade
+    tells nothing, as any order is ideal: it is left out of nDCG, which so has fewer rows, the same for all models.
 
     Args:
         ranked_grades: per question, the grades (1-4) of all its judged answers in the order a model ranks them.
@@ -82,8 +83,7 @@ def graded_metrics(ranked_grades: Sequence[Sequence[float]], k: int = 5, ndcg_k:
     """
     rows = [np.asarray(grades, float) for grades in ranked_grades]
     mrr = [_reciprocal_rank(row[None, :k] >= RELEVANT_GRADE)[0] for row in rows]
-    ideal = [_dcg(-np.sort(-row), ndcg_k) for row in rows]
-    ndcg = [_dcg(row, ndcg_k) / best for row, best in zip(rows, ideal, strict=True) if best > 0]
+    ndcg = [_dcg(row, ndcg_k) / _dcg(-np.sort(-row), ndcg_k) for row in rows if len(set(row.tolist())) > 1]
     return {
         f"MRR@{k}": np.array(mrr),
         f"DCG@{k}": np.array([_dcg(row, k) for row in rows]),
@@ -103,6 +103,11 @@ def _dcg(grades: np.ndarray, k: int) -> float:
 def _reciprocal_rank(hits: np.ndarray) -> np.ndarray:
     """1 / rank of the first True of each row of a bool (Q, n); 0 where there is none."""
     return np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1), 0.0) if hits.size else np.zeros(len(hits))
+
+
+def number(value: float) -> float | None:
+    """A figure for JSON, which has no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ Candidates were retrieved per training question and graded 1-4. A copy of the ba
 surest answers against the best ranked wrong candidates and the rest of the batch, and the questions against the base
 model's embeddings of all candidates, graded-relevant chunks masked out; and it was held near the base model's
 embeddings. The share of its weights that is given below was averaged with the base model's."""
-_UNCHANGED = "No iteration gained on validation without forgetting: these are the base model's own weights."
+_UNCHANGED = "These are the base model's own weights."
 
 
 def model_card(

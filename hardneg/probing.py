@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from hardneg.answers import CONSTRAINTS, Answer, request_body
 from hardneg.endpoints import LONGEST_WORDS, Endpoint, Fault, Rejected, RetryPolicy, Unreachable
 from hardneg.errors import InputError
+from hardneg.judge_answers import CONSTRAINTS, Answer, request_body
 from hardneg.prompting import PromptTemplate
 
 # Left free, a model answers "Paris": a digit shows that the constraint binds.
@@ -36,7 +36,7 @@ class JudgeFindings:
     unreachable: dict[str, str]  # those that do not, each with one line that says why; they are retried
     model: str  # as asked for
     max_model_len: int | None  # tokens of prompt and answer; the least of the endpoints', None where none says
-    constraint: str  # what holds the model to a grade: one of hardneg.answers.CONSTRAINTS
+    constraint: str  # what holds the model to a grade: one of hardneg.judge_answers.CONSTRAINTS
     logprobs: bool  # log-probabilities come back
     probabilities: bool  # the grades' probabilities can be read from them
 

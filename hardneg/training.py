@@ -16,7 +16,7 @@ from sentence_transformers.base.losses.gradcache import CachedLossMixin
 from torch import Tensor, nn
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hardneg.device import has_bfloat16
+from hardneg.device import has_bfloat16, passage_bytes
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 
@@ -166,6 +166,15 @@ class Recipe:
     warmup_fraction: float
     frozen_weight: float  # of the contrast with the base model's embeddings of the candidates
     distillation_weight: float  # of the distance from the base model's embeddings
+
+
+def activations(model: SentenceTransformer) -> int:
+    """Bytes of one passage's activations in training (`device.passage_bytes`); next to none without a transformer."""
+    transformer = getattr(model[0], "auto_model", None)
+    if transformer is None:
+        return passage_bytes(1, 1)
+    config = transformer.config.get_text_config()
+    return passage_bytes(config.num_hidden_layers, config.hidden_size)
 
 
 def check_trainable(model: SentenceTransformer, name: str) -> None:

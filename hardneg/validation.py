@@ -35,19 +35,12 @@ class Score:
         """Mean of the relative MRR and DCG gains over `base`, e.g. 0.15."""
         return (relative_change(self.mrr, base.mrr) + relative_change(self.dcg, base.dcg)) / 2
 
-    def guard_change(self, base: "Score") -> float:
-        """Relative change of the guard's nDCG@10 against `base`; 0 without a guard.
-
-        Its MRR@5 is told beside it but decides nothing: it sees one answer per question, so that its interval is four
-        times as wide, too wide to tell a loss of a percent (LOG.md).
-        """
-        return relative_change(self.guard_ndcg, base.guard_ndcg)
-
     def is_harmless(self, tolerance: float) -> bool:
-        """Whether the guard rules out a relative loss above `tolerance`, with 95 % confidence; True without a guard.
+        """Whether the guard's 95 % interval rules out a relative loss above `tolerance`; True without a guard.
 
         A test of non-inferiority (Piaggio et al. 2012): a loss that a small guard merely does not show may be there, so
-        the fewer questions it has, the less is allowed.
+        the fewer questions it has, the less is allowed. Its MRR@5 is told beside nDCG@10 but decides nothing: it sees
+        one answer per question, so that its interval is four times as wide (LOG.md).
         """
         return self.guard_low is None or self.guard_low >= -tolerance
 

@@ -20,14 +20,15 @@ from hardneg.artifacts import (
     load_chunks,
     load_qa_pairs,
     load_queries,
+    pickle_bytes,
     read_json,
     read_pickle,
     sha256_file,
     write_files,
     write_json,
-    write_pickle,
 )
 from hardneg.errors import InputError
+from tests.tiny_data import write_pickle
 
 ROOT = Path(__file__).parent.parent
 MAKER = "python make.py"
@@ -45,7 +46,7 @@ class Bomb:
 
 def test_pickle_round_trip(tmp_path: Path) -> None:
     records = [{"id": 1, "text": "naïve", "ids": [1, 2], "grade": None, "share": 0.5}]
-    write_pickle(tmp_path / "deep" / "records.pkl", records)
+    write_files(tmp_path / "deep", {"records.pkl": pickle_bytes(records)})
     assert read_pickle(tmp_path / "deep" / "records.pkl", MAKER) == records
 
 
@@ -205,10 +206,30 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [model]
 
 
+def test_a_stop_between_the_two_renames_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "final"
+    model.mkdir()
+    (model / "old.txt").touch()
+    rename = Path.rename
+
+    def stop(self: Path, target: Path) -> Path:
+        if self.suffix == ".tmp":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(KeyboardInterrupt), atomic_dir(model) as temporary:
+        (temporary / "new.txt").touch()
+    assert [path.name for path in model.iterdir()] == ["old.txt"]
+    assert list(tmp_path.iterdir()) == [model]
+
+
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     with pytest.raises(InputError, match="a file stands where a folder is needed"):
-        write_pickle(tmp_path / "data" / "x.pkl", [1])
+        write_json(tmp_path / "data" / "x.pkl", [1])
     with pytest.raises(InputError, match="a file stands where a folder is needed"):
         write_files(tmp_path / "data", {"x.pkl": b"1"})
 
@@ -216,7 +237,7 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.pkl").mkdir()
     with pytest.raises(InputError, match=r"x\.pkl is a folder; name a file"):
-        write_pickle(tmp_path / "x.pkl", [1])
+        write_json(tmp_path / "x.pkl", [1])
     assert [path.name for path in tmp_path.iterdir()] == ["x.pkl"]
 
 
@@ -224,7 +245,7 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
 def test_no_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="Permission denied; check the permissions"):
-        write_pickle(tmp_path / "x.pkl", [1])
+        write_json(tmp_path / "x.pkl", [1])
 
 
 def test_several_files_at_once(tmp_path: Path) -> None:

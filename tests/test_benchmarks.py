@@ -14,7 +14,7 @@ import torch
 from scipy.stats import norm
 
 import iterative_miner as miner
-from hardneg.artifacts import Chunk, Query, read_json, write_pickle
+from hardneg.artifacts import Chunk, Query, read_json
 from hardneg.candidates import Candidate, CandidateList, read_candidates, training_index
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError
@@ -24,7 +24,7 @@ from hardneg.training import Example
 from iterative_miner import Mined, mine_hard_examples
 from tests.benchmarks import arms, bm25, losses, noisy_judge, second_domain, unrelated
 from tests.benchmarks.noisy_judge import NoisyJudge
-from tests.tiny_data import tiny_corpus
+from tests.tiny_data import tiny_corpus, write_pickle
 
 
 def pairs_like_medquad(n_queries: int) -> list[Pair]:

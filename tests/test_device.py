@@ -18,6 +18,7 @@ from hardneg.device import (
     has_bfloat16,
     list_gpus,
     mini_batch_size,
+    passage_bytes,
 )
 from hardneg.device import parse_gpus as parse
 from hardneg.errors import InputError
@@ -136,17 +137,24 @@ def test_claiming_hides_the_other_gpus(tmp_path: Path, monkeypatch: pytest.Monke
     assert claim_device("cpu") == "cpu" and os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
-@pytest.mark.parametrize(("free_gib", "expected"), [(0, 8), (0.5, 8), (1.25, 13), (2, 21), (3, 32), (8, 85), (24, 256)])
+@pytest.mark.parametrize(("free_gib", "expected"), [(0, 8), (0.5, 8), (1.25, 14), (2, 23), (3, 34), (8, 93), (24, 279)])
 def test_mini_batch_size(free_gib: float, expected: int) -> None:
-    assert mini_batch_size(int(free_gib * GIB)) == expected
+    passage = passage_bytes(6, 384)
+    assert passage == pytest.approx(44 * 2**20, rel=1e-4)  # what the figures above are reckoned with
+    assert mini_batch_size(int(free_gib * GIB), passage) == expected
+
+
+def test_a_larger_model_holds_fewer_passages_at_once() -> None:
+    """A model of 12 layers of 768 dimensions has four times the activations of MiniLM's 6 of 384."""
+    assert mini_batch_size(16 * GIB, passage_bytes(12, 768)) == mini_batch_size(4 * GIB, passage_bytes(6, 384)) == 46
 
 
 def test_room_to_train_a_model_beside_its_base() -> None:
     """What MIN_FREE leaves beside a context and a MiniLM-L12 is enough for that, and not for a larger model."""
     left = MIN_FREE - 0.4 * GIB - 4 * 33e6
-    check_room(int(4 * 33e6), int(left))
-    with pytest.raises(InputError, match=r"too little free GPU memory \(1\.2 GiB beside .* it needs 2\.3 GiB"):
-        check_room(int(4 * 110e6), int(left))
+    check_room(int(4 * 33e6), passage_bytes(12, 384), int(left))
+    with pytest.raises(InputError, match=r"too little free GPU memory \(1\.2 GiB beside .* it needs 3\.0 GiB"):
+        check_room(int(4 * 110e6), passage_bytes(12, 768), int(left))
 
 
 def test_free_memory_of_the_machine_and_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import CanineTokenizer
 
 from hardneg import encoder as encoder_module
 from hardneg.device import has_bfloat16
@@ -217,6 +218,15 @@ def pool_differently(model: SentenceTransformer) -> None:
 def test_whatever_changes_embeddings_changes_the_fingerprint(model: SentenceTransformer, change: Any) -> None:
     before = fingerprint(model)
     change(model)
+    assert fingerprint(model) != before
+
+
+def test_a_tokenizer_written_in_python(model: SentenceTransformer) -> None:
+    """It has no backend to look into."""
+    model[0].processor = CanineTokenizer(model_max_length=64)
+    before = fingerprint(model)
+    assert fingerprint(model) == before
+    model[0].processor = CanineTokenizer(model_max_length=32)
     assert fingerprint(model) != before
 
 

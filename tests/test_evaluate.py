@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 import evaluate
-from hardneg.artifacts import Chunk, Query, read_json, sha256_file, write_json, write_pickle
+from hardneg.artifacts import Chunk, Query, read_json, sha256_file, write_json
 from hardneg.encoder import load_model
 from hardneg.errors import InputError
 from hardneg.graded import load_graded, open_graded
-from tests.tiny_data import tiny_corpus, write_tiny_data
+from tests.tiny_data import tiny_corpus, write_pickle, write_tiny_data
 from tests.tiny_model import build_tiny_model
 
 ROOT = Path(__file__).parent.parent
@@ -361,10 +362,10 @@ def test_a_graded_file(arguments: list[str], tmp_path: Path, capsys: pytest.Capt
         "DCG@5": 1.5,
         "nDCG@10": 1,
     }
-    assert "  left out of nDCG for want of any useful answer: 1\n" in capsys.readouterr().out
+    assert "  left out of nDCG, all answers having one grade: 1\n" in capsys.readouterr().out
     assert load_graded(path).n_answers == 3
     path.write_text(json.dumps(rows[1]), encoding="utf-8")
-    with pytest.raises(InputError, match=r"mine.jsonl: no answer in it is graded above 1"):
+    with pytest.raises(InputError, match=r"mine.jsonl: no question in it has answers of different grades"):
         evaluate.main([*arguments, "--graded", str(path)])
 
 
@@ -429,6 +430,20 @@ def test_chunks_longer_than_the_model_reads(tiny_model: Path) -> None:
     )
     assert evaluate.truncation_notes("tiny", model, long[:1] + chunks[1:], seed=0) == []
     assert model.encode(["gout " * 500]).shape == (1, 32)  # counting has not switched truncation off
+
+
+def test_a_model_of_static_embeddings(tiny_model: Path) -> None:
+    """Its tokenizer is of another library, and it reads texts of any length."""
+    tokenizer = load_model(str(tiny_model), "cpu").tokenizer.backend_tokenizer
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu")
+    assert evaluate.truncation_notes("static", model, tiny_corpus()[0], seed=0) == []
+
+
+def test_prompts_that_are_not_used_are_told(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model), "cpu")
+    assert evaluate.prompt_notes("tiny", model) == []
+    model.prompts = {"query": "query: ", "document": ""}
+    assert evaluate.prompt_notes("tiny", model) == ["Note: tiny has prompts (query) that are not used here"]
 
 
 # ---------------------------------------------------------------- bad input

@@ -38,7 +38,7 @@ def test_reads_questions_in_order(tmp_path: Path) -> None:
         ("a", "", "Answer a.", 4),
         ("c", "On c", "Answer c.", 2),
     ]
-    assert (graded.n_answers, graded.n_without_ideal) == (4, 1)
+    assert (graded.n_answers, graded.n_of_one_grade) == (4, 1)
 
 
 def test_an_answer_judged_twice_is_one_answer(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_answers_are_ranked_by_cosine(tmp_path: Path, tiny_model: Path) -> None:
 def test_bundled_set() -> None:
     graded = load_graded(BUNDLED_GRADED)
     assert len(graded.questions) == 240
-    assert graded.n_without_ideal == 0
+    assert graded.n_of_one_grade == 0
     assert {grade for q in graded.questions for a in q.answers for grade in a.grades} == {1, 2, 3, 4}
 
 
@@ -127,7 +127,7 @@ def test_bundled_set() -> None:
 def test_liveqa() -> None:
     """80 of its 1,251 lines judge an answer again with another grade; nothing is lost in merging them."""
     graded = load_graded(Path(os.environ["HARDNEG_DATA"]) / "liveqa_dev.jsonl")
-    assert (len(graded.questions), graded.n_answers, graded.n_without_ideal) == (51, 1162, 4)
+    assert (len(graded.questions), graded.n_answers, graded.n_of_one_grade) == (51, 1162, 4)
     assert sum(len(answer.grades) for question in graded.questions for answer in question.answers) == 1251
 
 

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
-from hardneg.artifacts import Query, read_json, sha256_file, write_json, write_pickle
+from hardneg.artifacts import Query, read_json, sha256_file, write_json
 from hardneg.averaging import Averaged
 from hardneg.candidates import Candidate, CandidateList, Index, training_index
 from hardneg.encoder import CachedEncoder, load_model
@@ -32,7 +32,7 @@ from hardneg.training import Example
 from hardneg.validation import Score
 from tests.judge_data import make_judge, make_pairs
 from tests.llm_stub import MODEL, LLMStub, true_grade
-from tests.tiny_data import tiny_corpus, write_tiny_data
+from tests.tiny_data import tiny_corpus, write_pickle, write_tiny_data
 
 ROOT = Path(__file__).parent.parent
 
@@ -280,7 +280,7 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
 
 def tried(strength: float, gain: float, guard_low: float) -> Averaged:
     """Whose guard shows no loss, as far as its questions tell."""
-    return Averaged(strength, Score(0.0, 0.0, 0.0, None, guard_low), gain, guard_change=0.0)
+    return Averaged(strength, Score(0.0, 0.0, 0.0, None, guard_low), gain)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_final_is_the_best_iteration_that_forgot_nothing(
 ) -> None:
     chosen = finish(setting, *scores)
     assert (setting.args.output_dir / "final" / "which").read_text() == expected
-    assert chosen.startswith(f"iteration {expected} is best on validation: MRR@5 ")
+    assert chosen.startswith(f"iteration {expected} is the best on validation that the guard passes: MRR@5 ")
 
 
 @pytest.mark.parametrize(
@@ -376,12 +376,12 @@ def test_final_is_the_best_iteration_that_forgot_nothing(
         (Score(0.4, 0.4, 0.9, 0.6, 0.1), "no iteration gained on validation"),
         (
             Score(0.9, 0.9, 0.7, 0.6, -0.2),
-            "the guard rules out a loss of more than 1.0% for no iteration that gained on validation",
+            "for no iteration that gained on validation the guard rules out a loss of more than 1.0%",
         ),
         (
             Score(0.9, 0.9, 0.8, 0.6, -0.02),
-            "the guard rules out a loss of more than 1.0% for no iteration that gained on validation; it shows none, "
-            "but has too few questions to rule it out: add some, or raise --guard-tolerance",
+            "for no iteration that gained on validation the guard rules out a loss of more than 1.0%; it shows none of "
+            "more, so that one with more questions may rule it out",
         ),
     ],
 )
@@ -418,8 +418,13 @@ GUARD = [
 ]
 
 
-def write_guard(path: Path, **changes: Any) -> Path:
-    lines = [{**row, "answer_id": str(n), "answer_title": "", **changes} for n, row in enumerate(GUARD)]
+def write_guard(path: Path, times: int = miner.MIN_GUARD // 2, **changes: Any) -> Path:
+    """The two questions of GUARD, each so many times."""
+    lines = [
+        {**row, "question_id": f"{row['question_id']} {time}", "answer_id": str(n), "answer_title": "", **changes}
+        for time in range(times)
+        for n, row in enumerate(GUARD)
+    ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
@@ -740,9 +745,15 @@ def test_nothing_to_learn_from(arguments: list[str], tmp_path: Path, capsys: pyt
 def test_a_guard_without_a_good_answer(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its nDCG is not defined: nothing could ever be eligible."""
-    guard = write_guard(tmp_path / "bad_guard.jsonl", grade=1)
-    assert "bad_guard.jsonl" in refused([*arguments, "--guard", str(guard)], capsys)
+    """Any order of its answers is as good: nothing could ever be seen to be forgotten."""
+    guard = write_guard(tmp_path / "bad_guard.jsonl", grade=4)
+    assert "bad_guard.jsonl: no question in it has" in refused([*arguments, "--guard", str(guard)], capsys)
+
+
+def test_a_guard_of_few_questions(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    guard = write_guard(tmp_path / "small.jsonl", times=miner.MIN_GUARD // 2 - 1)
+    message = refused([*arguments, "--guard", str(guard)], capsys)
+    assert "small.jsonl: 18 question(s) with answers of different grades, too few" in message
 
 
 # ---------------------------------------------------------------- with an LLM's server
@@ -846,9 +857,9 @@ def test_time_and_cost_to_the_end_are_told_once_and_shown_in_the_bar(
     told, bar = capsys.readouterr()
     plan, left = told.splitlines()
     assert plan.startswith("80 pairs: 0 already stored, 80 to ask, about ")
-    assert re.fullmatch(r"At \d+\.\d answers/s: 0 min left, 0\.\d\d to pay", left)
+    assert re.fullmatch(r"At \d+\.\d answers/s: \d\.\d s left, 0\.\d\d to pay", left)
     states = [state for state in bar.split("\r") if "unjudged 0" in state]
-    assert "to pay" not in states[0] and "0 min left, 0.00 to pay" in states[-1]
+    assert "to pay" not in states[0] and "0.0 s left, 0.00 to pay" in states[-1]
 
 
 def test_an_error_while_judging_says_how_many_pairs_are_left(stub: LLMStub, tmp_path: Path) -> None:

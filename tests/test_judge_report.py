@@ -10,10 +10,11 @@ import pytest
 from hardneg.judge import AnswerKeyJudge
 from hardneg.judge_report import (
     MIN_ASKED,
+    describe_effort,
     describe_findings,
     describe_left,
     describe_plan,
-    describe_stats,
+    effort_record,
     judge_record,
     seconds_left,
 )
@@ -62,21 +63,25 @@ def test_plan() -> None:
     assert describe_plan(replace(plan, cut=1200)) == f"{text}, 1,200 passages cut to 1,024 tokens"
 
 
-def test_stats() -> None:
-    assert describe_stats(JudgeStats(reused=1500)) == "1,500 from the store, 0 asked"
+def said(stats: JudgeStats, gpu_hour_price: float | None = None) -> str:
+    return describe_effort(json.loads(json.dumps(effort_record(stats, gpu_hour_price))))
+
+
+def test_effort() -> None:
+    assert said(JudgeStats(reused=1500)) == "1,500 from the store, 0 asked"
     stats = JudgeStats(
         reused=10, asked=1200, unjudged=Counter(refused=2, timeout=1000), prompt_tokens=4000, cached_tokens=1000
     )
     stats.cut, stats.seconds = 3, 60.0
-    assert describe_stats(stats) == (
+    assert said(stats) == (
         "10 from the store, 1,200 asked in 1.0 min, 20.0/s, 4,000 prompt tokens (25% cached), 3 passages cut"
         "; unjudged: timeout 1,000, refused 2"
     )
-    assert describe_stats(JudgeStats(asked=10, seconds=2.0)) == "0 from the store, 10 asked in 2.0 s, 5.0/s"
+    assert said(JudgeStats(asked=10, seconds=2.0)) == "0 from the store, 10 asked in 2.0 s, 5.0/s"
     hour = JudgeStats(asked=3600, seconds=3600.0)
-    assert describe_stats(hour, 5.5) == "0 from the store, 3,600 asked in 1 h 0 min, 1.0/s, cost 5.50"
+    assert said(hour, 5.5) == "0 from the store, 3,600 asked in 1 h 0 min, 1.0/s, cost 5.50"
     nobody_asked = JudgeStats(reused=90, missing=10)
-    assert describe_stats(nobody_asked) == "90 from the store, 0 asked; unjudged: no stored answer 10"
+    assert said(nobody_asked) == "90 from the store, 0 asked; unjudged: no stored answer 10"
     assert nobody_asked.judged == 0
 
 

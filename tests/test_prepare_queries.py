@@ -16,9 +16,9 @@ from hardneg.artifacts import (
     load_queries,
     read_json,
     sha256_file,
-    write_pickle,
 )
 from hardneg.errors import InputError
+from tests.tiny_data import write_pickle
 
 SPLITS = ("train", "val", "test")
 

@@ -211,10 +211,8 @@ def test_unjudged_pairs_are_counted_told_and_asked_again(base: list[str], tmp_pa
     unjudged = [row for row in found["sample_judgments"] if row["grade"] is None]
     assert [row["unjudged_reason"] for row in unjudged] == ["not a grade"] * 4
     assert found["agreement"]["pairs"] == pairs - 4
-    expected = (
-        f"{4 / pairs:.1%} of the sample's pairs are unjudged (not a grade 4); see hardneg/answers.py:read_answer()"
-    )
-    assert expected in found["warnings"]
+    place = "see hardneg/judge_answers.py:read_answer()"
+    assert f"{4 / pairs:.1%} of the sample's pairs are unjudged (not a grade 4); {place}" in found["warnings"]
     assert results(tmp_path)["unjudged"]["count"] == 0
 
 
@@ -346,7 +344,7 @@ def test_what_a_server_cannot_do_is_told() -> None:
     assert list(script.server_warnings(sound)) == []
     poor = JudgeFindings({"http://a/v1": "m"}, {"http://b/v1": "no answer"}, "m", None, "none", False, False)
     unbound, unsure, silent = script.server_warnings(poor)
-    assert "no constraint of hardneg/answers.py:CONSTRAINTS binds" in unbound
+    assert "no constraint of hardneg/judge_answers.py:CONSTRAINTS binds" in unbound
     assert "no usable token probabilities" in unsure
     assert silent.startswith("http://b/v1 did not answer")
 

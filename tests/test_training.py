@@ -9,8 +9,10 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
 
+from hardneg.device import passage_bytes
 from hardneg.encoder import CachedEncoder, load_model, top_k
 from hardneg.errors import InputError
 from hardneg.training import (
@@ -19,6 +21,7 @@ from hardneg.training import (
     MaskedContrastiveLoss,
     Recipe,
     Teacher,
+    activations,
     check_trainable,
     teach,
     train,
@@ -375,3 +378,9 @@ def test_training_leaves_no_files(model: SentenceTransformer, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     train(model, *tiny_examples(), RECIPE, lambda *_: None, seed=7, mini_batch_size=6)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_activations_follow_the_layers(model: SentenceTransformer) -> None:
+    assert activations(model) == passage_bytes(2, 32)
+    static = SentenceTransformer(modules=[StaticEmbedding(model.tokenizer.backend_tokenizer, embedding_dim=8)])
+    assert 0 < activations(static) < activations(model)

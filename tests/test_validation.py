@@ -25,8 +25,6 @@ def test_relative_change() -> None:
 def test_score_changes() -> None:
     base = Score(0.5, 0.8, 0.7, None, 0.0)
     assert Score(0.6, 1.2, 0.63, None, -0.2).gain_over(base) == pytest.approx((0.2 + 0.5) / 2)
-    assert Score(0.6, 1.2, 0.63, None, -0.2).guard_change(base) == pytest.approx(-0.1)
-    assert Score(0.6, 1.2, None, None, None).guard_change(Score(0.5, 0.8, None, None, None)) == 0
 
 
 def test_harmless_is_what_rules_the_loss_out() -> None:

@@ -1,8 +1,9 @@
 """A hand-written corpus of 30 chunks with 12 train, 6 val and 6 test queries, split by topic like the real one."""
 
 from pathlib import Path
+from typing import Any
 
-from hardneg.artifacts import SHARED, Chunk, QAPair, Query, sha256_file, write_json, write_pickle
+from hardneg.artifacts import SHARED, Chunk, QAPair, Query, pickle_bytes, sha256_file, write_json
 
 # topic, its split, symptoms, treatment
 CONDITIONS = [
@@ -28,6 +29,11 @@ FOLLOW_UPS = {
     "cataract": "Stronger glasses help for a while before an operation.",
 }
 BOILERPLATE = "Talk to your doctor about which treatment is right for you."  # answers asthma's and tetanus's question
+
+
+def write_pickle(path: Path, records: list[Any]) -> None:
+    """Builtin records, as the prepare scripts write them."""
+    path.write_bytes(pickle_bytes(records))
 
 
 def _chunk(chunks: list[Chunk], text: str, title: str, qa_ids: list[str], qtype: str, split: str) -> int:
@@ -80,6 +86,7 @@ def tiny_corpus() -> tuple[list[Chunk], list[QAPair], dict[str, list[Query]]]:
 def write_tiny_data(data_dir: Path, changed_chunks: list[Chunk] | None = None) -> Path:
     """Write the pickles and a manifest as prepare_corpus.py and prepare_queries.py would; returns `data_dir`."""
     chunks, pairs, queries = tiny_corpus()
+    data_dir.mkdir(parents=True, exist_ok=True)
     write_pickle(data_dir / "corpus_chunks.pkl", changed_chunks or chunks)
     write_pickle(data_dir / "qa_pairs.pkl", pairs)
     for split, records in queries.items():

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.wal import write_ahead
+from hardneg.sqlite_wal import write_ahead
 
 _OPEN = """
 import sqlite3, sys, time
-from hardneg.wal import write_ahead
+from hardneg.sqlite_wal import write_ahead
 connection = sqlite3.connect(sys.argv[1])
 while time.time() < float(sys.argv[2]):
     pass
@@ -40,7 +40,7 @@ def test_a_lock_that_another_connection_holds_is_waited_for(tmp_path: Path, monk
         if len(naps) == 3:
             holder.execute("COMMIT")
 
-    monkeypatch.setattr("hardneg.wal.time.sleep", nap)
+    monkeypatch.setattr("hardneg.sqlite_wal.time.sleep", nap)
     write_ahead(waiting)
     assert len(naps) == 3
     assert waiting.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -49,6 +49,6 @@ def test_a_lock_that_another_connection_holds_is_waited_for(tmp_path: Path, monk
 def test_a_lock_that_is_never_released_ends_in_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     holder = sqlite3.connect(tmp_path / "x.sqlite", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
-    monkeypatch.setattr("hardneg.wal.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("hardneg.sqlite_wal.BUSY_SECONDS", 0.05)
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         write_ahead(sqlite3.connect(tmp_path / "x.sqlite", timeout=0))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hardneg.answers import CONSTRAINTS, MalformedAnswer, read_answer, request_body
+from hardneg.judge_answers import CONSTRAINTS, MalformedAnswer, read_answer, request_body
 
 
 def completion(content: str | None, tokens: list[tuple[str, dict[str, float]]] | None = None, **message: Any) -> dict:
