@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,10 @@ from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError
 from hardneg.judge import AnswerKeyJudge, Pair
 from hardneg.judge_quality import agreement
+from hardneg.sources import topic_of_question
 from hardneg.training import Example
 from iterative_miner import Mined, mine_hard_examples
-from tests.benchmarks import arms, bm25, losses, noisy_judge, second_domain, unrelated
+from tests.benchmarks import arms, aspects, bm25, losses, noisy_judge, paraphrased, second_domain, unrelated
 from tests.benchmarks.noisy_judge import NoisyJudge
 from tests.tiny_data import tiny_corpus, write_pickle
 
@@ -365,3 +367,56 @@ def test_bm25_finds_what_shares_rare_words(tiny_data_dir: Path, capsys: pytest.C
     assert printed.startswith(
         f"BM25, 6 val questions among 30 chunks: MRR@5 {np.mean(list(found.values())):.4f}  DCG@5 "
     )
+
+
+# ---------------------------------------------------------------- other words, and what was gained
+
+
+def test_other_words_keep_the_topic_and_are_none_of_medquad_s() -> None:
+    for qtype, wordings in paraphrased.WORDINGS.items():
+        asked = [
+            paraphrased.paraphrase({**QUERY, "query_id": f"q{number}", "qtype": qtype})["query"] for number in range(50)
+        ]
+        assert set(asked) == {wording.format("gout") for wording in wordings}  # each is used
+        assert all("gout" in text and not topic_of_question(text) for text in asked)
+    assert paraphrased.paraphrase(QUERY) == paraphrased.paraphrase(QUERY) != QUERY
+
+
+def test_paraphrased_evaluates_the_same_questions(
+    tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, devices_as_before: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = ["--baseline-model", str(tiny_model), "--specialized-model", str(tiny_model)]
+    paraphrased.main(
+        [*models, "--data-dir", str(tiny_data_dir), "--output", str(tmp_path / "p.json"), "--device", "cpu"]
+    )
+    assert "6 of 6 test questions asked in other words" in capsys.readouterr().out
+    assert read_json(tmp_path / "p.json", "")["counts"]["queries"] == 6
+
+
+def test_aspects_by_hand() -> None:
+    """Four passages on the unit circle: the question on gout's treatment sees flu's treatment before gout's."""
+    labels = [("gout", "symptoms"), ("flu", "treatment"), ("gout", "treatment"), ("flu", "symptoms")]
+    pairs: list[Any] = [{"qa_id": str(n), "topic": topic, "qtype": qtype} for n, (topic, qtype) in enumerate(labels)]
+    chunks: list[Any] = [{"chunk_id": n, "qa_ids": [str(n)]} for n in range(4)]
+    angles = np.array([0.1, 0.2, 0.3, 0.4])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    query = {**QUERY, "ground_truth_chunk_ids": [2]}
+    found = aspects.aspects([query], np.array([[1, 0]], np.float32), chunks, vectors, pairs)
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "MRR@5": [1 / 3],
+        "DCG@5": [0.5],
+        "MRR@5 of any passage on the topic": [1.0],
+        "first passage of the question's type": [0.0],
+        "MRR@5, told the type": [0.5],
+        "DCG@5, told the type": [pytest.approx(1 / np.log2(3))],
+    }
+
+
+def test_aspects_of_two_models(
+    tiny_model: Path, tiny_data_dir: Path, devices_as_before: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = ["--baseline-model", str(tiny_model), "--specialized-model", str(tiny_model)]
+    aspects.main([*models, "--data-dir", str(tiny_data_dir), "--split", "val", "--device", "cpu"])
+    first, *rows = capsys.readouterr().out.splitlines()
+    assert first.startswith("6 val questions, ") and len(rows) == 8
+    assert all("+0.0% (+0.0% to +0.0%)" in row for row in rows[:6])
