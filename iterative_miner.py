@@ -117,6 +117,7 @@ def llm_judge_relevance(
 
     Args:
         lists: candidates per query; one query's candidates are asked together, so that a server's prefix cache works.
+            A passage that does not name its topic is shown to the LLM under its title (`judge.as_read`).
         chunks: the corpus, by chunk id.
         judge: an LLM behind a server or the answer key.
         gpu_hour_price: price of an hour of the server, for the progress bar.

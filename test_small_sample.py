@@ -30,7 +30,7 @@ from hardneg.encoder import CachedEncoder, load_model, resolve_model
 from hardneg.errors import InputError, run
 from hardneg.flag_types import positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
-from hardneg.judge import GRADES, Judge, Judgment, Pair
+from hardneg.judge import GRADES, Judge, Judgment, Pair, as_read
 from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, judged_pairs, score
 from hardneg.judge_report import (
     MIN_ASKED,
@@ -289,7 +289,7 @@ def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict
         "largest_disagreements": [
             {
                 "question": pair.query["query"],
-                "answer": pair.chunk["text"],
+                "answer": as_read(pair.chunk),
                 "people": people,
                 "judge": judgment.grade,
                 "probabilities": judgment.probabilities,

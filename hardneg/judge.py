@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from hardneg.artifacts import Chunk, Query
-from hardneg.topics import normalise_topic
+from hardneg.topics import names_topic, normalise_topic
 
 GRADES = (1, 2, 3, 4)
 
@@ -15,6 +15,15 @@ class Pair(NamedTuple):
 
     query: Query
     chunk: Chunk
+
+
+def as_read(chunk: Chunk) -> str:
+    """A chunk as its page's readers have it: under the title, where it does not name its topic itself.
+
+    Whether "It is rare." answers a question, its text alone does not tell. A passage of several answers has none.
+    """
+    title, text = chunk["title"], chunk["text"]
+    return text if len(chunk["qa_ids"]) > 1 or names_topic(text, title) or not title else f"{title}: {text}"
 
 
 @dataclass(frozen=True, slots=True)

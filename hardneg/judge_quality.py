@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from hardneg.artifacts import Chunk
 from hardneg.candidates import CandidateList, candidate_pairs
-from hardneg.judge import GRADES, AnswerKeyJudge, Judgment
+from hardneg.judge import GRADES, AnswerKeyJudge, Judgment, as_read
 from hardneg.metrics import (
     RELEVANT_GRADE,
     cohen_kappa,
@@ -30,7 +30,7 @@ class JudgedPair:
 
     question: str
     qtype: str
-    chunk_text: str
+    chunk_text: str  # as the judge read it
     grade: float | None  # expected grade, 1.0 to 4.0
     probabilities: tuple[float, ...] | None  # of the grades 1-4
     unjudged_reason: str | None
@@ -55,7 +55,7 @@ def judged_pairs(
             JudgedPair(
                 question=query["query"],
                 qtype=query["qtype"],
-                chunk_text=chunks[candidate.chunk_id]["text"],
+                chunk_text=as_read(chunks[candidate.chunk_id]),
                 grade=judgment.grade,
                 probabilities=judgment.probabilities,
                 unjudged_reason=judgment.unjudged_reason,

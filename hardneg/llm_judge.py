@@ -18,7 +18,7 @@ from typing import Any
 
 from hardneg.endpoints import Endpoint, EndpointPool, GaveUp, Rejected, RetryPolicy, checked_url
 from hardneg.errors import InputError, held_signals
-from hardneg.judge import Judgment, Pair
+from hardneg.judge import Judgment, Pair, as_read
 from hardneg.judge_answers import DECODING, Answer, request_body, unanswered
 from hardneg.judgment_store import JudgmentStore, Record, judgment_key
 from hardneg.probing import JudgeFindings, reprobe, survey
@@ -213,7 +213,7 @@ class LLMJudge:
 
     def request(self, pair: Pair) -> Request:
         """What would be asked about a pair, its passage cut to the budget, and the key of the answer."""
-        query, text = pair.query["query"], pair.chunk["text"]
+        query, text = pair.query["query"], as_read(pair.chunk)
         passage = cut_to_tokens(text, self.passage_tokens)
         prompt = self.template.render(query, passage)
         return Request(judgment_key(self.model, prompt, DECODING), query, passage, passage != text)

@@ -18,7 +18,7 @@ def make_pair(number: int, text: str | None = None) -> Pair:
     """Pair `number`: question number // 10, and a passage of its own unless `text` is given."""
     query = {"query_id": f"q{number // 10}", "query": f"What helps against condition {number // 10}?"}
     query |= {"ground_truth_chunk_ids": [], "qtype": "treatment", "topic": "a topic"}
-    chunk = {"chunk_id": number, "text": text or f"Passage {number} is about rest and fluids.", "title": "a topic"}
+    chunk = {"chunk_id": number, "text": text or f"Passage {number} is about rest and fluids.", "title": ""}
     chunk |= {"qa_ids": [], "qtype": "treatment", "source": "test", "url": "", "split": "train"}
     return Pair(query, chunk)  # type: ignore[arg-type]
 

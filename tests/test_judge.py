@@ -1,9 +1,11 @@
-"""The answer-key judge on the tiny corpus."""
+"""What a judge reads, and the answer-key judge on the tiny corpus."""
 
 from collections import Counter
 
-from hardneg.artifacts import Query
-from hardneg.judge import AnswerKeyJudge, Judgment, Pair
+import pytest
+
+from hardneg.artifacts import Chunk, Query
+from hardneg.judge import AnswerKeyJudge, Judgment, Pair, as_read
 from tests.tiny_data import tiny_corpus
 
 
@@ -42,3 +44,21 @@ def test_one_judgment_per_pair_read_lazily() -> None:
     # asthma's symptoms: one answer; boilerplate and two treatment chunks on asthma
     assert Counter(judgment.grade for judgment in [first, *rest]) == {4.0: 1, 2.0: 3, 1.0: 26}
     assert all(judgment.probabilities is None and judgment.unjudged_reason is None for judgment in rest)
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "qa_ids", "expected"),
+    [
+        ("It is rare.", "Gout", ["1"], "Gout: It is rare."),
+        ("Gout is rare.", "Gout", ["1"], "Gout is rare."),
+        ("Gout: It is rare.", "Gout", ["1"], "Gout: It is rare."),  # --title-in-text
+        ("It is rare.", "", ["1"], "It is rare."),
+        ("Ask your doctor.", "Gout", ["1", "2"], "Ask your doctor."),  # of the answers on several topics
+        ("It is rare.", "Gout", [], "Gout: It is rare."),  # of a graded set
+    ],
+)
+def test_a_passage_that_does_not_name_its_topic_is_read_under_its_title(
+    text: str, title: str, qa_ids: list[str], expected: str
+) -> None:
+    chunk = Chunk(chunk_id=0, text=text, title=title, qa_ids=qa_ids, qtype="", source="", url="", split="train")
+    assert as_read(chunk) == expected

@@ -68,6 +68,14 @@ def test_pairs_are_asked_in_their_order(tmp_path: Path) -> None:
     assert asked == [judge.template.render(request.query, request.passage) for request in requests]
 
 
+def test_the_title_is_shown_where_the_passage_does_not_name_it(tmp_path: Path) -> None:
+    pair = make_pair(1, "It is rare.")
+    titled = Pair(pair.query, {**pair.chunk, "title": "Gout"})
+    with LLMStub() as server:
+        list(make_judge(server, tmp_path).judge([titled]))
+        assert any("Passage: Gout: It is rare." in prompt for prompt in server.stats()["answered"])
+
+
 def test_the_same_question_and_passage_are_asked_once(stub: LLMStub, tmp_path: Path) -> None:
     pair = make_pair(3)
     twin = Pair({**pair.query, "query_id": "twin"}, {**pair.chunk, "chunk_id": 99})

@@ -13,6 +13,7 @@ import pytest
 import test_small_sample as script
 from hardneg.artifacts import Query, read_json
 from hardneg.errors import InputError, run
+from hardneg.judge import as_read
 from hardneg.judgment_store import sha256_text
 from hardneg.probing import JudgeFindings
 from iterative_miner import JUDGE_PROMPT
@@ -101,7 +102,7 @@ def test_judgments_and_hard_examples_are_whole(base: list[str], tmp_path: Path) 
     for row in rows:
         by_query[row["query_id"]].append(row)
         chunk, query = chunks[row["chunk_id"]], of_query[row["query_id"]]
-        assert (row["chunk_text"], row["question"]) == (chunk["text"], query["query"])
+        assert (row["chunk_text"], row["question"]) == (as_read(chunk), query["query"])
         assert row["known_answer"] == (row["chunk_id"] in query["ground_truth_chunk_ids"]) == (row["grade"] == 4)
         assert chunk["split"] in ("train", "shared")
         assert (row["probabilities"], row["unjudged_reason"]) == (None, None)
