@@ -179,7 +179,9 @@ def guard_notes(model_name: str, graded: GradedSet | None) -> list[str]:
 
 
 def prompt_notes(name: str, model: SentenceTransformer) -> list[str]:
-    """A line where the model was made for prompts before its texts, which are left out here as in training."""
+    """A line where the model was made for prompts before its texts: here all have its default one, or none."""
+    if model.default_prompt_name:
+        return [f"Note: {name} puts its prompt {model.default_prompt_name!r} before questions and passages alike"]
     prompts = [kind for kind, prompt in model.prompts.items() if prompt]
     return [f"Note: {name} has prompts ({', '.join(prompts)}) that are not used here"] if prompts else []
 

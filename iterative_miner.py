@@ -523,7 +523,7 @@ def run_iteration(number: int, setting: Setting, folder: Path) -> bool:
     known_answers = setting.args.positives == "known"
     lists = retrieve_candidates(setting.queries, setting.args.num_candidates, index=index, known_answers=known_answers)
     print(f"Retrieved candidates for {len(lists)} queries")
-    del index  # and with it the model that retrieved: training needs its memory
+    del index  # and with it the last iteration's model: training needs its memory
 
     if stops_before_judging(setting, lists):
         return False
@@ -648,9 +648,9 @@ def why_none(gained: Sequence[Score], base: Score, tolerance: float) -> str:
     """Why no iteration is kept, of which these gained on validation."""
     if not gained:
         return "no iteration gained on validation"
-    reason = f"for no iteration that gained on validation the guard rules out a loss of more than {tolerance:.1%}"
+    reason = f"for no iteration that gained on validation could the guard rule out a loss of more than {tolerance:.1%}"
     if any(relative_change(score.guard_ndcg, base.guard_ndcg) >= -tolerance for score in gained):
-        reason += "; it shows none of more, so that one with more questions may rule it out"
+        reason += "; what it measured is less than that, so a guard with more questions might"
     return reason
 
 

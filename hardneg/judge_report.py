@@ -50,7 +50,8 @@ def describe_effort(effort: Mapping[str, Any]) -> str:
     """`effort_record` in one line."""
     text = f"{effort['from_store']:,} from the store, {effort['asked']:,} asked"
     if effort["asked"]:
-        text += f" in {duration(effort['seconds'])}, {effort['judgments_per_second']:.1f}/s"
+        rate = effort["judgments_per_second"]
+        text += "" if rate is None else f" in {duration(effort['seconds'])}, {rate:.1f}/s"
         tokens = effort["prompt_tokens"]
         text += f", {tokens:,} prompt tokens" if tokens else ""  # not every server counts
         text += f" ({effort['cached_tokens'] / tokens:.0%} cached)" if effort["cached_tokens"] else ""

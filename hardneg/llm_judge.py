@@ -60,7 +60,7 @@ class JudgeStats:
 
     @property
     def rate(self) -> float | None:
-        """Answers per second; None where nothing was asked."""
+        """Answers per second; None where nothing was asked, or no time has passed."""
         return self.asked / self.seconds if self.asked and self.seconds else None
 
     @property

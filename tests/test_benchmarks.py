@@ -14,6 +14,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
+import evaluate
 import iterative_miner as miner
 from hardneg.artifacts import Chunk, Query, read_json
 from hardneg.candidates import Candidate, CandidateList, read_candidates, training_index
@@ -23,10 +24,12 @@ from hardneg.judge import AnswerKeyJudge, Pair
 from hardneg.judge_quality import agreement
 from hardneg.sources import topic_of_question
 from hardneg.training import Example
+from hardneg.validation import Validator
 from iterative_miner import Mined, mine_hard_examples
 from tests.benchmarks import arms, aspects, bm25, losses, noisy_judge, paraphrased, second_domain, unrelated
 from tests.benchmarks.noisy_judge import NoisyJudge
 from tests.tiny_data import tiny_corpus, write_pickle
+from tests.tiny_model import build_tiny_model
 
 
 def pairs_like_medquad(n_queries: int) -> list[Pair]:
@@ -382,15 +385,18 @@ def test_other_words_keep_the_topic_and_are_none_of_medquad_s() -> None:
     assert paraphrased.paraphrase(QUERY) == paraphrased.paraphrase(QUERY) != QUERY
 
 
-def test_paraphrased_evaluates_the_same_questions(
-    tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, devices_as_before: None, capsys: pytest.CaptureFixture[str]
+def test_paraphrased_asks_for_the_same_answers_in_other_words(
+    tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[Query] = []
+    monkeypatch.setattr(evaluate, "evaluate_models", lambda _, inputs: asked.extend(inputs.queries))
     models = ["--baseline-model", str(tiny_model), "--specialized-model", str(tiny_model)]
-    paraphrased.main(
-        [*models, "--data-dir", str(tiny_data_dir), "--output", str(tmp_path / "p.json"), "--device", "cpu"]
-    )
-    assert "6 of 6 test questions asked in other words" in capsys.readouterr().out
-    assert read_json(tmp_path / "p.json", "")["counts"]["queries"] == 6
+    paraphrased.main([*models, "--data-dir", str(tiny_data_dir), "--output", str(tmp_path / "paraphrased.json")])
+    before = tiny_corpus()[2]["test"]
+    assert len(asked) == len(before) == 6
+    for query, original in zip(asked, before, strict=True):
+        assert query["query"] != original["query"] and original["topic"] in query["query"]
+        assert {**query, "query": ""} == {**original, "query": ""}
 
 
 def test_aspects_by_hand() -> None:
@@ -413,10 +419,20 @@ def test_aspects_by_hand() -> None:
 
 
 def test_aspects_of_two_models(
-    tiny_model: Path, tiny_data_dir: Path, devices_as_before: None, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, devices_as_before: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models = ["--baseline-model", str(tiny_model), "--specialized-model", str(tiny_model)]
+    chunks, _, queries = tiny_corpus()
+    other = build_tiny_model(tmp_path / "other", [chunk["text"] for chunk in chunks], seed=1)
+    models = ["--baseline-model", str(tiny_model), "--specialized-model", str(other)]
     aspects.main([*models, "--data-dir", str(tiny_data_dir), "--split", "val", "--device", "cpu"])
     first, *rows = capsys.readouterr().out.splitlines()
     assert first.startswith("6 val questions, ") and len(rows) == 8
-    assert all("+0.0% (+0.0% to +0.0%)" in row for row in rows[:6])
+    figures = {row[:42].strip(): tuple(map(float, row[42:].split()[:2])) for row in rows[:6]}
+    for name, path, place in (("base", tiny_model, 0), ("adapted", other, 1)):
+        encoder = CachedEncoder(load_model(str(path), "cpu"), tmp_path / f"{name}.sqlite")
+        expected = Validator(chunks, queries["val"], None, encoder).score(encoder)
+        assert figures["MRR@5"][place] == pytest.approx(expected.mrr, abs=5e-5)
+        assert figures["DCG@5"][place] == pytest.approx(expected.dcg, abs=5e-5)
+    assert figures["MRR@5"][0] != figures["MRR@5"][1]
+    told, plain = figures["MRR@5, told the type"][0], figures["MRR@5"][1]
+    assert f"base told the type, adapted not {told:.4f} {plain:.4f} " in rows[6]

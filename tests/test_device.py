@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from hardneg.device import (
     GIB,
@@ -14,6 +15,7 @@ from hardneg.device import (
     check_room,
     choose_gpu,
     claim_device,
+    describe_device,
     free_bytes,
     has_bfloat16,
     list_gpus,
@@ -155,6 +157,13 @@ def test_room_to_train_a_model_beside_its_base() -> None:
     check_room(int(4 * 33e6), passage_bytes(12, 384), int(left))
     with pytest.raises(InputError, match=r"too little free GPU memory \(1\.2 GiB beside .* it needs 3\.0 GiB"):
         check_room(int(4 * 110e6), passage_bytes(12, 768), int(left))
+
+
+def test_the_device_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert describe_device("cpu") == f"the CPU ({torch.get_num_threads()} threads)"
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "NVIDIA A10G")
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (2 * GIB, 23 * GIB))
+    assert describe_device("cuda") == "NVIDIA A10G (2.0 GiB free)"
 
 
 def test_free_memory_of_the_machine_and_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -444,6 +444,10 @@ def test_prompts_that_are_not_used_are_told(tiny_model: Path) -> None:
     assert evaluate.prompt_notes("tiny", model) == []
     model.prompts = {"query": "query: ", "document": ""}
     assert evaluate.prompt_notes("tiny", model) == ["Note: tiny has prompts (query) that are not used here"]
+    model.default_prompt_name = "query"
+    assert evaluate.prompt_notes("tiny", model) == [
+        "Note: tiny puts its prompt 'query' before questions and passages alike"
+    ]
 
 
 # ---------------------------------------------------------------- bad input

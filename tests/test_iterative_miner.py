@@ -25,7 +25,7 @@ from hardneg.averaging import Averaged
 from hardneg.candidates import Candidate, CandidateList, Index, training_index
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError, run
-from hardneg.judge import AnswerKeyJudge
+from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
 from hardneg.run_folder import alone_in
 from hardneg.training import Example
@@ -279,7 +279,7 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
 
 
 def tried(strength: float, gain: float, guard_low: float) -> Averaged:
-    """Whose guard shows no loss, as far as its questions tell."""
+    """One strength tried, with this gain and this lower end of the guard's interval."""
     return Averaged(strength, Score(0.0, 0.0, 0.0, None, guard_low), gain)
 
 
@@ -358,7 +358,7 @@ def finish(setting: miner.Setting, *scores: Score) -> str:
         (
             [Score(0.6, 0.6, 0.8, 0.6, 0.0), Score(0.7, 0.7, 0.8, 0.6, -0.011)],
             "0",
-        ),  # a loss shown by none, ruled out by none
+        ),  # the second shows no loss, but rules none out
     ],
 )
 def test_final_is_the_best_iteration_that_forgot_nothing(
@@ -376,12 +376,12 @@ def test_final_is_the_best_iteration_that_forgot_nothing(
         (Score(0.4, 0.4, 0.9, 0.6, 0.1), "no iteration gained on validation"),
         (
             Score(0.9, 0.9, 0.7, 0.6, -0.2),
-            "for no iteration that gained on validation the guard rules out a loss of more than 1.0%",
+            "for no iteration that gained on validation could the guard rule out a loss of more than 1.0%",
         ),
         (
             Score(0.9, 0.9, 0.8, 0.6, -0.02),
-            "for no iteration that gained on validation the guard rules out a loss of more than 1.0%; it shows none of "
-            "more, so that one with more questions may rule it out",
+            "for no iteration that gained on validation could the guard rule out a loss of more than 1.0%; what it "
+            "measured is less than that, so a guard with more questions might",
         ),
     ],
 )
@@ -742,7 +742,7 @@ def test_nothing_to_learn_from(arguments: list[str], tmp_path: Path, capsys: pyt
     assert not list(tmp_path.glob("models/iteration_*"))
 
 
-def test_a_guard_without_a_good_answer(
+def test_a_guard_whose_answers_all_have_one_grade(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Any order of its answers is as good: nothing could ever be seen to be forgotten."""
@@ -830,7 +830,7 @@ def test_too_many_unjudged_then_a_sound_server(
     for line in (tmp_path / "models" / "iteration_0" / "candidates.jsonl").read_text().splitlines():
         item = json.loads(line)
         for candidate in item["candidates"]:
-            text = chunks[candidate["chunk_id"]]["text"]
+            text = as_read(chunks[candidate["chunk_id"]])
             prompt = miner.JUDGE_PROMPT.replace("{query}", item["query"]["query"]).replace("{passage}", text)
             assert candidate["grade"] == pytest.approx(true_grade(prompt))
             # refusals were asked again, grades were not

@@ -405,7 +405,7 @@ def test_a_password_in_an_endpoint_is_refused_before_it_is_shown(real_clone: Clo
         ({"JUDGE": "llm", "SAMPLE_FLAGS": "--concurrency 5000"}, "concurrency 5000 is outside 1 to 1000"),
         ({"DEVICE": "cuda:99"}, "--device cuda:99: no such device"),
         ({"GRADED": "none"}, "none"),
-        ({"GRADED": "useless.jsonl"}, "useless.jsonl: no answer in it is graded above 1"),
+        ({"GRADED": "useless.jsonl"}, "useless.jsonl: no question in it has answers of different grades"),
     ],
 )
 def test_refuses_early_what_would_fail_late(real_clone: Clone, variables: dict[str, str], message: str) -> None:
