@@ -781,7 +781,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_judge_arguments(args: argparse.Namespace) -> None:
-    """Raise InputError where a flag that only an LLM judge looks at is given to the answer key."""
+    """Raise InputError where a flag without a default that only an LLM judge looks at is given to the answer key."""
     about_an_llm = args.llm_endpoint or args.prompt or args.stored_only or args.gpu_hour_price is not None
     if args.judge != "llm" and about_an_llm:
         raise InputError(

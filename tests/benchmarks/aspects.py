@@ -2,21 +2,23 @@
 
     python -m tests.benchmarks.aspects --baseline-model all-MiniLM-L6-v2 --data-dir data --split val
 
-Takes evaluate.py's flags. Besides the MRR@5 of the answers it prints that of any passage on the question's topic, how
+Besides the MRR@5 of the answers it prints that of any passage on the question's topic, how
 often the first passage is of the question's type (symptoms, treatment, ...), and the MRR@5 and DCG@5 of a search that
 is told the question's type and looks at passages of that type alone, which needs no training.
 """
 
+import argparse
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 
 import numpy as np
 
-import evaluate
-from hardneg.artifacts import Chunk, QAPair, Query, load_qa_pairs
+from hardneg.artifacts import SPLITS, Chunk, QAPair, Query, load_chunks, load_qa_pairs, load_queries
 from hardneg.device import claim_device
 from hardneg.encoder import CachedEncoder, load_model, top_k
 from hardneg.errors import run
+from hardneg.flag_types import seed
 from hardneg.metrics import relative_gain, retrieval_metrics
 from hardneg.topics import normalise_topic
 
@@ -25,23 +27,39 @@ K = 5
 
 def main(argv: list[str] | None = None) -> None:
     """Measure both models and print every figure with its change."""
-    args = evaluate.parse_arguments(argv)
-    inputs = evaluate.load_inputs(args)
-    pairs = load_qa_pairs(args.data_dir)
-    device = claim_device(args.device)
+    args = parse_arguments(argv)
+    chunks, pairs = load_chunks(args.data_dir), load_qa_pairs(args.data_dir)
+    queries = load_queries(args.data_dir, args.split, len(chunks))
+    models, device = (args.baseline_model, args.specialized_model), claim_device(args.device)
     found = []
-    for name in evaluate.named_models(args):
+    for name in models:
         encoder = CachedEncoder(load_model(name, device), args.data_dir / "embeddings.sqlite")
-        vectors = encoder.encode([chunk["text"] for chunk in inputs.chunks])
-        asked = encoder.encode([query["query"] for query in inputs.queries])
-        found.append(aspects(inputs.queries, asked, inputs.chunks, vectors, pairs))
+        vectors = encoder.encode([chunk["text"] for chunk in chunks])
+        asked = encoder.encode([query["query"] for query in queries])
+        found.append(aspects(queries, asked, chunks, vectors, pairs))
     base, adapted = found
-    print(f"{len(inputs.queries):,} {args.split} questions, {evaluate.named_models(args)}")
+    print(f"{len(queries):,} {args.split} questions, {models}")
     for name in base:
         print(f"  {name:<40} {said(base[name], adapted[name], args.seed)}")
     for metric in ("MRR", "DCG"):
         among, plain = f"{metric}@{K}, told the type", f"{metric}@{K}"
         print(f"  {metric}@{K}: base told the type, adapted not {said(base[among], adapted[plain], args.seed)}")
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Which part of the gain is the topic, which its aspect.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--baseline-model", default="all-MiniLM-L6-v2", help="the model before")
+    add("--specialized-model", default="models/medical-specialized/final", help="the model after")
+    add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
+    add("--split", choices=SPLITS[1:], default="test", help="whose questions")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--seed", type=seed, default=42, help="of the bootstrap")
+    return parser.parse_args(argv)
 
 
 def said(before: np.ndarray, after: np.ndarray, seed: int) -> str:
