@@ -633,8 +633,8 @@ def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
     final = setting.args.output_dir / "final"
     if eligible:
         best = max(eligible, key=lambda number: scores[number].gain_over(base))
-        reason = f"iteration {best} is the best on validation that the guard passes: "
-        reason += describe_change(scores[best], base)
+        passed = "" if base.guard_low is None else " that the guard passes"
+        reason = f"iteration {best} is the best on validation{passed}: {describe_change(scores[best], base)}"
         copy_as_final(iteration_folder(setting.args.output_dir, best), final, {**records[best], "chosen": reason})
     else:
         reason = f"the base model: {why_none([scores[number] for number in gained], base, tolerance)}"
