@@ -285,9 +285,10 @@ class _Run:
         self._finished: list[asyncio.Task[Record]] = []
         self._closing = self._store_failed = False
         self._counted_at = self._turned_at = time.monotonic()
-        opening = self._loop.create_task(judge._open_pool())
         with ExitStack() as on_failure:
             on_failure.callback(self.close)
+            with held_signals():
+                opening = self._loop.create_task(judge._open_pool())
             with (
                 held_signals(lambda: self._loop.call_soon_threadsafe(opening.cancel)),
                 suppress(asyncio.CancelledError),
@@ -307,9 +308,10 @@ class _Run:
         if len(waiting) > 1:
             return
         self._judge.stats.cut += request.is_cut
-        task = self._loop.create_task(self._ask(request))
-        self._tasks.add(task)
-        task.add_done_callback(self._note_finished)
+        with held_signals():  # raised while the task is being made, a signal would leave one that nobody can cancel
+            task = self._loop.create_task(self._ask(request))
+            self._tasks.add(task)
+            task.add_done_callback(self._note_finished)
 
     def collect(self, to_the_end: bool = False) -> Iterator[Judgment]:
         """Store and yield what has been answered; first wait for an answer where no place is free, or `to_the_end`.
@@ -336,8 +338,8 @@ class _Run:
 
     def close(self) -> None:
         """Wait a moment for what is under way, drop the rest, free the connections, store what has been answered."""
-        self._closing = True
         with held_signals():
+            self._closing = True
             try:
                 if self._pool is not None:
                     self._pool.stop()

@@ -1,10 +1,12 @@
 """The judge against a sound server: grades, the store, bounds, several endpoints, the token budget."""
 
+import asyncio
 import signal
 import subprocess
 import sys
 import time
 import tracemalloc
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from hardneg.errors import InputError
 from hardneg.judge import Pair
 from hardneg.judgment_store import JudgmentStore
-from hardneg.llm_judge import GRACE, LLMJudge
+from hardneg.llm_judge import GRACE, LLMJudge, Request, _Run
 from tests.judge_data import FAST, PROMPT, assert_right, make_judge, make_pair, make_pairs, right_grade
 from tests.llm_stub import MODEL, LLMStub
 from tests.real_llm import RealLLM, model_path
@@ -362,6 +364,38 @@ def test_a_signal_keeps_what_was_answered(name: str, status: int, tmp_path: Path
         with JudgmentStore(tmp_path / "judgments.sqlite") as store:
             assert code == status and len(store) >= 20 + seen
             assert answers_of(server) == [1] * len(store)
+
+
+def test_a_signal_while_a_request_is_taken_on_leaves_no_half_made_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The signal falls into the loop's own code, before the loop has noted the new task."""
+    call_soon, ask = asyncio.BaseEventLoop.call_soon, _Run._ask
+    asked = 0
+
+    def asking(run: _Run, request: Request) -> object:
+        nonlocal asked
+        asked += 1
+        return ask(run, request)
+
+    def interrupted(loop: asyncio.BaseEventLoop, *arguments: object, **options: object) -> object:
+        nonlocal asked
+        if asked == 3:
+            asked += 1
+            signal.raise_signal(signal.SIGINT)
+        return call_soon(loop, *arguments, **options)
+
+    monkeypatch.setattr(_Run, "_ask", asking)
+    with LLMStub() as server, warnings.catch_warnings():
+        warnings.simplefilter("error")  # a coroutine that never ran
+        judge = make_judge(server, tmp_path)
+        judge.check()
+        monkeypatch.setattr(asyncio.BaseEventLoop, "call_soon", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(judge.judge(make_pairs(10)))
+        assert answers_of(server) == [1] * len(judge.store)
+    assert asked == 4
+    assert not caplog.records  # asyncio logs a task that is lost
 
 
 def test_a_signal_waits_for_what_is_under_way(tmp_path: Path) -> None:
