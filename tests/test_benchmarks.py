@@ -26,7 +26,17 @@ from hardneg.sources import topic_of_question
 from hardneg.training import Example
 from hardneg.validation import Validator
 from iterative_miner import Mined, mine_hard_examples
-from tests.benchmarks import arms, aspects, bm25, losses, noisy_judge, paraphrased, second_domain, unrelated
+from tests.benchmarks import (
+    arms,
+    aspects,
+    bm25,
+    judge_throughput,
+    losses,
+    noisy_judge,
+    paraphrased,
+    second_domain,
+    unrelated,
+)
 from tests.benchmarks.noisy_judge import NoisyJudge
 from tests.tiny_data import tiny_corpus, write_pickle
 from tests.tiny_model import build_tiny_model
@@ -233,9 +243,10 @@ def test_a_view_keeps_what_must_not_be_its_negative() -> None:
     chunks, _, _ = tiny_corpus()
     item = candidates(QUERY, 1.0, 4.0, known=(1,))
     mined = mine_hard_examples([item])
-    same = arms.with_views(mined, [item], chunks, 0.0, seed=0)
+    view_of = arms.keywords_or_sentence(chunks)
+    same = arms.with_views(mined, [item], 0.0, 0, view_of)
     assert (same.examples, same.relevant) == (mined.examples, mined.relevant)
-    asked = arms.with_views(mined, [item], chunks, 1.0, seed=0)
+    asked = arms.with_views(mined, [item], 1.0, 0, view_of)
     assert isinstance(asked, Mined)
     (example,) = asked.examples
     assert example == replace(mined.examples[0], query_id=example.query_id, query=example.query)
@@ -243,20 +254,49 @@ def test_a_view_keeps_what_must_not_be_its_negative() -> None:
     assert asked.relevant[example.query_id] == mined.relevant["q"]
 
 
+def test_training_sees_no_wording_that_it_is_scored_on() -> None:
+    for qtype, wordings in paraphrased.WORDINGS.items():
+        queries = [{**QUERY, "query_id": f"q{number}", "qtype": qtype} for number in range(30)]
+        trained = {arms.in_other_words(query, 0, random.Random(0)) for query in queries}
+        scored = {arms.reworded(query, arms.HELD_OUT_WORDINGS)["query"] for query in queries}
+        assert trained == {wording.format("gout") for wording in wordings[:2]}
+        assert scored == {wordings[2].format("gout")}
+    unknown = {**QUERY, "qtype": "dietary"}
+    assert arms.reworded(unknown, arms.HELD_OUT_WORDINGS) == unknown
+
+
 def test_the_arms_run(tiny_model: Path, tiny_data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With all fifteen training chunks as candidates, so that some are beyond the margin in any tiny model."""
     flags = ["--data-dir", str(tiny_data_dir), "--base-model", str(tiny_model), "--num-queries", "3"]
     arms.main([*flags, "--num-candidates", "15", "--missed", "--margin", "0.99", "--strengths", "0.5", "--epochs", "1"])
-    assert "strength 0.5: MRR@5 " in capsys.readouterr().out
+    arms.main([*flags, "--num-candidates", "15", "--rewordings", "1", "--strengths", "0.5"])
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("strength 0.5: MRR@5 ")]
+    assert len(printed) == 2 and all("reworded DCG@5 " in line for line in printed)
     with pytest.raises(InputError, match="nothing to train on"):
         arms.main([*flags, "--num-candidates", "15", "--margin", "0.0001"])
 
 
-@pytest.mark.parametrize("flag", ["--margin", "--views", "--frozen", "--distillation"])
+@pytest.mark.parametrize("flag", ["--margin", "--views", "--rewordings", "--frozen", "--distillation"])
 def test_flags_that_another_loss_would_ignore_are_refused(flag: str) -> None:
     with pytest.raises(InputError, match=f"--loss triplet goes without .*{flag}"):
         arms.parse_arguments(["--loss", "triplet", flag, "0.5"])
     assert arms.parse_arguments(["--loss", "triplet"]).loss == "triplet"
+
+
+def test_an_example_is_asked_otherwise_in_one_way() -> None:
+    with pytest.raises(InputError, match="by one of them"):
+        arms.parse_arguments(["--views", "0.5", "--rewordings", "0.5"])
+
+
+# ---------------------------------------------------------------- the judge's throughput
+
+
+def test_the_throughput_of_the_judge_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    judge_throughput.main(["--pairs", "120", "--concurrency", "16", "--turns", "2"])
+    printed = capsys.readouterr().out
+    assert "judge / bare loop = " in printed and printed.count("server of 250/s") == 3
+    judge_throughput.main(["--memory", "10", "30"])
+    assert "30 pairs: peak memory " in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- the second domain

@@ -10,7 +10,7 @@ graded sets; the test split is never read. LOG.md keeps the figures.
 import argparse
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +30,10 @@ from hardneg.metrics import relative_gain
 from hardneg.topics import boilerplate_ids
 from hardneg.validation import Validator
 from tests.benchmarks.losses import LOSSES, train_with
+from tests.benchmarks.paraphrased import WORDINGS, paraphrase
 
+View = Callable[[Query, int, random.Random], str]  # another question with the same answer, of a query and its positive
+TRAINED_WORDINGS, HELD_OUT_WORDINGS = slice(0, 2), slice(2, 3)  # of each type's three
 UNUSED = (miner.RELEVANT_GRADE + miner.IRRELEVANT_GRADE) / 2  # a grade that makes neither a positive nor a negative
 
 
@@ -43,13 +46,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     base, tuned = load_model(args.base_model, "cpu"), load_model(args.base_model, "cpu")
     encoder = CachedEncoder(base, cache)
     lists = candidates(args, encoder, chunks)
-    validator = Validator(chunks, load_queries(args.data_dir, "val", len(chunks)), None, encoder)
-    pool = validator.pool(encoder, args.pool_queries, args.pool_depth, args.seed)
+    queries = load_queries(args.data_dir, "val", len(chunks))
+    pools = {
+        name: Validator(chunks, asked, None, encoder).pool(encoder, args.pool_queries, args.pool_depth, args.seed)
+        for name, asked in (("", queries), ("reworded ", [reworded(query, HELD_OUT_WORDINGS) for query in queries]))
+    }
     for model in (base, tuned):  # the candidates are the same for every length
         model.max_seq_length = args.max_seq_length or model.max_seq_length
     encoder = CachedEncoder(base, cache)
     graded = [open_graded(name) for name in args.graded]
-    before = measure(encoder, pool, graded)
+    before = measure(encoder, pools, graded)
     print("base", {name: round(float(values.mean()), 4) for name, values in before.items()}, flush=True)
 
     train_arm(args, tuned, encoder, lists, chunks)
@@ -57,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for strength in args.strengths:
         tuned.load_state_dict(weights)
         average_weights(base, tuned, strength)
-        after = measure(CachedEncoder(tuned, cache), pool, graded)
+        after = measure(CachedEncoder(tuned, cache), pools, graded)
         gains = {name: relative_gain(before[name], values) for name, values in after.items()}
         changes = [f"{name} {gain.gain:+.1%} ({gain.low:+.1%} to {gain.high:+.1%})" for name, gain in gains.items()]
         print(f"strength {strength:g}: {'  '.join(changes)}", flush=True)
@@ -111,20 +117,39 @@ def hardest_positives(item: CandidateList, count: int) -> CandidateList:
 
 
 def with_views(
-    mined: miner.Mined, lists: Sequence[CandidateList], chunks: Sequence[Chunk], share: float, seed: int
+    mined: miner.Mined, lists: Sequence[CandidateList], share: float, seed: int, view_of: View
 ) -> miner.Mined:
-    """The same examples, but a share of the questions asked otherwise: by keywords, or by a sentence of the answer."""
+    """The same examples, but a share of the questions asked otherwise."""
     rng = random.Random(seed)
     asked = {item.query["query_id"]: item.query for item in lists}
     examples, relevant = [], dict(mined.relevant)
     for number, example in enumerate(mined.examples):
         if rng.random() < share:
-            query, sentences = asked[example.query_id], split_sentences(chunks[example.positive_id]["text"])
-            view = rng.choice([f"{query['topic']} {query['qtype']}".lower(), rng.choice(list(sentences))])
             relevant[f"view {number}"] = mined.relevant[example.query_id]
+            view = view_of(asked[example.query_id], example.positive_id, rng)
             example = replace(example, query_id=f"view {number}", query=view)
         examples.append(example)
     return replace(mined, examples=examples, relevant=relevant)
+
+
+def keywords_or_sentence(chunks: Sequence[Chunk]) -> View:
+    """Views that need no writing: topic and type, or a sentence of the answer."""
+
+    def view(query: Query, positive_id: int, rng: random.Random) -> str:
+        sentences = list(split_sentences(chunks[positive_id]["text"]))
+        return rng.choice([f"{query['topic']} {query['qtype']}".lower(), rng.choice(sentences)])
+
+    return view
+
+
+def in_other_words(query: Query, positive_id: int, rng: random.Random) -> str:
+    """The question in one of the two wordings of its type that training may see; the third is kept for scoring."""
+    return reworded(query, TRAINED_WORDINGS)["query"]
+
+
+def reworded(query: Query, among: slice) -> Query:
+    """The query in other words, or as it is where its type has none."""
+    return paraphrase(query, among) if query["qtype"] in WORDINGS else query
 
 
 def train_arm(
@@ -139,7 +164,8 @@ def train_arm(
         lists, boilerplate_ids(chunks), negatives=args.negatives, max_positives=args.max_positives
     )
     miner.check_examples(mined)
-    mined = with_views(mined, lists, chunks, args.views, args.seed)
+    mined = with_views(mined, lists, args.views, args.seed, keywords_or_sentence(chunks))
+    mined = with_views(mined, lists, args.rewordings, args.seed, in_other_words)
     started = time.monotonic()
     recipe = replace(
         miner.RECIPE,
@@ -156,10 +182,14 @@ def train_arm(
     print(f"{len(mined.examples)} examples, {time.monotonic() - started:.0f} s", flush=True)
 
 
-def measure(encoder: CachedEncoder, pool: Validator, graded: Sequence[GradedSet]) -> dict[str, np.ndarray]:
-    """Values per question of the validation pool and of every graded set."""
-    metrics = pool.metrics(encoder)
-    values = {"MRR@5": metrics["MRR"], "DCG@5": metrics["DCG"]}
+def measure(
+    encoder: CachedEncoder, pools: Mapping[str, Validator], graded: Sequence[GradedSet]
+) -> dict[str, np.ndarray]:
+    """Values per question of the validation pools and of every graded set."""
+    values: dict[str, np.ndarray] = {}
+    for name, pool in pools.items():
+        metrics = pool.metrics(encoder)
+        values |= {f"{name}MRR@5": metrics["MRR"], f"{name}DCG@5": metrics["DCG"]}
     for each in graded:
         found = score_graded(encoder, each)
         values |= {f"{each.name} {name}": found[name] for name in ("nDCG@10", "MRR@5")}
@@ -183,7 +213,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--margin", type=float, help="drop negatives of a cosine above this share of the answer's, as 0.95")
     add("--hardest", action="store_true", help="train on the positives that rank lowest, not highest")
-    add("--views", type=float, default=0, help="share of the examples whose question is asked otherwise, 0 to 1")
+    add("--views", type=float, default=0, help="share of the examples asked by keywords or a sentence, 0 to 1")
+    add("--rewordings", type=float, default=0, help="share of the examples whose question is asked in other words")
     add("--batch-size", type=int, default=miner.RECIPE.batch_size, help="examples per step")
     add("--learning-rate", type=float, default=miner.RECIPE.learning_rate, help="peak learning rate")
     add("--epochs", type=int, default=miner.RECIPE.epochs, help="passes over the examples")
@@ -205,8 +236,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--pool-depth", type=int, default=5, help="the base model's candidates per validation question in the pool")
     add("--seed", type=int, default=42, help="of samples and training order")
     args = parser.parse_args(argv)
+    if args.views and args.rewordings:
+        raise InputError("--views and --rewordings: an example is asked otherwise by one of them")
     of_contrast = (
         args.views
+        or args.rewordings
         or args.hardest
         or args.margin
         or (args.frozen, args.distillation)
@@ -217,7 +251,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     if args.loss != "contrast" and of_contrast:
         raise InputError(
-            f"--loss {args.loss} goes without --views, --hardest, --margin, --frozen and --distillation: "
+            f"--loss {args.loss} goes without --views, --rewordings, --hardest, --margin, --frozen and --distillation: "
             "they belong to contrast"
         )
     return args

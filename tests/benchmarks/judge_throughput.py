@@ -33,7 +33,8 @@ def make_pairs(count: int, seed: int) -> Iterator[Pair]:
     """Pairs of 50 passages of about 1,000 characters per question, none like those of another seed."""
     for number in range(count):
         query = {"query_id": f"q{number // 50}", "query": f"What helps against condition {seed}-{number // 50}?"}
-        chunk = {"chunk_id": number, "text": f"Passage {seed}-{number}. " + "It is treated with rest and fluids. " * 27}
+        text = f"Passage {seed}-{number}. " + "It is treated with rest and fluids. " * 27
+        chunk = {"chunk_id": number, "title": "", "qa_ids": [number], "text": text}
         yield Pair(query, chunk)  # type: ignore[arg-type]
 
 
@@ -105,14 +106,14 @@ def memory(folder: Path, counts: list[int], concurrency: int) -> None:
         print(f"{count:,} pairs: peak memory {peak:.0f} MiB ({rate:.0f}/s without latency)", flush=True)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print both figures, or the memory."""
     parser = argparse.ArgumentParser(description="Throughput of the judge's client on this machine.")
     parser.add_argument("--pairs", type=int, default=4000, help="pairs per measurement (default 4000)")
     parser.add_argument("--concurrency", type=int, default=DEFAULT_CONCURRENCY, help="requests in flight (default 64)")
     parser.add_argument("--turns", type=int, default=4, help="turns of bare loop and judge (default 4)")
     parser.add_argument("--memory", type=int, nargs="+", metavar="PAIRS", help="measure peak memory at these instead")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.memory:
             memory(Path(folder), arguments.memory, arguments.concurrency)

@@ -107,9 +107,9 @@ def main(argv: list[str] | None = None) -> None:
     evaluate.evaluate_models(args, replace(inputs, queries=asked))
 
 
-def paraphrase(query: Query) -> Query:
-    """The same query in one of its type's wordings, always the same one."""
-    wordings = WORDINGS[query["qtype"]]
+def paraphrase(query: Query, among: slice = slice(None)) -> Query:
+    """The same query in one of its type's wordings, always the same one of those `among` them."""
+    wordings = WORDINGS[query["qtype"]][among]
     wording = wordings[crc32(query["query_id"].encode()) % len(wordings)]
     return {**query, "query": wording.format(query["topic"])}
 
