@@ -57,17 +57,16 @@ def lowest_change(base: np.ndarray, other: np.ndarray) -> float:
 def describe_change(score: Score, base: Score) -> str:
     """One line of validation figures with their change against the base model."""
     figures = [
-        ("MRR@5", score.mrr, base.mrr),
-        ("DCG@5", score.dcg, base.dcg),
-        ("guard nDCG@10", score.guard_ndcg, base.guard_ndcg),
-        ("guard MRR@5", score.guard_mrr, base.guard_mrr),
+        ("MRR@5", score.mrr, base.mrr, None),
+        ("DCG@5", score.dcg, base.dcg, None),
+        ("guard nDCG@10", score.guard_ndcg, base.guard_ndcg, score.guard_low if score != base else None),
+        ("guard MRR@5", score.guard_mrr, base.guard_mrr, None),
     ]
-    line = "  ".join(
-        f"{name} {value:.4f} ({relative_change(value, was):+.1%})" for name, value, was in figures if value is not None
+    return "  ".join(
+        f"{name} {value:.4f} ({relative_change(value, was):+.1%}{'' if low is None else f', at worst {low:+.1%}'})"
+        for name, value, was, low in figures
+        if value is not None
     )
-    if score.guard_low is not None and score != base:
-        line += f"  guard nDCG@10 at worst {score.guard_low:+.1%}"
-    return line
 
 
 class Validator:

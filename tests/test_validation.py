@@ -48,8 +48,8 @@ def test_lowest_change() -> None:
 def test_describe_change() -> None:
     base, score = Score(0.5, 0.8, 0.7, 0.4, 0.0), Score(0.6, 0.72, 0.7, 0.5, -0.012)
     domain = "MRR@5 0.6000 (+20.0%)  DCG@5 0.7200 (-10.0%)"
-    guard = "guard nDCG@10 0.7000 (+0.0%)  guard MRR@5 0.5000 (+25.0%)"
-    assert describe_change(score, base) == f"{domain}  {guard}  guard nDCG@10 at worst -1.2%"
+    guard = "guard nDCG@10 0.7000 (+0.0%, at worst -1.2%)  guard MRR@5 0.5000 (+25.0%)"
+    assert describe_change(score, base) == f"{domain}  {guard}"
     assert describe_change(Score(0.6, 0.72, None, None, None), base) == domain
     assert describe_change(base, base).endswith("guard MRR@5 0.4000 (+0.0%)")
 
