@@ -252,6 +252,8 @@ def test_a_view_keeps_what_must_not_be_its_negative() -> None:
     assert example == replace(mined.examples[0], query_id=example.query_id, query=example.query)
     assert example.query in ("gout treatment", chunks[1]["text"])
     assert asked.relevant[example.query_id] == mined.relevant["q"]
+    both = arms.with_views(mined, [item], 1.0, 0, view_of, added=True)
+    assert both.examples == [*mined.examples, example]
 
 
 def test_training_sees_no_wording_that_it_is_scored_on() -> None:

@@ -117,18 +117,20 @@ def hardest_positives(item: CandidateList, count: int) -> CandidateList:
 
 
 def with_views(
-    mined: miner.Mined, lists: Sequence[CandidateList], share: float, seed: int, view_of: View
+    mined: miner.Mined, lists: Sequence[CandidateList], share: float, seed: int, view_of: View, added: bool = False
 ) -> miner.Mined:
-    """The same examples, but a share of the questions asked otherwise."""
+    """The same examples, but a share of the questions asked otherwise, instead or in addition."""
     rng = random.Random(seed)
     asked = {item.query["query_id"]: item.query for item in lists}
     examples, relevant = [], dict(mined.relevant)
     for number, example in enumerate(mined.examples):
-        if rng.random() < share:
+        asked_otherwise = rng.random() < share
+        if added or not asked_otherwise:
+            examples.append(example)
+        if asked_otherwise:
             relevant[f"view {number}"] = mined.relevant[example.query_id]
             view = view_of(asked[example.query_id], example.positive_id, rng)
-            example = replace(example, query_id=f"view {number}", query=view)
-        examples.append(example)
+            examples.append(replace(example, query_id=f"view {number}", query=view))
     return replace(mined, examples=examples, relevant=relevant)
 
 
@@ -164,8 +166,8 @@ def train_arm(
         lists, boilerplate_ids(chunks), negatives=args.negatives, max_positives=args.max_positives
     )
     miner.check_examples(mined)
-    mined = with_views(mined, lists, args.views, args.seed, keywords_or_sentence(chunks))
-    mined = with_views(mined, lists, args.rewordings, args.seed, in_other_words)
+    mined = with_views(mined, lists, args.views, args.seed, keywords_or_sentence(chunks), args.added)
+    mined = with_views(mined, lists, args.rewordings, args.seed, in_other_words, args.added)
     started = time.monotonic()
     recipe = replace(
         miner.RECIPE,
@@ -215,6 +217,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--hardest", action="store_true", help="train on the positives that rank lowest, not highest")
     add("--views", type=float, default=0, help="share of the examples asked by keywords or a sentence, 0 to 1")
     add("--rewordings", type=float, default=0, help="share of the examples whose question is asked in other words")
+    add("--added", action="store_true", help="train on those of --views or --rewordings beside the others, not instead")
     add("--batch-size", type=int, default=miner.RECIPE.batch_size, help="examples per step")
     add("--learning-rate", type=float, default=miner.RECIPE.learning_rate, help="peak learning rate")
     add("--epochs", type=int, default=miner.RECIPE.epochs, help="passes over the examples")
