@@ -448,7 +448,7 @@ def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
         export_judgments(args.data_dir, args.export_judgments)
         return
     setting = prepare(args, judge)
-    with nullcontext() if only_looks(args) else alone_in(args.output_dir):
+    with nullcontext() if only_looks(args) else alone_in(args.output_dir, setting.configuration):
         for number in range(args.iterations):
             rule = "=" * 60
             print(f"\n{rule}\nITERATION {number}\n{rule}")

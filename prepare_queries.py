@@ -27,6 +27,7 @@ from hardneg.artifacts import (
     read_manifest,
     sha256_file,
     write_files,
+    write_json,
 )
 from hardneg.errors import InputError, run
 from hardneg.tables import aligned
@@ -111,7 +112,7 @@ def write_queries(
     chunks: Sequence[Chunk],
     report: dict[str, Any],
 ) -> None:
-    """Write all files or none; the manifest says which corpus they were made for."""
+    """Write all files or none; the manifest, which is the corpus's too, says last which corpus they were made for."""
     files = {f"{split}_queries.pkl": pickle_bytes(queries[split]) for split in SPLITS}
     manifest["queries"] = {
         "corpus_sha256": manifest["corpus"]["sha256"],
@@ -119,7 +120,9 @@ def write_queries(
         "report": report,
     }
     sample = {split: [with_answers(query, chunks) for query in spread(queries[split])] for split in SPLITS}
-    write_files(data_dir, {**files, "queries_sample.json": json_bytes(sample), "manifest.json": json_bytes(manifest)})
+    write_json(data_dir / "manifest.json", {**manifest, "queries": {}})
+    write_files(data_dir, {**files, "queries_sample.json": json_bytes(sample)})
+    write_json(data_dir / "manifest.json", manifest)
 
 
 def spread(queries: Sequence[Query]) -> Sequence[Query]:

@@ -90,12 +90,23 @@ def _say(words: str) -> None:
 
 
 def _stop(signum: int, frame: object) -> None:
+    """The first signal stops; another one while open work is wound up would lose that, and is ignored."""
+    for each in STOP_SIGNALS:
+        if signal.getsignal(each) is _stop:
+            signal.signal(each, _stopping)
     raise _Stopped(signum)
+
+
+def _stopping(signum: int, frame: object) -> None:
+    """What a signal does once the script is stopping: nothing."""
 
 
 def _stop_after_all(unraisable: "sys.UnraisableHookArgs") -> None:
     """Python drops an exception that falls into a destructor: send the signal again when that is over."""
     if isinstance(unraisable.exc_value, _Stopped):
+        for each in STOP_SIGNALS:
+            if signal.getsignal(each) is _stopping:
+                signal.signal(each, _stop)
         threading.Timer(0.01, os.kill, (os.getpid(), unraisable.exc_value.args[0])).start()
     else:
         sys.__unraisablehook__(unraisable)

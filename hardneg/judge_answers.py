@@ -87,7 +87,7 @@ class Answer:
 
 def unanswered(reason: str, detail: str) -> Answer:
     """What stands for an answer where none came."""
-    return Answer(detail, model="", grade=None, probabilities=None, reason=reason)
+    return Answer(_storable(detail), model="", grade=None, probabilities=None, reason=reason)
 
 
 def read_answer(completion: object) -> Answer:
@@ -118,8 +118,8 @@ def read_answer(completion: object) -> Answer:
         reason = "not a grade"
     prompt_tokens, cached_tokens = _usage(completion.get("usage"))
     return Answer(
-        content=str(refusal or text).encode(errors="replace").decode(),  # half a surrogate pair cannot be stored
-        model=str(completion.get("model") or ""),
+        content=_storable(str(refusal or text)),
+        model=_storable(str(completion.get("model") or "")),
         grade=grade,
         probabilities=probabilities,
         reason=reason,
@@ -176,6 +176,11 @@ def _usage(usage: object) -> tuple[int | None, int | None]:
     return _count(usage.get("prompt_tokens")), _count(
         details.get("cached_tokens") if isinstance(details, dict) else None
     )
+
+
+def _storable(text: str) -> str:
+    """Without halves of surrogate pairs, which no database takes."""
+    return text.encode(errors="replace").decode()
 
 
 def _count(value: object) -> int | None:

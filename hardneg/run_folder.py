@@ -1,6 +1,7 @@
 """The folder of one adaptation run: which configuration owns it, and the models saved in it."""
 
 import fcntl
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -103,23 +104,25 @@ def graded_candidates(folder: Path) -> list[CandidateList]:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, configuration: Mapping[str, Any]) -> Iterator[None]:
     """Keep other processes from working on a claimed folder at the same time: both would pay for the same judgments.
 
     Raises:
-        InputError: another one is at work there.
+        InputError: another one is at work there, or has claimed it for another configuration since.
     """
+    busy = InputError(f"another process is at work on {folder}; wait for it or stop it, or choose another --output-dir")
     with ExitStack() as stack:
         with clear_os_errors(folder, "read"):
             note = stack.enter_context((folder / "run.json").open("r+"))  # NFS locks only what may be written
         try:
             fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or this process is gone
         except BlockingIOError:
-            raise InputError(
-                f"another process is at work on {folder}; wait for it or stop it, or choose another --output-dir"
-            ) from None
+            raise busy from None
         except OSError:
             pass  # a file system without locks
+        if os.fstat(note.fileno()).st_ino != (folder / "run.json").stat().st_ino:
+            raise busy  # it claimed the folder at the same moment, and put its own note in the place of the locked one
+        check_owner(folder, configuration)
         yield
 
 

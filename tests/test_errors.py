@@ -37,6 +37,14 @@ def test_a_signal_to_stop_ends_the_script_without_traceback(name: str, status: i
     assert (done.returncode, done.stdout, done.stderr) == (status, "begun\n", stopped)
 
 
+def test_a_second_signal_does_not_disturb_the_winding_up() -> None:
+    body = "import os, signal\n    try: os.kill(os.getpid(), signal.SIGINT)\n"
+    body += "    finally: os.kill(os.getpid(), signal.SIGTERM); print('wound up')"
+    done = run_main(body)
+    assert (done.returncode, done.stdout) == (130, "begun\nwound up\n")
+    assert done.stderr == "\nstopped; what is done is saved, run the same command again to go on\n"
+
+
 def test_a_signal_in_a_destructor_ends_the_script_too() -> None:
     doomed = "type('Doomed', (), {'__del__': lambda self: os.kill(os.getpid(), signal.SIGTERM)})()"
     done = run_main(f"import os, signal, time; {doomed}; time.sleep(10); print('went on')")

@@ -707,7 +707,7 @@ def test_the_same_command_twice_at_once(
     monkeypatch.setattr(miner, "run_iteration", lambda *_: False)  # as one that is at work: folder claimed, none done
     miner.main(arguments)
     monkeypatch.setattr(miner, "run_iteration", no_training)
-    with alone_in(tmp_path / "models"):
+    with alone_in(tmp_path / "models", {}):
         assert "another process is at work on" in refused(arguments, capsys)
         monkeypatch.setattr(miner, "run_iteration", lambda *_: False)
         miner.main([*arguments, "--dry-run"])

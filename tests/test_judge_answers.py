@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hardneg.judge_answers import CONSTRAINTS, MalformedAnswer, read_answer, request_body
+from hardneg.judge_answers import CONSTRAINTS, MalformedAnswer, read_answer, request_body, unanswered
 
 
 def completion(content: str | None, tokens: list[tuple[str, dict[str, float]]] | None = None, **message: Any) -> dict:
@@ -112,6 +112,8 @@ def test_what_is_no_completion(body: Any) -> None:
 
 def test_half_a_surrogate_pair_can_be_stored() -> None:
     assert read_answer(completion("\ud800")).content.encode()
+    assert read_answer(completion("3") | {"model": "m\ud800"}).model == "m?"
+    assert unanswered("refused", "bad input \ud83d").content == "bad input ?"
 
 
 def test_missing_usage_is_not_zero() -> None:

@@ -169,6 +169,30 @@ def test_a_new_corpus_makes_the_queries_stale(data_dir: Path, monkeypatch: pytes
     assert load_queries(data_dir, "train", 10**6)
 
 
+def test_stopped_while_writing_it_can_run_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each rename in turn; what is half there is not taken for whole."""
+    rename = Path.replace
+    for stop_at in range(1, 7):
+        prepare(monkeypatch, data_dir)
+        renamed = 0
+
+        def stopping(path: Path, target: Path) -> Path:
+            nonlocal renamed
+            renamed += 1
+            if renamed == stop_at:  # noqa: B023
+                raise KeyboardInterrupt
+            return rename(path, target)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Path, "replace", stopping)
+            prepare(patch, data_dir)
+        if stop_at > 1:
+            with pytest.raises(InputError, match=r"run `python prepare_queries.py`"):
+                load_queries(data_dir, "train", 10**6)
+    prepare(monkeypatch, data_dir)
+    assert load_queries(data_dir, "train", 10**6)
+
+
 def test_without_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"manifest.json is missing; run `python prepare_corpus.py` first"):
         prepare(monkeypatch, tmp_path)

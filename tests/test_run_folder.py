@@ -1,5 +1,6 @@
 """Which configuration owns a run folder, and what a saved model's folder holds."""
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from hardneg.artifacts import sha256_file
+from hardneg.artifacts import sha256_file, write_json
 from hardneg.candidates import Candidate, CandidateList
 from hardneg.encoder import load_model
 from hardneg.errors import InputError
@@ -90,17 +91,37 @@ def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     claim(folder, CONFIGURATION)
     script = "import sys; from pathlib import Path; from hardneg.run_folder import alone_in\n"
-    script += "with alone_in(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+    script += "with alone_in(Path(sys.argv[1]), {}): print('in', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(folder)]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert other.stdout is not None and other.stdout.readline() == "in\n"
-    with pytest.raises(InputError, match=r"another process is at work on .*run; wait for it"), alone_in(folder):
+    with (
+        pytest.raises(InputError, match=r"another process is at work on .*run; wait for it"),
+        alone_in(folder, CONFIGURATION),
+    ):
         pass
     other.kill()  # not even a killed one bars the folder
     other.communicate()
     for _ in range(2):
-        with alone_in(folder):
+        with alone_in(folder, CONFIGURATION):
             claim(folder, CONFIGURATION)
+
+
+def test_a_folder_that_two_claim_at_the_same_moment_is_one_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim(tmp_path, CONFIGURATION)
+    flock = fcntl.flock
+
+    def beaten(file: Any, how: int) -> None:
+        flock(file, how)
+        write_json(tmp_path / "run.json", CONFIGURATION)  # another's note, renamed into the place of the locked one
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="another process is at work"):
+        patch.setattr(fcntl, "flock", beaten)
+        with alone_in(tmp_path, CONFIGURATION):
+            pass
+    write_json(tmp_path / "run.json", CONFIGURATION | {"seed": 2})
+    with pytest.raises(InputError, match="seed: 2 there, 1 now"), alone_in(tmp_path, CONFIGURATION):
+        pass
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:-20], lambda text: text.splitlines()[0] + "\n", lambda _: ""])
