@@ -112,17 +112,14 @@ def write_queries(
     chunks: Sequence[Chunk],
     report: dict[str, Any],
 ) -> None:
-    """Write all files or none; the manifest, which is the corpus's too, says last which corpus they were made for."""
+    """Write all files; the manifest, which is the corpus's too and stays, tells of none while they are replaced."""
     files = {f"{split}_queries.pkl": pickle_bytes(queries[split]) for split in SPLITS}
-    manifest["queries"] = {
-        "corpus_sha256": manifest["corpus"]["sha256"],
-        "sha256": {name: hashlib.sha256(payload).hexdigest() for name, payload in files.items()},
-        "report": report,
-    }
+    checksums = {name: hashlib.sha256(payload).hexdigest() for name, payload in files.items()}
+    made_for = {"corpus_sha256": manifest["corpus"]["sha256"]}
     sample = {split: [with_answers(query, chunks) for query in spread(queries[split])] for split in SPLITS}
-    write_json(data_dir / "manifest.json", {**manifest, "queries": {}})
+    write_json(data_dir / "manifest.json", {**manifest, "queries": made_for})
     write_files(data_dir, {**files, "queries_sample.json": json_bytes(sample)})
-    write_json(data_dir / "manifest.json", manifest)
+    write_json(data_dir / "manifest.json", {**manifest, "queries": {**made_for, "sha256": checksums, "report": report}})
 
 
 def spread(queries: Sequence[Query]) -> Sequence[Query]:

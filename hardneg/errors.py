@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill or a shutdown, a closed terminal
+_Handler = Callable[[int, object], None]
 
 
 class InputError(Exception):
@@ -91,9 +92,7 @@ def _say(words: str) -> None:
 
 def _stop(signum: int, frame: object) -> None:
     """The first signal stops; another one while open work is wound up would lose that, and is ignored."""
-    for each in STOP_SIGNALS:
-        if signal.getsignal(each) is _stop:
-            signal.signal(each, _stopping)
+    _exchange(_stop, _stopping)
     raise _Stopped(signum)
 
 
@@ -101,12 +100,17 @@ def _stopping(signum: int, frame: object) -> None:
     """What a signal does once the script is stopping: nothing."""
 
 
+def _exchange(handler: _Handler, other: _Handler) -> None:
+    """Put `other` in the place of `handler`; signals that are handled otherwise stay so."""
+    for signum in STOP_SIGNALS:
+        if signal.getsignal(signum) is handler:
+            signal.signal(signum, other)
+
+
 def _stop_after_all(unraisable: "sys.UnraisableHookArgs") -> None:
     """Python drops an exception that falls into a destructor: send the signal again when that is over."""
     if isinstance(unraisable.exc_value, _Stopped):
-        for each in STOP_SIGNALS:
-            if signal.getsignal(each) is _stopping:
-                signal.signal(each, _stop)
+        _exchange(_stopping, _stop)
         threading.Timer(0.01, os.kill, (os.getpid(), unraisable.exc_value.args[0])).start()
     else:
         sys.__unraisablehook__(unraisable)

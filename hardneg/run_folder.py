@@ -120,8 +120,10 @@ def alone_in(folder: Path, configuration: Mapping[str, Any]) -> Iterator[None]:
             raise busy from None
         except OSError:
             pass  # a file system without locks
-        if os.fstat(note.fileno()).st_ino != (folder / "run.json").stat().st_ino:
-            raise busy  # it claimed the folder at the same moment, and put its own note in the place of the locked one
+        with clear_os_errors(folder, "read"):
+            is_replaced = not os.path.samestat(os.fstat(note.fileno()), (folder / "run.json").stat())
+        if is_replaced:  # another claimed the folder at the same moment: its note is in the place of the locked one
+            raise busy
         check_owner(folder, configuration)
         yield
 

@@ -288,6 +288,8 @@ def test_flags_that_another_loss_would_ignore_are_refused(flag: str) -> None:
 def test_an_example_is_asked_otherwise_in_one_way() -> None:
     with pytest.raises(InputError, match="by one of them"):
         arms.parse_arguments(["--views", "0.5", "--rewordings", "0.5"])
+    with pytest.raises(InputError, match="--added is about"):
+        arms.parse_arguments(["--added"])
 
 
 # ---------------------------------------------------------------- the judge's throughput

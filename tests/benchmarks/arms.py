@@ -47,9 +47,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     encoder = CachedEncoder(base, cache)
     lists = candidates(args, encoder, chunks)
     queries = load_queries(args.data_dir, "val", len(chunks))
+    in_held_out_words = [reworded(query, HELD_OUT_WORDINGS) for query in queries if query["qtype"] in WORDINGS]
     pools = {
         name: Validator(chunks, asked, None, encoder).pool(encoder, args.pool_queries, args.pool_depth, args.seed)
-        for name, asked in (("", queries), ("reworded ", [reworded(query, HELD_OUT_WORDINGS) for query in queries]))
+        for name, asked in (("", queries), ("reworded ", in_held_out_words))
+        if asked
     }
     for model in (base, tuned):  # the candidates are the same for every length
         model.max_seq_length = args.max_seq_length or model.max_seq_length
@@ -166,8 +168,8 @@ def train_arm(
         lists, boilerplate_ids(chunks), negatives=args.negatives, max_positives=args.max_positives
     )
     miner.check_examples(mined)
-    mined = with_views(mined, lists, args.views, args.seed, keywords_or_sentence(chunks), args.added)
-    mined = with_views(mined, lists, args.rewordings, args.seed, in_other_words, args.added)
+    view_of = in_other_words if args.rewordings else keywords_or_sentence(chunks)
+    mined = with_views(mined, lists, args.views or args.rewordings, args.seed, view_of, args.added)
     started = time.monotonic()
     recipe = replace(
         miner.RECIPE,
@@ -241,6 +243,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.views and args.rewordings:
         raise InputError("--views and --rewordings: an example is asked otherwise by one of them")
+    if args.added and not (args.views or args.rewordings):
+        raise InputError("--added is about the examples of --views or --rewordings; give one of them")
     of_contrast = (
         args.views
         or args.rewordings
