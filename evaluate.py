@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from hardneg.artifacts import (
@@ -43,6 +42,9 @@ from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import metrics_without, number, relative_gain, retrieval_metrics
 from hardneg.run_folder import find_key, training_record
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic, normalise_topic
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 RULE = "=" * 50
 METRICS = ("MRR", "DCG", "Precision", "Recall")  # as printed
@@ -178,7 +180,7 @@ def guard_notes(model_name: str, graded: GradedSet | None) -> list[str]:
     return [f"Note: {graded.name} was the guard that chose {model_name}: no independent test of it"]
 
 
-def prompt_notes(name: str, model: SentenceTransformer) -> list[str]:
+def prompt_notes(name: str, model: "SentenceTransformer") -> list[str]:
     """A line where the model was made for prompts before its texts: here all have its default one, or none."""
     if model.default_prompt_name:
         return [f"Note: {name} puts its prompt {model.default_prompt_name!r} before questions and passages alike"]
@@ -186,7 +188,7 @@ def prompt_notes(name: str, model: SentenceTransformer) -> list[str]:
     return [f"Note: {name} has prompts ({', '.join(prompts)}) that are not used here"] if prompts else []
 
 
-def truncation_notes(name: str, model: SentenceTransformer, chunks: Sequence[Chunk], seed: int) -> list[str]:
+def truncation_notes(name: str, model: "SentenceTransformer", chunks: Sequence[Chunk], seed: int) -> list[str]:
     """A line where many chunks are longer than the model reads."""
     limit = model.max_seq_length
     if not (limit and callable(model.tokenizer)):  # static embeddings read all of a text
@@ -217,7 +219,7 @@ class ModelScores:
 
 
 def score_model(
-    role: str, name: str, model: SentenceTransformer, inputs: Inputs, args: argparse.Namespace
+    role: str, name: str, model: "SentenceTransformer", inputs: Inputs, args: argparse.Namespace
 ) -> ModelScores:
     """Embed corpus and questions (from the cache where they are there), search exactly, score."""
     encoder = CachedEncoder(model, args.data_dir / "embeddings.sqlite")

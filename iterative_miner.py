@@ -22,9 +22,8 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, read_manifest
@@ -58,6 +57,7 @@ from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import CONFIDENCE
 from hardneg.prompting import read_prompt
+from hardneg.recipe import SCALE, Example, Recipe, activations, check_trainable
 from hardneg.run_folder import (
     alone_in,
     check_owner,
@@ -71,8 +71,10 @@ from hardneg.run_folder import (
 )
 from hardneg.tables import aligned
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
-from hardneg.training import SCALE, Example, Recipe, activations, check_trainable, teach, train
 from hardneg.validation import K, Score, Validator, describe_change, relative_change
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 # ---------------------------------------------------------------- what to judge
 
@@ -334,7 +336,7 @@ RECIPE = Recipe(
 
 
 def fine_tune(
-    model: SentenceTransformer,
+    model: "SentenceTransformer",
     mined: Mined,
     chunks: Sequence[Chunk],
     recipe: Recipe,
@@ -346,6 +348,8 @@ def fine_tune(
     Out of memory does not call for a smaller batch size in the recipe: `hardneg.device.mini_batch_size` bounds the
     passages held at once by the free memory, without changing the result.
     """
+    from hardneg.training import teach, train
+
     texts = [chunk["text"] for chunk in chunks]
     teacher = teach(base, recipe, mined.examples, mined.candidates, texts, model.device)
     at_once = mini_batch_size(free_bytes(model.device.type), activations(model))  # beside the teacher
@@ -400,10 +404,10 @@ def past_the_best(tried: Sequence[Averaged], tolerance: float) -> bool:
     return any(averaged.score.is_harmless(tolerance) and averaged.gain > last.gain for averaged in before)
 
 
-def average_with_base(setting: "Setting", tuned: SentenceTransformer) -> list[dict[str, Any]]:
+def average_with_base(setting: "Setting", tuned: "SentenceTransformer") -> list[dict[str, Any]]:
     """Average the tuned model with the base model, in place, at the chosen strength; returns all that were tried."""
 
-    def score(model: SentenceTransformer) -> Score:
+    def score(model: "SentenceTransformer") -> Score:
         return setting.pool.score(setting.encoder(model))
 
     base_score, tolerance = score(setting.base), setting.args.guard_tolerance
@@ -430,13 +434,13 @@ class Setting:
     chunks: list[Chunk]
     queries: list[Query]  # the training questions
     judge: Judge
-    base: SentenceTransformer
+    base: "SentenceTransformer"
     base_score: Score
     validator: Validator  # validation questions against the whole corpus
     pool: Validator  # fewer of them against the base model's candidates: to compare strengths quickly
     configuration: dict[str, Any]
 
-    def encoder(self, model: SentenceTransformer) -> CachedEncoder:
+    def encoder(self, model: "SentenceTransformer") -> CachedEncoder:
         """The model with the project's embedding cache."""
         return CachedEncoder(model, self.args.data_dir / "embeddings.sqlite")
 
@@ -505,7 +509,7 @@ def sample_queries(queries: list[Query], count: int, seed: int) -> list[Query]:
     return random.Random(seed).sample(queries, count)
 
 
-def load_start(setting: Setting, number: int) -> SentenceTransformer:
+def load_start(setting: Setting, number: int) -> "SentenceTransformer":
     """What iteration `number` mines with: the base model, later the previous iteration's model."""
     if number == 0:
         return setting.base
@@ -560,7 +564,7 @@ def run_iteration(number: int, setting: Setting, folder: Path) -> bool:
     return True
 
 
-def adapt(setting: Setting, learnt: Mined, number: int) -> tuple[SentenceTransformer, dict[str, Any]]:
+def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
     """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
     model = load_model(setting.args.base_model, setting.base.device.type)
     losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.encoder(setting.base))
@@ -601,7 +605,7 @@ def mined_before(setting: Setting, number: int) -> list[Mined]:
     return [mine_hard_examples(graded_candidates(folder), boilerplate) for folder in folders]
 
 
-def embed_corpus(setting: Setting, model: SentenceTransformer) -> Index:
+def embed_corpus(setting: Setting, model: "SentenceTransformer") -> Index:
     """Embed every chunk; index those that training may see."""
     encoder = setting.encoder(model)
     with progress_bar("Embedding", len(setting.chunks), "chunk") as bar:
@@ -696,7 +700,7 @@ def open_guard(name: str) -> GradedSet | None:
 
 
 def configure(
-    args: argparse.Namespace, base: SentenceTransformer, judge: Judge, guard: GradedSet | None
+    args: argparse.Namespace, base: "SentenceTransformer", judge: Judge, guard: GradedSet | None
 ) -> dict[str, Any]:
     """Everything that determines the result; the output folder is claimed for it."""
     manifest = read_manifest(args.data_dir)

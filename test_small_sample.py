@@ -44,9 +44,9 @@ from hardneg.judge_report import (
 from hardneg.llm_judge import NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, auc, number
 from hardneg.probing import JudgeFindings
+from hardneg.recipe import check_trainable
 from hardneg.tables import aligned
 from hardneg.topics import boilerplate_ids
-from hardneg.training import check_trainable
 from iterative_miner import (
     MAX_UNJUDGED,
     Mined,

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-
-import torch
-from sentence_transformers import SentenceTransformer
+from typing import TYPE_CHECKING
 
 from hardneg.validation import Score
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,14 @@ class Averaged:
     gain: float
 
 
-def average_weights(base: SentenceTransformer, tuned: SentenceTransformer, strength: float) -> None:
+def average_weights(base: "SentenceTransformer", tuned: "SentenceTransformer", strength: float) -> None:
     """Set `tuned`'s weights to strength * tuned + (1 - strength) * base, in place.
 
     Averaging with the base model keeps most of the gain in the domain and most of what the base could do
     elsewhere (LM-Cocktail, arXiv 2311.13534; WiSE-FT, arXiv 2109.01903).
     """
+    import torch
+
     base_state = base.state_dict()
     tensors = {id(tensor): (name, tensor) for name, tensor in tuned.state_dict(keep_vars=True).items()}  # tied: once
     with torch.no_grad():
@@ -33,11 +36,11 @@ def average_weights(base: SentenceTransformer, tuned: SentenceTransformer, stren
 
 
 def try_strengths(
-    base: SentenceTransformer,
-    tuned: SentenceTransformer,
+    base: "SentenceTransformer",
+    tuned: "SentenceTransformer",
     strengths: Sequence[float],
     base_score: Score,
-    score: Callable[[SentenceTransformer], Score],
+    score: Callable[["SentenceTransformer"], Score],
 ) -> Iterator[Averaged]:
     """Average at one strength after the other and score it; `tuned` has its own weights again whenever one is yielded.
 

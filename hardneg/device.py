@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import torch
 
 from hardneg.errors import InputError
 
@@ -115,6 +114,8 @@ def claim_device(requested: str) -> str:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return "cpu"
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu.uuid
+    import torch
+
     if not torch.cuda.is_available():
         raise InputError(
             f"GPU {gpu.index} is there but torch {torch.__version__} cannot use it; "
@@ -125,6 +126,8 @@ def claim_device(requested: str) -> str:
 
 def describe_device(device: str) -> str:
     """What `claim_device` chose, in words."""
+    import torch
+
     if device == "cpu":
         return f"the CPU ({torch.get_num_threads()} threads)"
     return f"{torch.cuda.get_device_name(0)} ({free_bytes(device) / GIB:.1f} GiB free)"
@@ -136,6 +139,8 @@ def has_bfloat16(device: str) -> bool:
     Args:
         device: "cuda" or "cpu"; any other is taken to have none.
     """
+    import torch
+
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if device == "cpu" else {}
@@ -181,6 +186,8 @@ def free_bytes(device: str, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
         cgroup: where the kernel tells of the container's limit (cgroup v2).
     """
     if device == "cuda":
+        import torch
+
         return torch.cuda.mem_get_info()[0]
     available = psutil.virtual_memory().available
     try:

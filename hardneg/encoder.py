@@ -6,19 +6,21 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from httpx2 import HTTPError
 from safetensors import SafetensorError
-from sentence_transformers import SentenceTransformer
 
 from hardneg.artifacts import sha256_file
 from hardneg.device import has_bfloat16
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.hub import hub_silence
 from hardneg.sqlite_wal import BUSY_SECONDS, write_ahead
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from torch import nn
 
 PACKAGED_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -66,7 +68,7 @@ def _packaged_model() -> Path:
     return folder
 
 
-def load_model(name_or_path: str, device: str) -> SentenceTransformer:
+def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
     """Load a sentence-transformers model.
 
     Args:
@@ -76,6 +78,9 @@ def load_model(name_or_path: str, device: str) -> SentenceTransformer:
     Raises:
         InputError: it cannot be found or read.
     """
+    import torch
+    from sentence_transformers import SentenceTransformer
+
     source = resolve_model(name_or_path)
     silence = "" if Path(source).is_dir() else hub_silence("models", source)
     try:
@@ -106,8 +111,10 @@ def quiet_progress() -> Iterator[None]:
         logging.enable_progress_bar()
 
 
-def fingerprint(model: SentenceTransformer) -> str:
+def fingerprint(model: "SentenceTransformer") -> str:
     """Hex SHA-256 of everything that determines an embedding: weights, architecture, tokenizer, length, prompts."""
+    import torch
+
     digest = hashlib.sha256()
     settings = {
         "modules": [[type(module).__name__, _module_settings(module)] for module in model],
@@ -122,7 +129,7 @@ def fingerprint(model: SentenceTransformer) -> str:
     return digest.hexdigest()
 
 
-def _module_settings(module: torch.nn.Module) -> dict[str, object]:
+def _module_settings(module: "nn.Module") -> dict[str, object]:
     settings: dict[str, object] = {}
     if hasattr(module, "get_config_dict"):
         settings["module"] = module.get_config_dict()
@@ -144,7 +151,7 @@ def _tokenizer_settings(tokenizer: Any) -> dict[str, object]:
 class CachedEncoder:
     """A model whose embeddings are kept on disk, so that no text is encoded twice under the same weights."""
 
-    def __init__(self, model: SentenceTransformer, cache_path: Path) -> None:
+    def __init__(self, model: "SentenceTransformer", cache_path: Path) -> None:
         """
         Args:
             model: the embedding model; its weights must not change while this encoder is in use. It runs in bfloat16
@@ -211,6 +218,8 @@ class CachedEncoder:
         return np.stack([vectors[key] for key in keys]) if keys else np.empty((0, self._dimension()), np.float32)
 
     def _encode(self, texts: list[str]) -> np.ndarray:
+        import torch
+
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bfloat16):
             return self.model.encode(
                 texts,

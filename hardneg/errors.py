@@ -87,17 +87,35 @@ def _say(words: str) -> None:
             stream.write(text)
             stream.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            _drop(stream.fileno())
+
+
+def _drop(descriptor: int) -> None:
+    """Send what is written to an open file nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _stop(signum: int, frame: object) -> None:
     """The first signal stops; another one while open work is wound up would lose that, and is ignored."""
     _exchange(_stop, _stopping)
+    _leave_terminal()
     raise _Stopped(signum)
 
 
 def _stopping(signum: int, frame: object) -> None:
-    """What a signal does once the script is stopping: nothing."""
+    """What a signal does once the script is stopping: it does not stop it again."""
+    _leave_terminal()
+
+
+def _leave_terminal() -> None:
+    """Drop further output where the terminal is gone: each write, of a progress bar too, would be an error."""
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"")  # nothing, which only a terminal that is gone refuses
+        except OSError:
+            _drop(stream)
 
 
 def _exchange(handler: _Handler, other: _Handler) -> None:

@@ -6,16 +6,18 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from safetensors import SafetensorError
-from sentence_transformers import SentenceTransformer
 
 from hardneg.artifacts import atomic_dir, read_json, sha256_file, write_json
 from hardneg.candidates import CandidateList, read_candidates, write_candidates
 from hardneg.encoder import quiet_progress
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.model_card import model_card
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 CANDIDATES = "candidates.jsonl"  # in an iteration's folder: what was judged, with the grades
 
@@ -66,7 +68,7 @@ def _refuse(folder: Path, found: Mapping[str, Any], now: Mapping[str, Any], keys
 
 
 def save_model(
-    model: SentenceTransformer, folder: Path, record: Mapping[str, Any], lists: Iterable[CandidateList]
+    model: "SentenceTransformer", folder: Path, record: Mapping[str, Any], lists: Iterable[CandidateList]
 ) -> None:
     """Write model, model card, training.json and the graded candidates as one folder, whole or not at all."""
     with atomic_dir(folder) as temporary, quiet_progress():

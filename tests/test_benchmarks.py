@@ -22,8 +22,8 @@ from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError
 from hardneg.judge import AnswerKeyJudge, Pair
 from hardneg.judge_quality import agreement
+from hardneg.recipe import Example
 from hardneg.sources import topic_of_question
-from hardneg.training import Example
 from hardneg.validation import Validator
 from iterative_miner import Mined, mine_hard_examples
 from tests.benchmarks import (

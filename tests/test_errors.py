@@ -45,6 +45,42 @@ def test_a_second_signal_does_not_disturb_the_winding_up() -> None:
     assert done.stderr == "\nstopped; what is done is saved, run the same command again to go on\n"
 
 
+IN_A_TERMINAL = """
+import os, pty, sys
+child, terminal = pty.fork()
+if not child:
+    os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+os.read(terminal, 5)
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("work", "status"),
+    [("print('begun', flush=True); time.sleep(20)", 129), ("os.kill(os.getpid(), signal.SIGINT)", 130)],
+)
+def test_a_closed_terminal_does_not_disturb_the_winding_up(tmp_path: Path, work: str, status: int) -> None:
+    """Whether that ended the work, or Ctrl-C before it."""
+    script = f"""
+import os, signal, sys, time
+from pathlib import Path
+from hardneg.errors import run
+def main():
+    try:
+        {work}
+    finally:
+        print("winding up", flush=True)
+        while os.isatty(1):
+            time.sleep(0.01)
+        print("as a progress bar does", file=sys.stderr, flush=True)
+        Path({str(tmp_path / "saved")!r}).write_text("all")
+run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", IN_A_TERMINAL, script], cwd=ROOT, timeout=15, check=False)
+    assert (done.returncode, (tmp_path / "saved").read_text()) == (status, "all")
+
+
 def test_a_signal_in_a_destructor_ends_the_script_too() -> None:
     doomed = "type('Doomed', (), {'__del__': lambda self: os.kill(os.getpid(), signal.SIGTERM)})()"
     done = run_main(f"import os, signal, time; {doomed}; time.sleep(10); print('went on')")
@@ -91,6 +127,14 @@ def test_the_handlers_are_put_back() -> None:
     with pytest.raises(SystemExit):
         run(lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert [signal.getsignal(signum) for signum in STOP_SIGNALS] == before
+
+
+def test_what_takes_long_to_import_does_not_delay_a_refusal() -> None:
+    """Nor --help: these take the scripts several times as long as all the rest."""
+    code = "import sys, evaluate, iterative_miner, prepare_corpus, prepare_queries, test_small_sample\n"
+    code += "print({'torch', 'transformers', 'sentence_transformers', 'datasets'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
 def test_other_errors_in_destructors_are_shown() -> None:

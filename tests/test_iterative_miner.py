@@ -27,8 +27,8 @@ from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError, run
 from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
+from hardneg.recipe import Example
 from hardneg.run_folder import alone_in
-from hardneg.training import Example
 from hardneg.validation import Score
 from tests.judge_data import make_judge, make_pairs
 from tests.llm_stub import MODEL, LLMStub, true_grade

@@ -9,24 +9,12 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
 
-from hardneg.device import passage_bytes
 from hardneg.encoder import CachedEncoder, load_model, top_k
 from hardneg.errors import InputError
-from hardneg.training import (
-    SCALE,
-    Example,
-    MaskedContrastiveLoss,
-    Recipe,
-    Teacher,
-    activations,
-    check_trainable,
-    teach,
-    train,
-    without_dropout,
-)
+from hardneg.recipe import SCALE, Example, Recipe
+from hardneg.training import MaskedContrastiveLoss, Teacher, teach, train, without_dropout
 from tests.tiny_data import tiny_corpus
 
 RECIPE = Recipe(
@@ -331,23 +319,6 @@ def test_the_contrast_takes_in_all_candidates(tiny_model: Path, tmp_path: Path) 
     assert (loss(1.0) - loss(0.0), loss(3.0) - loss(0.0)) == pytest.approx((expected, 3 * expected), rel=0.02)
 
 
-@pytest.mark.parametrize(("setting", "value"), [("truncate_dim", 16), ("default_prompt_name", "query")])
-def test_models_that_encode_otherwise_than_they_are_trained_are_refused(
-    model: SentenceTransformer, setting: str, value: object
-) -> None:
-    check_trainable(model, "tiny")
-    model.prompts["query"] = "query: "
-    setattr(model, setting, value)
-    with pytest.raises(InputError, match=f"^tiny encodes with {setting} {value}, .* name that$"):
-        check_trainable(model, "tiny")
-
-
-def test_a_model_with_prompts_is_refused(model: SentenceTransformer) -> None:
-    model.prompts = {"query": "query: ", "document": ""}
-    with pytest.raises(InputError, match=r"^tiny puts a prompt before some texts \(query\), .* name that$"):
-        check_trainable(model, "tiny")
-
-
 def dropout_rates(model: SentenceTransformer) -> list[float]:
     return [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
 
@@ -378,9 +349,3 @@ def test_training_leaves_no_files(model: SentenceTransformer, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     train(model, *tiny_examples(), RECIPE, lambda *_: None, seed=7, mini_batch_size=6)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_activations_follow_the_layers(model: SentenceTransformer) -> None:
-    assert activations(model) == passage_bytes(2, 32)
-    static = SentenceTransformer(modules=[StaticEmbedding(model.tokenizer.backend_tokenizer, embedding_dim=8)])
-    assert 0 < activations(static) < activations(model)

@@ -10,7 +10,8 @@ from torch import nn
 
 from hardneg.artifacts import Chunk
 from hardneg.candidates import CandidateList
-from hardneg.training import SCALE, Example, Recipe, without_dropout
+from hardneg.recipe import SCALE, Example, Recipe
+from hardneg.training import without_dropout
 
 TRIPLET_MARGIN = 0.1  # of cosines, as published
 COSINE_PER_GRADE = 0.1  # what MarginMSE takes a grade's difference to be worth in cosine
