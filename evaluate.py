@@ -72,6 +72,7 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
         print(f"Embedding models on {describe_device(device)}")
         baseline_model, specialized_model = (load_model(name, device) for name in named_models(args))
     notes = leakage_notes(args.specialized_model, inputs.manifest) + guard_notes(args.specialized_model, inputs.graded)
+    notes += split_notes(args.specialized_model, args.split)
     for name, model in ((args.baseline_model, baseline_model), (args.specialized_model, specialized_model)):
         notes += prompt_notes(name, model) + truncation_notes(name, model, inputs.chunks, args.seed)
 
@@ -180,6 +181,17 @@ def guard_notes(model_name: str, graded: GradedSet | None) -> list[str]:
     return [f"Note: {graded.name} was the guard that chose {model_name}: no independent test of it"]
 
 
+def split_notes(model_name: str, split: str) -> list[str]:
+    """A line where the questions have helped to choose the model."""
+    try:
+        is_chosen = "validation" in training_record(model_name)
+    except InputError:
+        return []  # `leakage_notes` says so
+    if split != "val" or not is_chosen:
+        return []
+    return [f"Note: {model_name} was chosen by these validation questions: no independent test of it"]
+
+
 def prompt_notes(name: str, model: "SentenceTransformer") -> list[str]:
     """A line where the model was made for prompts before its texts: here all have its default one, or none."""
     if model.default_prompt_name:
@@ -280,7 +292,7 @@ def gain_of(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
 def compare_own_answers(
     inputs: Inputs, baseline: ModelScores, specialized: ModelScores, seed: int
 ) -> dict[str, Any] | None:
-    """The gain that does not come from boilerplate; None where no question has any among its answers."""
+    """The gain that does not come from boilerplate; None where it is no question's answer, or every one's only one."""
     if not baseline.own_answers:
         return None
     return {

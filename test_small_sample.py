@@ -244,7 +244,11 @@ def measure(lists: Sequence[CandidateList], judgments: Sequence[Judgment], chunk
         "hard_examples": hard_examples(mined, rows),
         "sample_judgments": [asdict(row) for row in random.Random(0).sample(rows, len(rows))],  # the first few: fair
         "unjudged": {"count": len(rows) - len(judged), "reasons": dict(reasons.most_common())},
-        "agreement": agreement([row.answer_key_grade for row in judged], [score(row.grade) for row in judged]),
+        "agreement": agreement(
+            [row.answer_key_grade for row in judged],
+            [row.grade for row in judged],
+            [row.query_id for row in judged],
+        ),
         "biases": biases(judged),
     }
 
@@ -282,7 +286,9 @@ def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict
         "questions": len(graded.questions),
         "answers": len(answers),
         "unjudged": dict(Counter(judgment.unjudged_reason for _, _, judgment in said if judgment.grade is None)),
-        "agreement": agreement([score(people) for _, people, _ in judged], [score(grade) for grade in grades]),
+        "agreement": agreement(
+            [people for _, people, _ in judged], grades, [pair.query["query_id"] for pair, _, _ in judged]
+        ),
         "auc": number(auc(grades, relevant)),
         "calibration": calibration([judgment.probabilities for _, _, judgment in judged], relevant),
         "effort": effort,
@@ -490,7 +496,7 @@ def print_agreement(title: str, found: dict[str, Any], rows: str) -> None:
     low, high = found["weighted_kappa_ci95"]
     print(
         f"  Cohen's kappa {figure(found['cohen_kappa'])}, weighted kappa {figure(found['weighted_kappa'])} "
-        f"(95% CI {figure(low)} to {figure(high)}), relevant or not {figure(found['binary_kappa'])}"
+        f"(95% CI over questions {figure(low)} to {figure(high)}), relevant or not {figure(found['binary_kappa'])}"
     )
 
 

@@ -82,10 +82,7 @@ def read_pickle(path: Path, made_by: str) -> Any:
     Raises:
         InputError: the file is missing, empty, truncated, no pickle, or holds anything but builtins.
     """
-    if not path.exists():
-        raise InputError(f"{path} is missing; run `{made_by}` first")
-    with clear_os_errors(path, "read"):
-        payload = path.read_bytes()
+    payload = _read(path, made_by)
     if not payload:
         raise InputError(f"{path} is empty; run `{made_by}` again")
     try:
@@ -95,6 +92,13 @@ def read_pickle(path: Path, made_by: str) -> Any:
         raise InputError(
             f"{path} is not a whole pickle of plain lists and dicts ({reason}); run `{made_by}` again"
         ) from error
+
+
+def _read(path: Path, made_by: str) -> bytes:
+    with clear_os_errors(path, "read"):
+        if not path.exists():
+            raise InputError(f"{path} is missing; run `{made_by}` first")
+        return path.read_bytes()
 
 
 def _read_records(path: Path, made_by: str, fields: type) -> list[Any]:
@@ -261,8 +265,8 @@ def pickle_bytes(records: list[Any]) -> bytes:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Indented JSON in UTF-8."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    """Indented JSON in UTF-8; what that cannot say, of a file name that is none, as JSON's own escapes."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -296,19 +300,17 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def read_json(path: Path, made_by: str) -> Any:
     """Read JSON. Raises InputError where the file is missing or no JSON."""
-    if not path.exists():
-        raise InputError(f"{path} is missing; run `{made_by}` first")
+    content = _read(path, made_by)
     try:
-        with clear_os_errors(path, "read"):
-            return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); run `{made_by}` again") from error
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Hex SHA-256 of a file's bytes. Raises InputError where it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with clear_os_errors(path, "read"), path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -102,7 +102,7 @@ def _decode(line: bytes, path: Path, number: int) -> dict[str, Any]:
         result = json.loads(line)
         if isinstance(result["custom_id"], str) and "response" in result:
             return result
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         pass
     raise InputError(f"{path}, line {number}, is no batch result; give the output file of the batch run, whole")
 

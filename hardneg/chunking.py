@@ -6,7 +6,8 @@ from itertools import pairwise
 
 FRAGMENT_SHARE = 0.1  # a piece below this share of the limit is a fragment and is balanced with its neighbour
 
-_BLOCK_BREAK = re.compile(r"\n\s*\n|\s{2,}(?=[-•*]\s)")  # a blank line, or the start of a list item
+# A blank line, or the start of a list item; each run of whitespace is looked at once, from its beginning.
+_BLOCK_BREAK = re.compile(r"\n\s*\n|(?<!\s)\s{2,}(?=[-•*]\s)")
 _SENTENCE_END = re.compile(r"""[.!?]["'”’)\]]*\s+(?=["'“‘(\[]*[A-Z0-9])""")
 _INITIAL_OR_ABBREVIATION = re.compile(
     r"[^\W\d_]|al|approx|ca|cf|dept|dr|e\.g|eq|figs?|gen|i\.e|inc|jr|m\.d|mr|mrs|ms|nos?|ph\.d|prof|rev|sr|st|vol|vs",
@@ -58,18 +59,19 @@ def split_sentences(text: str) -> Iterator[str]:
         block = " ".join(block.split())
         start = 0
         for end in _SENTENCE_END.finditer(block):
-            if not _stops_within_sentence(block[start : end.start()]):
+            if not _stops_within_sentence(block, start, end.start()):
                 yield block[start : end.end()].rstrip()
                 start = end.end()
         if start < len(block):
             yield block[start:]
 
 
-def _stops_within_sentence(so_far: str) -> bool:
-    """Whether the stop after `so_far` belongs to an abbreviation, an initial or a list number."""
-    before, _, word = so_far.rpartition(" ")
+def _stops_within_sentence(block: str, start: int, stop: int) -> bool:
+    """Whether the stop at `stop` in the sentence from `start` on ends an abbreviation, an initial or a list number."""
+    space = block.rfind(" ", start, stop)
+    word = block[max(space + 1, start) : stop]
     if word.isdigit():
-        return len(word) <= 2 and before[-1:] in ("", ":", ";")
+        return len(word) <= 2 and (space <= start or block[space - 1] in ":;")
     return _INITIAL_OR_ABBREVIATION.fullmatch(word.lstrip("([\"'“‘")) is not None
 
 

@@ -1,6 +1,7 @@
 """Bad input ends a script with one clear line and exit status 2; programming errors keep their traceback."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -61,6 +62,8 @@ def run(main: Callable[[], None]) -> None:
     replaced = {signum: handler for signum, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
     hook, sys.unraisablehook = sys.unraisablehook, _stop_after_all
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal's encoding lacks is shown by its number
+            sys.stdout.reconfigure(errors="backslashreplace")
         for signum in replaced:  # what is ignored stays so: nohup ignores SIGHUP
             signal.signal(signum, _stop)
         main()

@@ -123,7 +123,7 @@ def load_graded(path: Path) -> GradedSet:
 def _parse_line(line: str, place: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{place} is not JSON ({error}); each line must be one object") from error
     missing = [field for field in FIELDS if field not in row] if isinstance(row, dict) else list(FIELDS)
     if missing:

@@ -1,7 +1,7 @@
 """How good a judge is: agreement with other grades, calibration of its probabilities, and what biases it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,21 +75,28 @@ def score(grade: float) -> int:
     return math.floor(grade + 0.5)
 
 
-def agreement(theirs: Sequence[int], judges: Sequence[int]) -> dict[str, Any]:
+def agreement(theirs: Sequence[float], judges: Sequence[float], questions: Sequence[Hashable]) -> dict[str, Any]:
     """How far the judge agrees with other grades of the same pairs.
 
+    Args:
+        theirs: a key's or people's (mean) grades, 1.0 to 4.0, per pair.
+        judges: the judge's (expected) grades.
+        questions: which question each pair belongs to.
+
     Returns:
-        "confusion" (rows their grade 1-4, columns the judge's), Cohen's kappa, the quadratically weighted one with a
-        95 % interval, and "binary_kappa" of relevant (RELEVANT_GRADE or more) or not; None where one is undefined.
+        "confusion" of the whole grades next to them (rows theirs 1-4, columns the judge's), Cohen's kappa, the
+        quadratically weighted one with a 95 % interval over questions, and "binary_kappa" of relevant or not: theirs
+        from RELEVANT_GRADE on, as in `metrics.auc` of them, the judge's by its whole grade. None where undefined.
     """
-    confusion = confusion_matrix(theirs, judges)
-    relevant = [[GRADES[-1] if grade >= RELEVANT_GRADE else GRADES[0] for grade in side] for side in (theirs, judges)]
+    rows, columns = ([score(grade) for grade in side] for side in (theirs, judges))
+    confusion = confusion_matrix(rows, columns)
+    relevant = [[GRADES[-1] if grade >= RELEVANT_GRADE else GRADES[0] for grade in side] for side in (theirs, columns)]
     return {
-        "pairs": len(theirs),
+        "pairs": len(rows),
         "confusion": confusion.tolist(),
         "cohen_kappa": number(cohen_kappa(confusion)),
         "weighted_kappa": number(weighted_kappa(confusion)),
-        "weighted_kappa_ci95": [number(bound) for bound in weighted_kappa_interval(confusion)],
+        "weighted_kappa_ci95": [number(bound) for bound in weighted_kappa_interval(rows, columns, questions)],
         "binary_kappa": number(cohen_kappa(confusion_matrix(*relevant))),
     }
 

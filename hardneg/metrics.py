@@ -209,17 +209,29 @@ def weighted_kappa(confusion: np.ndarray) -> float:
     return float(_kappa(confusion, _quadratic_weights()))
 
 
-def weighted_kappa_interval(confusion: np.ndarray, seed: int = 0, resamples: int = 10_000) -> tuple[float, float]:
-    """Percentile bootstrap interval of 95 % of `weighted_kappa` over pairs; NaN where no resample has a kappa.
+def weighted_kappa_interval(
+    first: Sequence[int], second: Sequence[int], groups: Sequence[Hashable], seed: int = 0, resamples: int = 10_000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of 95 % of `weighted_kappa` over groups (cluster bootstrap; Field & Welsh 2007).
 
-    Drawing n pairs with replacement is drawing their cells from a multinomial distribution.
+    Args:
+        first: one grader's grades (1-4) per pair.
+        second: the other's.
+        groups: per pair, the question it belongs to: a grader errs on all answers to it alike.
+        seed: of the resampling.
+        resamples: how many.
+
+    Returns:
+        the bounds; NaN of fewer than two groups, and where no resample has a kappa.
     """
-    total = confusion.sum()
-    if not total:
+    number = {group: position for position, group in enumerate(dict.fromkeys(groups))}
+    if len(number) < 2:
         return np.nan, np.nan
-    shares = (confusion / total).ravel()
-    drawn = np.random.default_rng(seed).multinomial(total, shares, size=resamples)
-    kappas = _kappa(drawn.reshape(-1, N_GRADES, N_GRADES), _quadratic_weights())
+    counts = np.zeros((len(number), N_GRADES, N_GRADES), np.int64)
+    cells = ([number[group] for group in groups], np.asarray(first, int) - 1, np.asarray(second, int) - 1)
+    np.add.at(counts, cells, 1)
+    drawn = np.random.default_rng(seed).multinomial(len(number), np.full(len(number), 1 / len(number)), size=resamples)
+    kappas = _kappa(np.tensordot(drawn, counts, axes=1), _quadratic_weights())
     kappas = kappas[~np.isnan(kappas)]
     if not len(kappas):
         return np.nan, np.nan

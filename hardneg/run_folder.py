@@ -95,9 +95,7 @@ def graded_candidates(folder: Path) -> list[CandidateList]:
     """
     path = folder / CANDIDATES
     expected = read_json(folder / "training.json", "python iterative_miner.py").get("candidates_sha256")
-    with clear_os_errors(path, "read"):
-        found = sha256_file(path)
-    if found != expected:
+    if sha256_file(path) != expected:
         raise InputError(
             f"{path} is not the file that was saved with this iteration; copy the folder again, or delete it and all "
             "later ones and run again: what was judged is stored"

@@ -1,15 +1,16 @@
 """Reads question/answer rows in every form MedQuAD and people's own data come in: hub set, table file, XML, sample."""
 
+import csv
+import json
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
+import pyarrow.compute
 import pyarrow.parquet
 
 from hardneg.errors import InputError, clear_os_errors
@@ -18,7 +19,7 @@ from hardneg.hub import load_hub_dataset
 SAMPLE = "sample"
 SAMPLE_DIR = Path(__file__).parent / "sample" / "medquad"
 TABLE_SUFFIXES = (".parquet", ".jsonl", ".csv")
-MAX_BLOCK = 2**31 - 1  # bytes; what pyarrow reads at once, and no JSON line may be longer
+LONGEST_CELL = 2**31 - 1  # characters of a CSV cell; the csv module's own limit is 128 Ki
 FORMS = "a hub data set id like lavita/MedQuAD, a .parquet, .jsonl or .csv file, a folder of MedQuAD XML, or `sample`"
 
 # What each field is called in lavita/MedQuAD, in keivalya/MedQuad-MedicalQnADataset, and otherwise (case-folded).
@@ -100,23 +101,46 @@ def _read_table_file(path: Path) -> pa.Table:
             suffix = path.suffix.lower()
             if suffix == ".parquet":
                 return pyarrow.parquet.read_table(path)
-            if suffix == ".jsonl":
-                in_one = pyarrow.json.ReadOptions(block_size=min(max(path.stat().st_size, 1), MAX_BLOCK))
-                return pyarrow.json.read_json(path, read_options=in_one)
-            return _read_csv(path)
-        except (pa.ArrowException, UnicodeDecodeError) as error:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                return _read_json_lines(file) if suffix == ".jsonl" else _read_csv(file)
+        except (pa.ArrowException, csv.Error, ValueError, OverflowError, RecursionError) as error:
             raise InputError(
                 f"{path} is no readable {suffix} file in UTF-8 ({_one_line(error)}); export it again"
             ) from error
 
 
-def _read_csv(path: Path) -> pa.Table:
-    """Every column as text, so that an id like "0007" stays what it is."""
-    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    with pyarrow.csv.open_csv(path, parse_options=parsing) as reader:
-        names = reader.schema.names
-    as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-    return pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=as_text)
+def _read_json_lines(lines: Iterable[str]) -> pa.Table:
+    """One object per line; a field that only some have is empty in the others."""
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from error
+        if not isinstance(rows[-1], dict):
+            raise ValueError(f"line {number} is no object")
+    if not rows:
+        raise ValueError("it is empty")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.Table.from_arrays([pa.array([row.get(name) for row in rows]) for name in names], names)
+
+
+def _read_csv(lines: Iterable[str]) -> pa.Table:
+    """Every column as text, so that an id like "0007" stays what it is; a quote that nothing closes is an error."""
+    csv.field_size_limit(LONGEST_CELL)
+    reader = csv.reader(lines, strict=True)
+    names = next(reader, None)
+    if names is None:
+        raise ValueError("it is empty")
+    rows = []
+    for row in filter(None, reader):  # but blank lines
+        if len(row) != len(names):
+            raise ValueError(f"the row that ends in line {reader.line_num} has {len(row)} cells, not {len(names)}")
+        rows.append(row)
+    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
+    return pa.Table.from_arrays([pa.array(cells, pa.string()) for cells in columns], names)
 
 
 def _read_xml_folder(folder: Path) -> pa.Table:
@@ -131,7 +155,7 @@ def _read_xml(path: Path) -> list[dict[str, str]]:
     try:
         with clear_os_errors(path, "read"):
             document = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two of unknown encodings
         raise InputError(f"{path} is not well-formed XML ({error}); mend or remove it") from error
     records = []
     concept, synonyms = ("|".join(filter(None, (one.text for one in document.iter(tag)))) for tag in ("CUI", "Synonym"))
@@ -163,11 +187,13 @@ def _read_hub(name: str) -> pa.Table:
 
 
 def _cells(source: str, table: pa.Table, column: str, may_be_lists: bool) -> list[str | None]:
-    """A column as text; where it may hold lists, those with | between."""
+    """A column as text; where it may hold lists, those with | between. A number that is none (NaN) is a missing one."""
     cells = table[column]
     try:
-        if may_be_lists and pa.types.is_nested(cells.type):
+        if may_be_lists and (pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type)):
             return ["|".join(filter(None, cell)) if cell else None for cell in cells.to_pylist()]
+        if pa.types.is_floating(cells.type):
+            cells = pa.compute.if_else(pa.compute.is_nan(cells), pa.scalar(None, cells.type), cells)
         return cells.cast(pa.string()).to_pylist()
     except (pa.ArrowException, TypeError, UnicodeDecodeError) as error:
         raise InputError(

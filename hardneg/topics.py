@@ -17,7 +17,9 @@ from hardneg.errors import InputError
 from hardneg.sources import Row
 
 _PUNCTUATION = re.compile(r"[\W_]+")
-BOILERPLATE_ROWS = 20  # a passage in more rows than this is boilerplate: it does not tie their topics together
+# A passage in more rows than this is boilerplate: it does not tie their topics together. Where none of them has a known
+# topic, as in a list of few answers under many wordings of their questions, it is their answer, and ties them.
+BOILERPLATE_ROWS = 20
 # What more topics than this have does not tie them together. Single concepts of more are mostly broader terms
 # ("Dementia"), and would chain a third of MedQuAD into one group. Names are narrower: siblings share theirs
 # ("Noonan syndrome 1" to 6), and only one of a large family ("hereditary ataxia") would chain other data.
@@ -75,7 +77,7 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[s
     ties = [
         (tied[0], other)
         for (kind, _), tied in members.items()
-        if kind != "passage" or len(tied) <= BOILERPLATE_ROWS
+        if kind != "passage" or len(tied) <= BOILERPLATE_ROWS or not any(rows[position].topic for position in tied)
         for other in tied
     ]
     first, second = np.array(ties).T

@@ -1,5 +1,6 @@
 """Artifacts: safe to read, whole or absent when written."""
 
+import json
 import os
 import pickle
 import random
@@ -8,7 +9,9 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -340,6 +343,24 @@ def preamble(folder: Path) -> str:
 def python(script: str, folder: Path, prefix: list[str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [*(prefix or []), sys.executable, "-c", preamble(folder) + script]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_name_that_is_no_text_is_written_as_json_can_say_it(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "found.json", {"path": name, "é": "é"})
+    assert json.loads((tmp_path / "found.json").read_bytes()) == {"path": name, "é": "é"}
+
+
+@pytest.mark.parametrize("read", [read_json, read_pickle])
+def test_a_path_longer_than_a_name_may_be(tmp_path: Path, read: Callable[[Path, str], Any]) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*File name too long"):
+        read(tmp_path / ("x" * 300), "make it")
+
+
+def test_json_nested_too_deeply(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"deep\.json is not JSON"):
+        read_json(tmp_path / "deep.json", "make it")
 
 
 def test_sha256_of_a_file(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_noisy_judge_agrees_as_little_as_a_7b_llm() -> None:
     """Published: a 4-level kappa with people of about 0.2 to 0.3; on answers or not, about 0.4."""
     judge = NoisyJudge()
     list(judge.judge(pairs_like_medquad(100)))
-    found = agreement(judge.true, judge.said)
+    found = agreement(judge.true, judge.said, judge.queries)
     assert 0.2 < found["cohen_kappa"] < 0.3
     assert 0.35 < found["binary_kappa"] < 0.5
     assert judge.agreement().startswith(f"5,000 pairs: kappa {found['cohen_kappa']:.2f} on four levels")

@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,13 @@ def test_a_fragment_is_balanced_with_its_shorter_neighbour() -> None:
     assert pieces[0] == first
     assert " ".join(pieces) == text
     assert [len(piece) for piece in pieces[1:]] == [49, 51]
+
+
+@pytest.mark.parametrize("text", ["It" + " " * 100_000 + "hurts.", "E. " * 300_000 + "coli."])
+def test_long_runs_take_no_longer_than_other_text(text: str) -> None:
+    begun = time.monotonic()
+    assert list(split_sentences(text)) == [" ".join(text.split())]
+    assert time.monotonic() - begun < 5
 
 
 def random_text(rng: random.Random) -> str:

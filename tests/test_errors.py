@@ -111,6 +111,18 @@ def test_an_output_that_nobody_reads_ends_the_script_without_traceback(body: str
     os.close(writing)
 
 
+def test_what_the_terminal_cannot_show_is_shown_by_its_number() -> None:
+    script = "from hardneg.errors import run\nrun(lambda: print('✗ caf\\udce9'))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"\\u2717 caf\\udce9\n")
+
+
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     """As under nohup."""
     ignored = "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"

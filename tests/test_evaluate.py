@@ -419,6 +419,13 @@ def test_a_set_that_chose_the_model_is_no_independent_test(tmp_path: Path) -> No
     assert evaluate.guard_notes("all-MiniLM-L6-v2", graded) == []
 
 
+def test_questions_that_chose_the_model_are_no_test_of_it(tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text('{"validation": {"mrr": 0.5}}')
+    (note,) = evaluate.split_notes(str(tmp_path), "val")
+    assert note == f"Note: {tmp_path} was chosen by these validation questions: no independent test of it"
+    assert evaluate.split_notes(str(tmp_path), "test") == evaluate.split_notes("all-MiniLM-L6-v2", "val") == []
+
+
 def test_chunks_longer_than_the_model_reads(tiny_model: Path) -> None:
     model = load_model(str(tiny_model), "cpu")  # reads 64 tokens
     chunks, _, _ = tiny_corpus()

@@ -15,14 +15,21 @@ def test_agreement_by_hand() -> None:
 
     Relevant or not: five of six agree, by chance (3 * 4 + 3 * 2) / 36 = 1/2 of them: 2/3.
     """
-    found = judge_quality.agreement([1, 1, 2, 3, 4, 4], [1, 2, 2, 3, 4, 2])
+    found = judge_quality.agreement([1, 1, 2, 3, 4, 4], [1.4, 2, 1.5, 3, 4, 2], range(6))
     assert found["confusion"] == [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 1]]
     assert found["cohen_kappa"] == pytest.approx(4 / 7)
     assert found["binary_kappa"] == pytest.approx(2 / 3)
     low, high = found["weighted_kappa_ci95"]
     assert low < found["weighted_kappa"] < high
-    nothing = judge_quality.agreement([], [])
+    nothing = judge_quality.agreement([], [], [])
     assert (nothing["pairs"], nothing["weighted_kappa"], nothing["weighted_kappa_ci95"]) == (0, None, [None, None])
+
+
+def test_what_people_disagree_on_is_relevant_where_their_mean_is() -> None:
+    """As in the AUC beside it: a mean of 2.5 is no answer, though the whole grade next to it is 3."""
+    found = judge_quality.agreement([2.5, 2.5, 4, 4], [1, 2, 3, 2.5], range(4))
+    assert found["confusion"] == [[0] * 4, [0] * 4, [1, 1, 0, 0], [0, 0, 2, 0]]
+    assert found["binary_kappa"] == 1
 
 
 def test_calibration_by_hand() -> None:

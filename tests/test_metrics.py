@@ -274,22 +274,31 @@ def test_far_misses_weigh_more() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_kappa_without_anything_to_agree_on() -> None:
-    for counts in (np.diag([5, 0, 0, 0]), np.zeros((4, 4), int)):
+    for grades in ([1] * 5, []):
+        counts = confusion_matrix(grades, grades)
         assert math.isnan(cohen_kappa(counts))
         assert math.isnan(weighted_kappa(counts))
-        assert all(math.isnan(bound) for bound in weighted_kappa_interval(counts))
+        assert all(math.isnan(bound) for bound in weighted_kappa_interval(grades, grades, range(len(grades))))
 
 
 def test_weighted_kappa_interval() -> None:
     rng = np.random.default_rng(4)
     people = rng.integers(1, 5, size=400)
     judge = np.where(rng.uniform(size=400) < 0.5, people, rng.integers(1, 5, size=400))
-    counts = confusion_matrix(people.tolist(), judge.tolist())
-    low, high = weighted_kappa_interval(counts)
-    assert low < weighted_kappa(counts) < high
-    few_low, few_high = weighted_kappa_interval(counts // 8)
+    low, high = weighted_kappa_interval(people, judge, range(400))
+    assert low < weighted_kappa(confusion_matrix(people, judge)) < high
+    few_low, few_high = weighted_kappa_interval(people[:50], judge[:50], range(50))
     assert few_high - few_low > 2 * (high - low)
-    assert weighted_kappa_interval(np.diag([5, 5, 5, 5])) == (1, 1)
+    assert weighted_kappa_interval([1, 2, 3, 4], [1, 2, 3, 4], range(4)) == (1, 1)
+
+
+def test_the_interval_of_kappa_is_over_questions() -> None:
+    """Ten pairs that are all alike say as much as one: the interval is that of one pair per question."""
+    rng = np.random.default_rng(4)
+    people, judge = rng.integers(1, 5, size=(2, 60))
+    once = weighted_kappa_interval(people, judge, range(60))
+    assert weighted_kappa_interval(people.repeat(10), judge.repeat(10), np.arange(60).repeat(10)) == pytest.approx(once)
+    assert all(math.isnan(bound) for bound in weighted_kappa_interval(people, judge, [0] * 60))
 
 
 @pytest.mark.parametrize(

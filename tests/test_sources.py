@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import socket
 import subprocess
@@ -154,19 +155,38 @@ def test_topic_of_a_question(question: str, topic: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("faq.csv", b"", "no readable .csv file .*Empty"),
-        ("faq.csv", b"question,answer\na,b\nc\n", "no readable .csv file .*Expected 2 columns, got 1"),
-        ("faq.csv", b"question,answer\na,\xff\xfe\n", "no readable .csv file .*invalid UTF8"),
+        ("faq.csv", b"", "no readable .csv file .*it is empty"),
+        (
+            "faq.csv",
+            b"question,answer\na,b\nc\n",
+            "no readable .csv file .*row that ends in line 3 has 1 cells, not 2",
+        ),
+        ("faq.csv", b"question,answer\na,\xff\xfe\n", "no readable .csv file .*codec can't decode byte 0xff"),
         ("faq.csv", b"ask,reply\na,b\n", "no column 'question'; it has ask, reply: name .* --question-column"),
         ("faq.csv", b"question,reply\na,b\n", "no column 'answer'; it has question, reply: name .* --answer-column"),
-        ("faq.jsonl", b"", "no readable .jsonl file .*Empty"),
-        ("faq.jsonl", b'{"question": "a", "ans', "no readable .jsonl file .*JSON parse error"),
+        ("faq.csv", b'question,answer\na,"b\nc,d\n', "no readable .csv file .*unexpected end of data"),
+        ("faq.csv", b'question,answer\na,"b\nc,"d"\n', "no readable .csv file .*expected after"),
+        ("faq.jsonl", b"", "no readable .jsonl file .*it is empty"),
+        ("faq.jsonl", b"[1]", "no readable .jsonl file .*line 1 is no object"),
+        ("faq.jsonl", b"[" * 100_000, "no readable .jsonl file .*recursion"),
+        ("faq.jsonl", b'{"question": 1}\n{"question": "a"}', "no readable .jsonl file"),
+        ("faq.jsonl", b'{"question": "a", "ans', "no readable .jsonl file .*line 1, column 19: Unterminated string"),
         ("faq.jsonl", b'{"question": {"a": 1}, "answer": "b"}', "the column 'question' is not text"),
         ("faq.jsonl", b'{"question": "Why?", "answer": ["So.", "Because."]}', "the column 'answer' is not text"),
         ("faq.jsonl", b'{"question": "a", "answer": "b", "synonyms": [{"c": 1}]}', "the column 'synonyms' is not text"),
         ("faq.parquet", b"", "no readable .parquet file .*0 bytes"),
         ("faq.parquet", b"PAR1" + b"x" * 100, "no readable .parquet file .*magic bytes"),
         ("xml/a.xml", b"<Document><QAPairs>", "xml/a.xml is not well-formed XML .*mend or remove it"),
+        (
+            "xml/a.xml",
+            b'<?xml version="1.0" encoding="shift_jis"?><a/>',
+            "xml/a.xml is not well-formed XML .*multi-byte",
+        ),
+        (
+            "xml/a.xml",
+            b'<?xml version="1.0" encoding="foo-8"?><a/>',
+            "xml/a.xml is not well-formed XML .*unknown encod",
+        ),
         ("xml/a.txt", b"", "holds no MedQuAD XML"),
         ("xml/a.xml", b"<other/>", "holds no MedQuAD XML"),
         ("faq.docx", b"", "unknown source .*give a hub data set id"),
@@ -179,6 +199,31 @@ def test_unreadable_sources(tmp_path: Path, name: str, content: bytes, message: 
     with pytest.raises(InputError, match=message) as raised:
         read_rows(str(path.parent if name.startswith("xml/") else path), {})
     assert "\n" not in str(raised.value)
+
+
+def test_a_long_cell_and_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "faq.csv").write_text(f'question,answer\n\nWhy?,"{"So. " * 500_000}"\n', encoding="utf-8-sig")
+    [row] = read_rows(str(tmp_path / "faq.csv"), {})
+    assert (row.question, len(row.answer)) == ("Why?", 4 * 500_000 - 1)
+
+
+def test_dates_stay_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "faq.jsonl").write_text('{"question": "When?", "answer": "2020-01-01"}\n')
+    assert [row.answer for row in read_rows(str(tmp_path / "faq.jsonl"), {})] == ["2020-01-01"]
+
+
+def test_numbers_that_are_none_are_missing(tmp_path: Path) -> None:
+    """As a table has them whose makers do not know nulls."""
+    columns = {"question": ["a", "b"], "answer": ["c", "d"], "topic": [7.0, math.nan]}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "faq.parquet")
+    assert [row.topic for row in read_rows(str(tmp_path / "faq.parquet"), {})] == ["7", ""]
+
+
+def test_names_in_a_structure_are_no_names(tmp_path: Path) -> None:
+    columns = {"question": ["a"], "answer": ["b"], "synonyms": [{"short": "c", "long": "d"}]}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "faq.parquet")
+    with pytest.raises(InputError, match="the column 'synonyms' is not text"):
+        read_rows(str(tmp_path / "faq.parquet"), {})
 
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:

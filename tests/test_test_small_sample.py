@@ -273,7 +273,12 @@ def test_the_gate_ends_with_status_1_after_writing(
 
 
 def test_a_kappa_that_is_undefined_does_not_pass_the_gate() -> None:
-    graded = {"file": "people.jsonl", "answers": 2, "unjudged": {}, "agreement": script.agreement([3, 3], [3, 3])}
+    graded = {
+        "file": "people.jsonl",
+        "answers": 2,
+        "unjudged": {},
+        "agreement": script.agreement([3, 3], [3, 3], [0, 1]),
+    }
     assert graded["agreement"]["weighted_kappa"] is None
     with pytest.raises(SystemExit):
         script.check_gate(graded, -1)
@@ -281,7 +286,7 @@ def test_a_kappa_that_is_undefined_does_not_pass_the_gate() -> None:
 
 def test_a_judge_that_leaves_answers_unjudged_does_not_pass_the_gate(capsys: pytest.CaptureFixture[str]) -> None:
     """What it did judge, it judged as people do."""
-    graded = {"file": "people.jsonl", "answers": 100, "agreement": script.agreement([1, 4], [1, 4])}
+    graded = {"file": "people.jsonl", "answers": 100, "agreement": script.agreement([1, 4], [1, 4], [0, 1])}
     script.check_gate(graded | {"unjudged": {"refused": 2}}, 1)
     with pytest.raises(SystemExit) as end:
         script.check_gate(graded | {"unjudged": {"refused": 2, "HTTP 500": 1}}, 1)

@@ -134,6 +134,12 @@ def test_boilerplate_ties_nothing() -> None:
     assert len(same_group(rows, [["boilerplate"]] * (BOILERPLATE_ROWS + 1))) == BOILERPLATE_ROWS + 1
 
 
+def test_one_answer_under_many_wordings_is_no_boilerplate() -> None:
+    """As in a list of questions without topics: parted, test questions would have training's answers."""
+    rows = [row(f"q{i}") for i in range(2 * BOILERPLATE_ROWS)]
+    assert len(same_group(rows, [["the answer"]] * len(rows))) == 1
+
+
 def test_a_group_is_named_after_its_first_topic() -> None:
     rows = [row("q0", "Gout"), row("q1", "Flu"), row("q2", "A cold")]
     assert group_rows(rows, [["shared"], ["shared"], ["p2"]]) == ["flu", "flu", "a cold"]

@@ -34,6 +34,7 @@ class NoisyJudge:
     name = "noisy answer-key"  # as a run's records have it: another run than the key's own
 
     def __init__(self, seed: int = 0) -> None:
+        self.queries: list[str] = []
         self.true: list[int] = []
         self.said: list[int] = []
         self._seed = seed
@@ -44,6 +45,7 @@ class NoisyJudge:
             (known,) = AnswerKeyJudge().judge([pair])
             true = int(known.grade or 1)
             probabilities = self._probabilities(true, f"{self._seed} {known.query_id} {known.chunk_id}")
+            self.queries.append(known.query_id)
             self.true.append(true)
             self.said.append(int(np.argmax(probabilities)) + 1)
             grade = float(np.dot(GRADES, probabilities))
@@ -58,7 +60,7 @@ class NoisyJudge:
         """How far it agrees with the key over all pairs judged in this process."""
         if not self.true:
             return "nothing was judged, all iterations were done already"
-        found = agreement(self.true, self.said)
+        found = agreement(self.true, self.said, self.queries)
         true, said = np.array(self.true), np.array(self.said)
         rates = [f"{(said[true == level] >= 3).mean():.1%} of grade {level}" for level in sorted(set(self.true))]
         return (
