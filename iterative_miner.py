@@ -61,6 +61,7 @@ from hardneg.recipe import SCALE, Example, Recipe, activations, check_trainable
 from hardneg.run_folder import (
     alone_in,
     check_owner,
+    check_whole,
     claim,
     copy_as_final,
     finished_iterations,
@@ -453,6 +454,8 @@ def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
         return
     setting = prepare(args, judge)
     with nullcontext() if only_looks(args) else alone_in(args.output_dir, setting.configuration):
+        for number in range(len(finished_iterations(args.output_dir))):
+            check_whole(iteration_folder(args.output_dir, number))
         for number in range(args.iterations):
             rule = "=" * 60
             print(f"\n{rule}\nITERATION {number}\n{rule}")
@@ -477,9 +480,12 @@ def export_judgments(data_dir: Path, target: Path) -> None:
 
 def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
     """Check every input before anything costs time or money, and measure the base model."""
+    manifest = read_manifest(args.data_dir)
     chunks = load_chunks(args.data_dir)
     queries = sample_queries(load_queries(args.data_dir, "train", len(chunks)), args.num_queries, args.seed)
     val_queries = load_queries(args.data_dir, "val", len(chunks))
+    if read_manifest(args.data_dir) != manifest:
+        raise InputError(f"{args.data_dir} was prepared anew while it was read; run the same command again")
     guard = open_guard(args.guard)
     check_batch_files(args)
     judge = judge or open_judge(args)
@@ -491,7 +497,7 @@ def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
     if base.device.type == "cuda" and not only_looks(args):
         weights = sum(parameter.nbytes for parameter in base.parameters())
         check_room(weights, activations(base), free_bytes("cuda"))
-    configuration = configure(args, base, judge, guard)
+    configuration = configure(args, manifest, base, judge, guard)
     encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
     validator = Validator(chunks, val_queries, guard, encoder)
     with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
@@ -592,7 +598,8 @@ def stops_before_judging(setting: Setting, lists: list[CandidateList]) -> bool:
         )
     if args.judge_batch:
         written = export_batch(judge, pairs, args.judge_batch, args.batch_constraint or "choice")
-        print(f"{written} requests written to {args.judge_batch}; come back with their results: --judge-results FILE")
+        then = "come back with their results: --judge-results FILE" if written else "nothing is left to ask"
+        print(f"{written} requests written to {args.judge_batch}; {then}")
     if args.dry_run:
         print(f"{describe_plan(judge.plan(pairs))} in this iteration; nothing was asked")
     return only_looks(args)
@@ -700,10 +707,13 @@ def open_guard(name: str) -> GradedSet | None:
 
 
 def configure(
-    args: argparse.Namespace, base: "SentenceTransformer", judge: Judge, guard: GradedSet | None
+    args: argparse.Namespace,
+    manifest: dict[str, Any],
+    base: "SentenceTransformer",
+    judge: Judge,
+    guard: GradedSet | None,
 ) -> dict[str, Any]:
     """Everything that determines the result; the output folder is claimed for it."""
-    manifest = read_manifest(args.data_dir)
     configuration = stated_configuration(args) | {
         "base_weights": fingerprint(base),
         "source": manifest["corpus"].get("arguments", {}).get("source"),

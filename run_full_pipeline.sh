@@ -202,7 +202,9 @@ start_log() {
 
 pass_on() {
     stopped_by=$1
-    if [[ -n $child ]]; then
+    if [[ $child == starting ]]; then
+        return # `attend` passes it on
+    elif [[ -n $child ]]; then
         kill -s "$1" -- "-$child" 2>/dev/null || true
     else
         exit $((128 + $(kill -l "$1")))
@@ -212,10 +214,12 @@ pass_on() {
 # Runs a command in a process group of its own, so that a signal to this script ends it, and all that it started, once.
 attend() {
     local status=0
+    child=starting
     set -m
     "$@" &
     child=$!
     set +m
+    [[ -z $stopped_by ]] || kill -s "$stopped_by" -- "-$child" 2>/dev/null || true
     wait "$child" || status=$?
     while kill -0 "$child" 2>/dev/null; do # a signal ended the wait, not the command
         status=0
@@ -356,9 +360,9 @@ def preflight(gib_needed, *commands):
             if folder in args and sys.argv[0] != "evaluate.py":
                 check_disk(getattr(args, folder), int(gib_needed))
         if "device" in args:
-            from hardneg.device import choose_gpu, list_gpus
+            from hardneg.device import find_gpu
 
-            choose_gpu(args.device, list_gpus())
+            find_gpu(args.device)
         if "base_model" in args:
             from hardneg.encoder import resolve_model
 

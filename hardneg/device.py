@@ -1,5 +1,6 @@
 """Where the embedding model runs: one GPU with room beside the judge's server, or the CPU."""
 
+import gc
 import os
 import subprocess
 from collections.abc import Sequence
@@ -53,15 +54,24 @@ def parse_gpus(listing: str, visible: str | None) -> list[Gpu]:
     [Gpu(index=0, uuid='GPU-a', free=104857600, total=209715200)]
     >>> parse_gpus("0, GPU-a, 100, 200", "")
     []
+
+    Raises:
+        InputError: `visible` names something else than these devices.
     """
-    gpus = []
-    for line in listing.strip().splitlines():
-        index, uuid, free, total = (field.strip() for field in line.split(","))
-        gpus.append(Gpu(int(index), uuid, _bytes(free), _bytes(total)))
+    rows = [[field.strip() for field in line.split(",")] for line in listing.splitlines()]
+    rows = [row for row in rows if len(row) == 4]  # not "No devices were found"
+    gpus = [Gpu(int(index), uuid, _bytes(free), _bytes(total)) for index, uuid, free, total in rows]
     if visible is None:
         return gpus
     names = [name.strip() for name in visible.split(",") if name.strip()]
-    return [gpu for gpu in gpus if str(gpu.index) in names or any(gpu.uuid.startswith(name) for name in names)]
+    names = names[: names.index("-1")] if "-1" in names else names  # which hides it and all behind it from CUDA
+    kept = [gpu for gpu in gpus if str(gpu.index) in names or any(gpu.uuid.startswith(name) for name in names)]
+    if gpus and names and not kept:
+        raise InputError(
+            f"CUDA_VISIBLE_DEVICES is {visible}, which names no whole GPU here: {', '.join(gpu.uuid for gpu in gpus)}; "
+            "set it to one of these or its number, or pass --device cpu"
+        )
+    return kept
 
 
 def _bytes(mebibytes: str) -> int:
@@ -98,6 +108,11 @@ def choose_gpu(requested: str, gpus: Sequence[Gpu]) -> Gpu | None:
     return best
 
 
+def find_gpu(requested: str) -> Gpu | None:
+    """`choose_gpu` among those of this machine, which is not asked about them where the CPU is wanted."""
+    return None if requested == "cpu" else choose_gpu(requested, list_gpus())
+
+
 def claim_device(requested: str) -> str:
     """Make the chosen GPU the only one this process sees, so that no library spreads over the judge's GPUs.
 
@@ -107,9 +122,9 @@ def claim_device(requested: str) -> str:
         "cuda" or "cpu".
 
     Raises:
-        InputError: see `choose_gpu`.
+        InputError: see `choose_gpu` and `parse_gpus`.
     """
-    gpu = choose_gpu(requested, list_gpus())
+    gpu = find_gpu(requested)
     if gpu is None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return "cpu"
@@ -181,13 +196,18 @@ def check_room(weights: int, passage: int, free: int) -> None:
 def free_bytes(device: str, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Free memory in bytes: of the claimed GPU for "cuda", else what machine and container can give without swapping.
 
+    What this process has, but no longer uses, is given back first: a model that nothing refers to any more goes with
+    the garbage collector only, as it refers to itself.
+
     Args:
         device: "cuda" or "cpu".
         cgroup: where the kernel tells of the container's limit (cgroup v2).
     """
+    gc.collect()
     if device == "cuda":
         import torch
 
+        torch.cuda.empty_cache()
         return torch.cuda.mem_get_info()[0]
     available = psutil.virtual_memory().available
     try:

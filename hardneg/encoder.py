@@ -16,7 +16,7 @@ from hardneg.artifacts import sha256_file
 from hardneg.device import has_bfloat16
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.hub import hub_silence
-from hardneg.sqlite_wal import BUSY_SECONDS, write_ahead
+from hardneg.sqlite_wal import BUSY_SECONDS, remedy, write_ahead
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,6 +34,7 @@ _NOT_ARCHITECTURE = {
     "attention_probs_dropout_prob",
     "hidden_dropout_prob",
 }
+_DAMAGED = (AttributeError, KeyError, TypeError, ValueError)  # what comes of a configuration file that lacks something
 BLOCK = 1024  # texts encoded between two commits to the cache; also query rows per score block
 
 
@@ -91,7 +92,7 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
                 local_files_only=bool(silence),
                 model_kwargs={"dtype": torch.float32},  # a checkpoint's half precision would be trained in as well
             )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, HTTPError, SafetensorError) as error:
+    except (*_DAMAGED, OSError, RuntimeError, ImportError, HTTPError, SafetensorError) as error:
         reason = silence or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"model {name_or_path} cannot be loaded ({reason}); check the name and the network, "
@@ -122,6 +123,8 @@ def fingerprint(model: "SentenceTransformer") -> str:
         "prompts": model.prompts,
         "default_prompt_name": model.default_prompt_name,
     }
+    if model.truncate_dim is not None:  # told apart so, the many models without it keep the embeddings they have
+        settings["truncate_dim"] = model.truncate_dim
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -180,13 +183,10 @@ class CachedEncoder:
             with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as connection, connection:
                 write_ahead(connection)
                 yield connection
-        except sqlite3.OperationalError as error:
-            raise InputError(
-                f"cannot use the embedding cache {self._path}: {error}; free space or delete it"
-            ) from error
         except sqlite3.DatabaseError as error:
+            otherwise = "it is damaged or no embedding cache; delete it, it only saves time"
             raise InputError(
-                f"the embedding cache {self._path} is damaged ({error}); delete it, it only saves time"
+                f"cannot use the embedding cache {self._path}: {error}; {remedy(error, otherwise)}"
             ) from error
 
     def encode(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:

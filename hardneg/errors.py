@@ -55,15 +55,14 @@ def run(main: Callable[[], None]) -> None:
     """Run a script's `main`: status 2 and one line on bad input, 128 + the signal when told to stop, 0 otherwise.
 
     Raises:
-        SystemExit: with status 2 (bad input), 130, 143 or 129 (SIGINT, SIGTERM or SIGHUP), or 141 (SIGPIPE: nobody
-            reads the output any more, as behind `| head`).
+        SystemExit: with status 2 (bad input, no space for the output), 130, 143 or 129 (SIGINT, SIGTERM or SIGHUP), or
+            141 (SIGPIPE: nobody reads the output any more, as behind `| head`).
     """
     handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
     replaced = {signum: handler for signum, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
     hook, sys.unraisablehook = sys.unraisablehook, _stop_after_all
     try:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal's encoding lacks is shown by its number
-            sys.stdout.reconfigure(errors="backslashreplace")
+        _ready_streams()
         for signum in replaced:  # what is ignored stays so: nohup ignores SIGHUP
             signal.signal(signum, _stop)
         main()
@@ -74,6 +73,11 @@ def run(main: Callable[[], None]) -> None:
     except InputError as error:
         _say(f"error: {error}\n")
         raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _say(f"error: cannot write the output: {error.strerror}; free some disk space and run again\n")
+        raise SystemExit(2) from None
     except KeyboardInterrupt as stopped:
         _say("\nstopped; what is done is saved, run the same command again to go on\n")
         raise SystemExit(128 + (stopped.args[0] if isinstance(stopped, _Stopped) else signal.SIGINT)) from None
@@ -83,13 +87,22 @@ def run(main: Callable[[], None]) -> None:
             signal.signal(signum, handler)
 
 
+def _ready_streams() -> None:
+    """Let nothing that is printed be an error for where it goes."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by `>&-`
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115, as long as the script runs
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal's encoding lacks is shown by its number
+
+
 def _say(words: str) -> None:
-    """Write the last words behind all other output; what nobody reads any more is dropped."""
+    """Write the last words behind all other output; what nobody reads any more, or has no room, is dropped."""
     for stream, text in ((sys.stdout, ""), (sys.stderr, words)):
         try:
             stream.write(text)
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             _drop(stream.fileno())
 
 

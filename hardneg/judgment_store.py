@@ -22,7 +22,7 @@ from typing import Any
 
 from hardneg.artifacts import atomic_file
 from hardneg.errors import InputError, clear_os_errors
-from hardneg.sqlite_wal import BUSY_SECONDS, write_ahead
+from hardneg.sqlite_wal import BUSY_SECONDS, remedy, write_ahead
 
 SCHEMA_VERSION = 1
 
@@ -217,17 +217,10 @@ class JudgmentStore:
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise  # a mistake of this program's
         except sqlite3.DatabaseError as error:
-            raise InputError(f"cannot use the judgment store {self.path}: {error}; {self._remedy(error)}") from error
-
-    def _remedy(self, error: sqlite3.DatabaseError) -> str:
-        code = getattr(error, "sqlite_errorname", "") or str(error)  # the name came with Python 3.11
-        if "FULL" in code or "full" in code or "IOERR" in code or "disk I/O" in code:
-            return "free some disk space (or raise the quota) and run again; what was stored is kept"
-        if "BUSY" in code or "LOCKED" in code or "locked" in code:
-            return f"another process has held it for {BUSY_SECONDS:.0f} s; stop that one and run again"
-        if "READONLY" in code or "CANTOPEN" in code or "readonly" in code or "unable to open" in code:
-            return "check the permissions of the file and its folder, or choose another place"
-        return "it is damaged or no judgment store; move it away (with its -wal file) and run again"
+            otherwise = "it is damaged or no judgment store; move it away (with its -wal file) and run again"
+            raise InputError(
+                f"cannot use the judgment store {self.path}: {error}; {remedy(error, otherwise)}"
+            ) from error
 
 
 def _texts(records: list[Record]) -> Iterator[tuple[str, str]]:

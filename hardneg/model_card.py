@@ -1,6 +1,7 @@
 """The README.md of an adapted model: what it was made from, how, and what was measured."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 _ADAPTED = """\
@@ -23,7 +24,7 @@ def model_card(
         adapted: False where the base model itself was kept.
         chosen: why this model was kept; empty for an iteration's.
     """
-    is_hub_name = base_model.count("/") <= 1 and not base_model.startswith((".", "/"))
+    is_hub_name = base_model.count("/") <= 1 and not base_model.startswith((".", "/")) and not Path(base_model).is_dir()
     named_base = f"base_model: {base_model}\n" if is_hub_name else ""
     title = f"{base_model}, {'adapted by iterative hard-negative mining' if adapted else 'unchanged'}"
     why = f"\n\nWhy this one: {chosen}." if chosen else ""

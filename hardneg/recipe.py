@@ -36,10 +36,10 @@ class Recipe:
 
 def activations(model: "SentenceTransformer") -> int:
     """Bytes of one passage's activations in training (`device.passage_bytes`); next to none without a transformer."""
-    transformer = getattr(model[0], "auto_model", None)
-    if transformer is None:
+    transformers = [module.auto_model for module in model.modules() if hasattr(module, "auto_model")]
+    if not transformers:
         return passage_bytes(1, 1)
-    config = transformer.config.get_text_config()
+    config = transformers[0].config.get_text_config()
     return passage_bytes(config.num_hidden_layers, config.hidden_size)
 
 

@@ -74,33 +74,47 @@ def save_model(
     with atomic_dir(folder) as temporary, quiet_progress():
         try:
             model.save(str(temporary), create_model_card=False)
-        except SafetensorError as error:  # what a full disk looks like from inside safetensors
+        except Exception as error:  # what a full disk looks like from inside safetensors and tokenizers
+            if not isinstance(error, SafetensorError) and "os error" not in str(error):
+                raise
             raise InputError(f"cannot write {folder}: {error}; free some disk space and run again") from error
         write_candidates(temporary / CANDIDATES, lists)
-        _write_record(temporary, {**record, "candidates_sha256": sha256_file(temporary / CANDIDATES)})
+        files = {str(path.relative_to(temporary)): path for path in temporary.rglob("*") if path.is_file()}
+        _write_record(temporary, {**record, "files_sha256": {name: sha256_file(files[name]) for name in sorted(files)}})
 
 
 def copy_as_final(source: Path, final: Path, record: Mapping[str, Any]) -> None:
     """Make `final` a copy of a saved iteration, with `record` as its training.json."""
     with atomic_dir(final) as temporary:
-        shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CANDIDATES))
-        _write_record(temporary, {key: value for key, value in record.items() if key != "candidates_sha256"})
+        try:
+            shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CANDIDATES))
+        except shutil.Error as error:
+            _, _, reason = error.args[0][0]
+            raise InputError(f"cannot copy {source} to {final}: {reason}; mend that and run again") from error
+        files = {name: digest for name, digest in record.get("files_sha256", {}).items() if name != CANDIDATES}
+        _write_record(temporary, {**record, "files_sha256": files})
 
 
 def graded_candidates(folder: Path) -> list[CandidateList]:
-    """The graded candidates of a finished iteration.
+    """The graded candidates of a finished iteration."""
+    return read_candidates(folder / CANDIDATES)
 
-    Raises:
-        InputError: the file is not the one that was saved with it.
+
+def check_whole(folder: Path) -> None:
+    """Raise InputError where a model's folder, copied from elsewhere perhaps, lacks a file that was saved with it.
+
+    A model without its tokenizer, say, is loaded all the same, and gives other embeddings.
     """
-    path = folder / CANDIDATES
-    expected = read_json(folder / "training.json", "python iterative_miner.py").get("candidates_sha256")
-    if sha256_file(path) != expected:
-        raise InputError(
-            f"{path} is not the file that was saved with this iteration; copy the folder again, or delete it and all "
-            "later ones and run again: what was judged is stored"
-        )
-    return read_candidates(path)
+    try:
+        files = read_json(folder / "training.json", "python iterative_miner.py")["files_sha256"]
+    except (InputError, KeyError, TypeError):
+        return  # not a model of ours, or none that tells of its files
+    for name, digest in files.items():
+        if not (folder / name).exists() or sha256_file(folder / name) != digest:
+            raise InputError(
+                f"{folder / name} is not the file that was saved with this model; copy the folder again, or delete it "
+                "(and later iterations) and run iterative_miner.py again: what was judged is stored"
+            )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import weakref
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from hardneg.device import (
     choose_gpu,
     claim_device,
     describe_device,
+    find_gpu,
     free_bytes,
     has_bfloat16,
     list_gpus,
@@ -23,6 +25,7 @@ from hardneg.device import (
     passage_bytes,
 )
 from hardneg.device import parse_gpus as parse
+from hardneg.encoder import load_model
 from hardneg.errors import InputError
 
 # four A10G beside vLLM with --tensor-parallel-size 4 --gpu-memory-utilization 0.9: index, uuid, free MiB, total MiB
@@ -89,7 +92,7 @@ def test_exactly_enough_is_enough() -> None:
         ("GPU-1111", [0, 3]),
         ("GPU-2,GPU-33333333-cccc", [1, 2]),
         ("-1", []),
-        ("7", []),
+        ("2,-1,3", [2]),
     ],
 )
 def test_only_visible_devices(visible: str | None, kept: list[int]) -> None:
@@ -97,7 +100,13 @@ def test_only_visible_devices(visible: str | None, kept: list[int]) -> None:
 
 
 def test_no_gpu_listed() -> None:
-    assert parse("", None) == parse("\n", "0") == []
+    assert parse("", None) == parse("\n", "0") == parse("No devices were found\n", None) == []
+
+
+@pytest.mark.parametrize("visible", ["7", "MIG-5a5a5a5a-1111"])
+def test_visible_devices_that_are_no_whole_gpu_are_not_taken_for_none(visible: str) -> None:
+    with pytest.raises(InputError, match=f"^CUDA_VISIBLE_DEVICES is {visible}, .* GPU-1111.*--device cpu$"):
+        parse(BESIDE_VLLM, visible)
 
 
 def test_memory_that_the_driver_does_not_report() -> None:
@@ -118,6 +127,14 @@ def test_the_driver_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [gpu.uuid for gpu in list_gpus()] == ["GPU-b"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert [gpu.uuid for gpu in list_gpus()] == ["GPU-a", "GPU-b"]
+
+
+def test_where_the_cpu_is_wanted_the_driver_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_nvidia_smi(tmp_path, monkeypatch, "echo 0, GPU-a, 20000, 23028")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert find_gpu("cpu") is None
+    with pytest.raises(InputError, match="CUDA_VISIBLE_DEVICES is 7"):
+        find_gpu("auto")
 
 
 def test_a_driver_that_fails_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,8 +185,17 @@ def test_the_device_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_free_memory_of_the_machine_and_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < free_bytes("cpu") <= psutil.virtual_memory().total
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (3, 10))
+    free = [1]
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: free.append(3))
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (free[-1], 10))
     assert free_bytes("cuda") == 3
+
+
+def test_a_model_that_is_no_longer_used_gives_its_memory_back(tiny_model: Path) -> None:
+    """Its card refers to it, and it to its card."""
+    model = weakref.ref(load_model(str(tiny_model), "cpu"))
+    free_bytes("cpu")
+    assert model() is None
 
 
 def write_cgroup(folder: Path, limit: str, used: int) -> Path:

@@ -111,6 +111,27 @@ def test_an_output_that_nobody_reads_ends_the_script_without_traceback(body: str
     os.close(writing)
 
 
+@pytest.mark.parametrize(
+    ("redirection", "status", "said"),
+    [
+        (
+            ">/dev/full",
+            2,
+            "error: cannot write the output: No space left on device; free some disk space and run again\n",
+        ),
+        (">&-", 0, "shown\n"),
+        (">&- 2>&-", 0, ""),
+        ("2>/dev/full", 2, ""),  # a progress bar, perhaps
+    ],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_an_output_that_is_full_or_closed(redirection: str, status: int, said: str) -> None:
+    script = "import sys; from hardneg.errors import run; run(lambda: (print('x'), sys.stderr.write('shown\\n')))"
+    command = ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (status, said)
+
+
 def test_what_the_terminal_cannot_show_is_shown_by_its_number() -> None:
     script = "from hardneg.errors import run\nrun(lambda: print('✗ caf\\udce9'))"
     done = subprocess.run(

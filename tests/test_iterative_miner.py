@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
-from hardneg.artifacts import Query, read_json, sha256_file, write_json
+from hardneg.artifacts import Query, load_queries, read_json, sha256_file, write_json
 from hardneg.averaging import Averaged
 from hardneg.candidates import Candidate, CandidateList, Index, training_index
 from hardneg.encoder import CachedEncoder, load_model
@@ -266,7 +266,7 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
     mined = miner.mine_hard_examples(lists, negatives=1, max_positives=1)
     taught = []
-    monkeypatch.setattr(miner, "train", lambda *_, teacher, **__: taught.extend(teacher.chunk_ids.tolist()))
+    monkeypatch.setattr("hardneg.training.train", lambda *_, teacher, **__: taught.extend(teacher.chunk_ids.tolist()))
     model = index.encoder.model
     miner.fine_tune(model, mined, chunks, miner.RECIPE, 7, index.encoder)
     assert taught == sorted({candidate.chunk_id for item in lists for candidate in item.candidates})
@@ -534,7 +534,8 @@ def test_a_whole_run_and_the_same_again(
     assert f"Already done: {output}/iteration_0" in again and f"Already done: {output}/iteration_1" in again
     assert not any(line.startswith("[Step") for line in again)
     assert {path: path.stat().st_mtime_ns for path in output.glob("iteration_*/*")} == before
-    assert read_json(output / "final" / "training.json", "") == records[2]
+    kept = read_json(output / "final" / "training.json", "")
+    assert kept.pop("files_sha256").keys() == records[2].pop("files_sha256").keys() and kept == records[2]
     records[1]["validation"] = asdict(Score(1.0, 2.0, *list(records[1]["validation"].values())[2:]))
     write_json(output / "iteration_1" / "training.json", records[1])
     miner.main([*arguments, "--iterations", "1"])  # asks for less than there is: what is best of all is kept
@@ -613,6 +614,32 @@ def test_killed_in_the_second_iteration_and_run_again(
     assert any(not np.array_equal(first[key], second[key]) for key in first)
 
 
+def test_a_damaged_iteration_is_neither_built_on_nor_kept(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a copy to another machine that was cut short: it would be loaded all the same."""
+    miner.main([*arguments, "--iterations", "1"])
+    (tmp_path / "models" / "iteration_0" / "tokenizer.json").unlink()
+    for iterations in ("1", "2"):
+        error = refused([*arguments, "--iterations", iterations], capsys)
+        assert "iteration_0/tokenizer.json is not the file that was saved with this model" in error
+    assert not (tmp_path / "models" / "iteration_1").exists()
+
+
+def test_data_that_are_prepared_anew_while_they_are_read(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = tmp_path / "data" / "manifest.json"
+
+    def change_it_too(*reading: Any) -> Any:
+        queries = load_queries(*reading)
+        write_json(manifest, {**read_json(manifest, ""), "prepared": "again"})
+        return queries
+
+    monkeypatch.setattr(miner, "load_queries", change_it_too)
+    assert "data was prepared anew while it was read; run the same command again" in refused(arguments, capsys)
+
+
 def test_a_changed_recipe_is_not_called_already_done(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -647,7 +674,7 @@ def truncate(path: str) -> Callable[[Path], object]:
         (write("val_queries.pkl", b"cos\nsystem\n(S'true'\ntR."), "it refers to os.system"),
         (write("manifest.json", b"{"), "manifest.json is not JSON"),
         (write("manifest.json", b"{}"), "manifest.json"),
-        (write("embeddings.sqlite", b"not a database " * 100), "embeddings.sqlite is damaged"),
+        (write("embeddings.sqlite", b"not a database " * 100), "it is damaged or no embedding cache; delete it"),
     ],
 )
 def test_spoilt_data(
@@ -937,6 +964,12 @@ def test_judging_by_batch_file_needs_no_server(
         for candidate in json.loads(line)["candidates"]:
             right = 4.0 if "treated" in chunks[candidate["chunk_id"]]["text"] else 1.0
             assert candidate["grade"] in (right, None)
+
+    retold = tmp_path / "retold.jsonl"
+    retold.write_text("".join(answers[-1:]))
+    again = ["--output-dir", str(tmp_path / "again"), "--judge-results", str(retold), "--judge-batch", str(batch)]
+    miner.main([*nowhere, *again])
+    assert f"0 requests written to {batch}; nothing is left to ask" in capsys.readouterr().out
 
     miner.main(nowhere)  # nor does a run that is done
     assert f"Already done: {tmp_path}/models/iteration_0" in capsys.readouterr().out

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import Router, StaticEmbedding
 
 from hardneg.device import passage_bytes
 from hardneg.encoder import load_model
@@ -36,5 +36,8 @@ def test_a_model_with_prompts_is_refused(model: SentenceTransformer) -> None:
 
 def test_activations_follow_the_layers(model: SentenceTransformer) -> None:
     assert activations(model) == passage_bytes(2, 32)
+    assert activations(SentenceTransformer(modules=[Router.for_query_document([*model], [*model])])) == passage_bytes(
+        2, 32
+    )
     static = SentenceTransformer(modules=[StaticEmbedding(model.tokenizer.backend_tokenizer, embedding_dim=8)])
     assert 0 < activations(static) < activations(model)

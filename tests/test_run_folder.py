@@ -16,7 +16,15 @@ from hardneg.artifacts import sha256_file, write_json
 from hardneg.candidates import Candidate, CandidateList
 from hardneg.encoder import load_model
 from hardneg.errors import InputError
-from hardneg.run_folder import alone_in, claim, copy_as_final, finished_iterations, graded_candidates, save_model
+from hardneg.run_folder import (
+    alone_in,
+    check_whole,
+    claim,
+    copy_as_final,
+    finished_iterations,
+    graded_candidates,
+    save_model,
+)
 
 ROOT = Path(__file__).parent.parent
 CONFIGURATION = {"base_model": "tiny", "seed": 1, "guard_tolerance": 0.01}
@@ -124,16 +132,26 @@ def test_a_folder_that_two_claim_at_the_same_moment_is_one_s(tmp_path: Path, mon
         pass
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:-20], lambda text: text.splitlines()[0] + "\n", lambda _: ""])
-def test_graded_candidates_that_are_not_whole_are_refused(
-    tiny_model: Path, tmp_path: Path, damage: Callable[[str], str]
+@pytest.mark.parametrize("name", ["candidates.jsonl", "model.safetensors", "tokenizer.json", "1_Pooling/config.json"])
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-20])])
+def test_a_folder_that_is_not_whole_is_refused(
+    tiny_model: Path, tmp_path: Path, name: str, damage: Callable[[Path], object]
 ) -> None:
-    save_model(load_model(str(tiny_model), "cpu"), tmp_path / "iteration_3", make_record(), LISTS * 2)
-    assert graded_candidates(tmp_path / "iteration_3") == LISTS * 2
-    path = tmp_path / "iteration_3" / "candidates.jsonl"
-    path.write_text(damage(path.read_text()))
-    with pytest.raises(InputError, match="is not the file that was saved with this iteration; copy the folder again"):
-        graded_candidates(tmp_path / "iteration_3")
+    """Some of these would be loaded all the same, and give other embeddings."""
+    folder = tmp_path / "iteration_3"
+    save_model(load_model(str(tiny_model), "cpu"), folder, make_record(), LISTS * 2)
+    assert graded_candidates(folder) == LISTS * 2
+    (folder / "README.md").write_text("people may write here")
+    check_whole(folder)
+    damage(folder / name)
+    with pytest.raises(InputError, match=f"{name} is not the file that was saved with this model; copy the folder aga"):
+        check_whole(folder)
+
+
+def test_a_model_that_tells_of_no_files_is_taken_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
+    check_whole(tiny_model)
+    (tmp_path / "training.json").write_text("[]")
+    check_whole(tmp_path)
 
 
 def test_a_kill_while_claiming_does_not_bar_the_folder(tmp_path: Path) -> None:
@@ -166,8 +184,10 @@ def test_a_saved_model_loads_and_is_documented(model: SentenceTransformer, tmp_p
     save_model(model, folder, make_record(), LISTS)
     loaded = SentenceTransformer(str(folder), device="cpu")
     np.testing.assert_array_equal(loaded.encode("Gout?"), model.encode("Gout?"))
-    sha256 = sha256_file(folder / "candidates.jsonl")
-    assert json.loads((folder / "training.json").read_text()) == make_record(candidates_sha256=sha256)
+    record = json.loads((folder / "training.json").read_text())
+    files = record.pop("files_sha256")
+    assert record == make_record()
+    assert files["candidates.jsonl"] == sha256_file(folder / "candidates.jsonl") and "model.safetensors" in files
     candidates = json.loads((folder / "candidates.jsonl").read_text())
     assert candidates["candidates"][0]["grade"] == 4.0 and candidates["query"] == QUERY
     card = (folder / "README.md").read_text()
@@ -226,3 +246,22 @@ def test_final_is_a_copy_with_its_own_record(model: SentenceTransformer, tmp_pat
     assert "Why this one: it is best." in (final / "README.md").read_text()
     assert "Why this one" not in (source / "README.md").read_text()
     assert (final / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    check_whole(final)
+
+
+def test_a_disk_that_fills_while_a_model_is_saved(
+    model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokenizer's library says so by an exception of no kind of its own."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise Exception(reason)
+
+    monkeypatch.setattr(model, "save", fail)
+    reason = "No space left on device (os error 28)"
+    with pytest.raises(InputError, match=r"cannot write .*iteration_3: No space left on device"):
+        save_model(model, tmp_path / "iteration_3", make_record(), LISTS)
+    reason = "a mistake of ours"
+    with pytest.raises(Exception, match="a mistake of ours"):
+        save_model(model, tmp_path / "iteration_3", make_record(), LISTS)
+    assert list(tmp_path.iterdir()) == []
