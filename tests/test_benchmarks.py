@@ -36,6 +36,7 @@ from tests.benchmarks import (
     paraphrased,
     second_domain,
     unrelated,
+    untouched,
 )
 from tests.benchmarks.noisy_judge import NoisyJudge
 from tests.tiny_data import tiny_corpus, write_pickle
@@ -396,6 +397,24 @@ def test_questions_with_a_concept_of_training_are_left_out(
     unrelated.main([*flags, "--data-dir", str(tiny_data_dir), "--output", str(output)])
     left = len(queries["test"]) - 1
     assert f"{left} of {left + 1} test questions share no concept or name" in capsys.readouterr().out
+    assert read_json(output, "")["counts"]["queries"] == left
+
+
+@pytest.mark.usefixtures("devices_as_before")
+def test_questions_that_were_held_out_before_are_left_out(
+    tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, _, queries = tiny_corpus()
+    for number, query in enumerate(queries["test"][:2]):
+        folder = tmp_path / f"earlier{number}"
+        folder.mkdir()
+        earlier = [{"question": query["query"].upper(), "split": "val"}, {"question": "Another?", "split": "train"}]
+        write_pickle(folder / "qa_pairs.pkl", [*earlier, {"question": queries["test"][2]["query"], "split": "train"}])
+    flags = ["--baseline-model", str(tiny_model), "--specialized-model", str(tiny_model), "--device", "cpu"]
+    output, before = tmp_path / "untouched.json", [str(tmp_path / f"earlier{number}") for number in range(2)]
+    untouched.main(["--earlier", *before, *flags, "--data-dir", str(tiny_data_dir), "--output", str(output)])
+    left = len(queries["test"]) - 2
+    assert f"{left} of {left + 2} test questions were never held out before" in capsys.readouterr().out
     assert read_json(output, "")["counts"]["queries"] == left
 
 

@@ -1,0 +1,45 @@
+"""evaluate.py on those held-out questions alone that were in training in every earlier split: they chose nothing.
+
+    python -m tests.benchmarks.untouched --earlier data/old data/older --baseline-model all-MiniLM-L6-v2 --output u.json
+
+`--earlier` names what prepare_corpus.py wrote of the splits that recipes were chosen or reported on; all else are
+evaluate.py's flags. With --data-dir of another seed's split, its test questions are a test of the recipe that nobody
+has looked at yet, once.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import evaluate
+from hardneg.artifacts import read_pickle
+from hardneg.errors import run
+from hardneg.topics import normalise_question
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate with the questions left out that were held out before."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument("--earlier", type=Path, nargs="+", required=True)
+    own, others = parser.parse_known_args(argv)
+    args = evaluate.parse_arguments(others)
+    inputs = evaluate.load_inputs(args)
+    seen = held_out(own.earlier)
+    untouched = [query for query in inputs.queries if normalise_question(query["query"]) not in seen]
+    print(f"{len(untouched):,} of {len(inputs.queries):,} {args.split} questions were never held out before")
+    evaluate.evaluate_models(args, replace(inputs, queries=untouched))
+
+
+def held_out(data_dirs: Sequence[Path]) -> set[str]:
+    """The questions, normalised, that are validation or test in any of these splits."""
+    return {
+        normalise_question(pair["question"])
+        for data_dir in data_dirs
+        for pair in read_pickle(data_dir / "qa_pairs.pkl", "python prepare_corpus.py")  # other fields have changed
+        if pair["split"] != "train"
+    }
+
+
+if __name__ == "__main__":
+    run(main)
