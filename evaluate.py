@@ -36,11 +36,11 @@ from hardneg.artifacts import (
 )
 from hardneg.device import claim_device, describe_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k
-from hardneg.errors import InputError, run
+from hardneg.errors import run
 from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
-from hardneg.metrics import metrics_without, number, relative_gain, retrieval_metrics
-from hardneg.run_folder import check_whole, find_key, training_record
+from hardneg.metrics import finite_or_none, metrics_without, relative_gain, retrieval_metrics
+from hardneg.run_folder import check_whole, training_record
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic, normalise_topic
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
         device = claim_device(args.device)
         print(f"Embedding models on {describe_device(device)}")
         baseline_model, specialized_model = (load_model(name, device) for name in named_models(args))
-    notes = leakage_notes(args.specialized_model, inputs.manifest) + guard_notes(args.specialized_model, inputs.graded)
-    notes += split_notes(args.specialized_model, args.split)
+    notes = training_notes(args.specialized_model, inputs, args.split)
     for name, model in ((args.baseline_model, baseline_model), (args.specialized_model, specialized_model)):
         notes += prompt_notes(name, model) + truncation_notes(name, model, inputs.chunks, args.seed)
 
@@ -156,41 +155,22 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
     return Inputs(chunks, queries, graded, read_manifest(args.data_dir))
 
 
-def leakage_notes(model_name: str, manifest: dict[str, Any]) -> list[str]:
-    """A warning where the model's training.json tells of another corpus: its training questions may be asked here."""
-    try:
-        trained_on = find_key(training_record(model_name), "corpus_sha256")
-    except InputError as error:
-        return [f"Warning: {error}"]
-    here = manifest["corpus"].get("sha256")
-    if trained_on is None or here is None or trained_on == here:
-        return []
-    return [
-        f"Warning: {model_name} was trained on another corpus ({trained_on[:12]}, here {here[:12]}): "
-        "its training questions may be among these test questions"
-    ]
-
-
-def guard_notes(model_name: str, graded: GradedSet | None) -> list[str]:
-    """A line where the graded set has helped to choose the model: its figures are then no independent test."""
-    try:
-        guard = find_key(training_record(model_name), "guard_sha256")
-    except InputError:
-        return []  # `leakage_notes` says so
-    if graded is None or guard != graded.sha256:
-        return []
-    return [f"Note: {graded.name} was the guard that chose {model_name}: no independent test of it"]
-
-
-def split_notes(model_name: str, split: str) -> list[str]:
-    """A line where the questions have helped to choose the model."""
-    try:
-        is_chosen = "validation" in training_record(model_name)
-    except InputError:
-        return []  # `leakage_notes` says so
-    if split != "val" or not is_chosen:
-        return []
-    return [f"Note: {model_name} was chosen by these validation questions: no independent test of it"]
+def training_notes(model_name: str, inputs: Inputs, split: str) -> list[str]:
+    """A line for each thing the model's training.json tells of that makes this no independent test of it."""
+    record = training_record(Path(model_name))
+    configuration = record.get("configuration", {})
+    trained_on, here = configuration.get("corpus_sha256"), inputs.manifest["corpus"]["sha256"]
+    notes = []
+    if trained_on not in (None, here):
+        notes.append(
+            f"Warning: {model_name} was trained on another corpus ({trained_on[:12]}, here {here[:12]}): "
+            "its training questions may be among these test questions"
+        )
+    if inputs.graded and configuration.get("guard_sha256") == inputs.graded.sha256:
+        notes.append(f"Note: {inputs.graded.name} was the guard that chose {model_name}: no independent test of it")
+    if split == "val" and "validation" in record:
+        notes.append(f"Note: {model_name} was chosen by these validation questions: no independent test of it")
+    return notes
 
 
 def prompt_notes(name: str, model: "SentenceTransformer") -> list[str]:
@@ -225,7 +205,7 @@ class ModelScores:
     """One model's figures, per question."""
 
     name: str
-    weights: str  # SHA-256
+    fingerprint: str  # of its weights and settings, SHA-256
     metrics: dict[str, np.ndarray]  # "MRR@5" ... and "Recall@50": (Q,) float64
     graded: dict[str, np.ndarray]  # of the graded questions; empty without a set
     own_answers: dict[str, np.ndarray]  # TARGETED without boilerplate; empty where no question has any
@@ -240,14 +220,14 @@ def score_model(
         chunk_vectors = encoder.encode([chunk["text"] for chunk in inputs.chunks], bar.update)
         query_vectors = encoder.encode([query["query"] for query in inputs.queries], bar.update)
     boilerplate = boilerplate_ids(inputs.chunks)
-    ranked, _ = top_k(query_vectors, chunk_vectors, max(args.k, DEEP) + len(boilerplate))
+    ranked = top_k(query_vectors, chunk_vectors, max(args.k, DEEP) + len(boilerplate))
     relevant = [set(query["ground_truth_chunk_ids"]) for query in inputs.queries]
     metrics = {f"{key}@{args.k}": values for key, values in retrieval_metrics(ranked, relevant, args.k).items()}
     metrics[f"Recall@{DEEP}"] = retrieval_metrics(ranked, relevant, DEEP)["Recall"]
     own = metrics_without(boilerplate, ranked, relevant, args.k)
     own_answers = {f"{key}@{args.k}": own[key] for key in TARGETED if own}
     graded = score_graded(encoder, inputs.graded) if inputs.graded else {}
-    return ModelScores(name, encoder.weights, metrics, graded, own_answers)
+    return ModelScores(name, encoder.fingerprint, metrics, graded, own_answers)
 
 
 # ---------------------------------------------------------------- evaluation_results.json
@@ -262,7 +242,7 @@ def compare(
     for key, before in baseline.metrics.items():
         gain = gain_of(before, specialized.metrics[key], args.seed)
         by_topic = relative_gain(before, specialized.metrics[key], topics, args.seed)
-        improvement[key] = gain | {"ci95_topics": [number(by_topic.low), number(by_topic.high)]}
+        improvement[key] = gain | {"ci95_topics": [finite_or_none(by_topic.low), finite_or_none(by_topic.high)]}
     types = [query["qtype"] for query in inputs.queries]
     gained, lost = most_changed(inputs.queries, baseline, specialized, args.k)
     return {
@@ -285,8 +265,8 @@ def gain_of(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
     return {
         "baseline": gain.base_mean,
         "specialized": gain.other_mean,
-        "gain": number(gain.gain),
-        "ci95_questions": [number(gain.low), number(gain.high)],
+        "gain": finite_or_none(gain.gain),
+        "ci95_questions": [finite_or_none(gain.low), finite_or_none(gain.high)],
     }
 
 
@@ -381,7 +361,7 @@ def most_changed(
 def summary(scores: ModelScores) -> dict[str, Any]:
     """One model's means."""
     means = {key: float(values.mean()) for key, values in scores.metrics.items()}
-    return {"model": scores.name, "weights_sha256": scores.weights, "metrics": means}
+    return {"model": scores.name, "weights_sha256": scores.fingerprint, "metrics": means}
 
 
 def provenance(inputs: Inputs, args: argparse.Namespace) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Adapt an embedding model to a domain by iterative hard-negative mining with a judge.
 
 Each iteration embeds the corpus, retrieves candidates per training question, has every (query, chunk) pair graded
-1-4, mines hard positives and hard negatives from the grades, and fine-tunes. What is kept is the model that is best
+1-4, mines answers and hard negatives to learn from, and fine-tunes. What is kept is the model that is best
 on the validation questions without having forgotten the guard questions; test questions are never read.
 
     python iterative_miner.py --num-queries 1000 --llm-endpoint http://localhost:8000/v1
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, read_manifest
-from hardneg.averaging import Averaged, average_weights, try_strengths
+from hardneg.averaging import average_weights, weights_of
 from hardneg.batch_files import export_batch, import_batch
 from hardneg.candidates import (
     Candidate,
@@ -60,8 +60,8 @@ from hardneg.prompting import read_prompt
 from hardneg.recipe import SCALE, Example, Recipe, activations, check_trainable
 from hardneg.run_folder import (
     alone_in,
+    check_finished,
     check_owner,
-    check_whole,
     claim,
     copy_as_final,
     finished_iterations,
@@ -189,11 +189,25 @@ def check_unjudged(lists: Iterable[CandidateList], most: float, reasons: Counter
 
 # ---------------------------------------------------------------- what to learn from
 
-RELEVANT_GRADE = 3.0  # expected grade from which a chunk counts as an answer
-IRRELEVANT_GRADE = 2.0  # expected grade up to which it counts as none; in between the judge is unsure: not used
-NEGATIVES_PER_EXAMPLE = 4
-MAX_POSITIVES = 2  # examples per query; a long answer has many chunks
-MAX_FOUND = 1  # the same where no answer is known: what a noisy judge finds second is mostly wrong (LOG.md)
+
+@dataclass(frozen=True, slots=True)
+class MiningRules:
+    """What counts as an answer, and how much of a query is trained on."""
+
+    relevant_grade: float  # expected grade from which a chunk is an answer; a known one need only not be refuted
+    irrelevant_grade: float  # expected grade up to which it is none; in between the judge is unsure: not used
+    negatives: int  # per example; a query without irrelevant candidates gives none
+    max_positives: int  # examples per query; a long answer has many chunks
+    max_found: int  # the same where no answer is known
+
+
+MINING = MiningRules(
+    relevant_grade=3.0,
+    irrelevant_grade=2.0,
+    negatives=4,
+    max_positives=2,
+    max_found=1,  # what a noisy judge finds second is mostly wrong (LOG.md)
+)
 FUSION_K = 60  # constant of reciprocal rank fusion, as published
 
 
@@ -212,11 +226,7 @@ class Mined:
 def mine_hard_examples(
     lists: Iterable[CandidateList],
     boilerplate: AbstractSet[int] = frozenset(),
-    relevant_grade: float = RELEVANT_GRADE,
-    irrelevant_grade: float = IRRELEVANT_GRADE,
-    negatives: int = NEGATIVES_PER_EXAMPLE,
-    max_positives: int = MAX_POSITIVES,
-    max_found: int = MAX_FOUND,
+    rules: MiningRules = MINING,
 ) -> Mined:
     """Find what the model ranks wrongly, and build training examples.
 
@@ -228,13 +238,10 @@ def mine_hard_examples(
     Args:
         lists: graded candidates, best ranked first.
         boilerplate: chunks that answer many questions alike: a positive only where the query has no other.
-        relevant_grade: lowest expected grade of a positive; a known answer need only be above `irrelevant_grade`.
-        irrelevant_grade: highest expected grade of a negative.
-        negatives: negatives per example; a query without irrelevant candidates gives no example.
-        max_positives: examples per query; a long answer has many chunks.
-        max_found: the same of a query without known answers.
+        rules: the thresholds.
     """
     mined = Mined([], {}, set(), [], [], Counter())
+    relevant_grade, irrelevant_grade = rules.relevant_grade, rules.irrelevant_grade
     for query, candidates in ((item.query, item.candidates) for item in lists):
         graded = [candidate for candidate in candidates if candidate.grade is not None]
         # The data says that a known answer is one: the judge, which is noisy in the middle, need only not refute it.
@@ -249,8 +256,8 @@ def mine_hard_examples(
             c.chunk_id for c in candidates if c.known or c.grade is None or c.grade > irrelevant_grade
         }
         known = [candidate for candidate in candidates if candidate.known]
-        trusted = surest(positives, known, boilerplate)[: max_positives if known else max_found]
-        mined.examples.extend(_examples_of(query, trusted, irrelevant, negatives))
+        trusted = surest(positives, known, boilerplate)[: rules.max_positives if known else rules.max_found]
+        mined.examples.extend(_examples_of(query, trusted, irrelevant, rules.negatives))
         mined.counts.update(
             candidates=len(candidates),
             unjudged=len(candidates) - len(graded),
@@ -331,7 +338,7 @@ RECIPE = Recipe(
     learning_rate=1e-4,
     warmup_fraction=0.1,
     # Two ways of staying near the base model; without either, more is forgotten (LOG.md).
-    frozen_weight=1.0,  # of the contrast of questions with all candidates as the base model embeds them
+    frozen_contrast_weight=1.0,  # of the contrast of questions with all candidates as the base model embeds them
     distillation_weight=6.0,  # of the distance from the base model's embeddings
 )
 
@@ -385,6 +392,15 @@ POOL_DEPTH = 10  # the base model's candidates per such question that they are r
 MIN_GUARD = 20  # questions of a guard; from fewer its interval cannot be told
 
 
+@dataclass(frozen=True, slots=True)
+class Averaged:
+    """One strength tried: its scores on the validation pool and the guard, and the gain over the base model."""
+
+    strength: float  # share of the tuned weights
+    score: Score
+    gain: float
+
+
 def choose_strength(tried: Sequence[Averaged], tolerance: float) -> Averaged:
     """The strength that gains most in the domain among those that the guard passes.
 
@@ -400,7 +416,7 @@ def choose_strength(tried: Sequence[Averaged], tolerance: float) -> Averaged:
 
 
 def past_the_best(tried: Sequence[Averaged], tolerance: float) -> bool:
-    """Whether the last strength gains less than a harmless one before: the weaker ones to come are taken to as well."""
+    """Whether the last strength gains less than a harmless one before: weaker ones are assumed to gain less still."""
     *before, last = tried
     return any(averaged.score.is_harmless(tolerance) and averaged.gain > last.gain for averaged in before)
 
@@ -412,14 +428,17 @@ def average_with_base(setting: "Setting", tuned: "SentenceTransformer") -> list[
         return setting.pool.score(setting.encoder(model))
 
     base_score, tolerance = score(setting.base), setting.args.guard_tolerance
+    base_weights, tuned_weights = (weights_of(model) for model in (setting.base, tuned))
     tried: list[Averaged] = []
-    for averaged in try_strengths(setting.base, tuned, STRENGTHS, base_score, score):
-        print(f"  {averaged.strength:.0%} tuned + base: {describe_change(averaged.score, base_score)}")
-        tried.append(averaged)
+    for strength in STRENGTHS:
+        average_weights(tuned, base_weights, tuned_weights, strength)
+        found = score(tuned)
+        print(f"  {strength:.0%} tuned + base: {describe_change(found, base_score)}")
+        tried.append(Averaged(strength, found, found.gain_over(base_score)))
         if past_the_best(tried, tolerance):
             break
     chosen = choose_strength(tried, tolerance)
-    average_weights(setting.base, tuned, chosen.strength)
+    average_weights(tuned, base_weights, tuned_weights, chosen.strength)
     print(f"Share of the tuned weights: {chosen.strength:.0%}, the rest the base model's")
     return [{**asdict(averaged), "chosen": averaged is chosen} for averaged in tried]
 
@@ -454,15 +473,9 @@ def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
         return
     setting = prepare(args, judge)
     with nullcontext() if only_looks(args) else alone_in(args.output_dir, setting.configuration):
-        for number in range(len(finished_iterations(args.output_dir))):
-            check_whole(iteration_folder(args.output_dir, number))
+        check_finished(args.output_dir)
         for number in range(args.iterations):
-            rule = "=" * 60
-            print(f"\n{rule}\nITERATION {number}\n{rule}")
-            folder = iteration_folder(args.output_dir, number)
-            if is_finished(folder):
-                print(f"Already done: {folder}")
-            elif not run_iteration(number, setting, folder):
+            if not run_iteration(number, setting):
                 return
         if only_looks(args):
             print(f"All iterations of {args.output_dir} are done: nothing is left to judge")
@@ -498,6 +511,7 @@ def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
         weights = sum(parameter.nbytes for parameter in base.parameters())
         check_room(weights, activations(base), free_bytes("cuda"))
     configuration = configure(args, manifest, base, judge, guard)
+    claim(args.output_dir, configuration, dry=only_looks(args))
     encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
     validator = Validator(chunks, val_queries, guard, encoder)
     with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
@@ -522,12 +536,16 @@ def load_start(setting: Setting, number: int) -> "SentenceTransformer":
     return load_model(str(iteration_folder(setting.args.output_dir, number - 1)), setting.base.device.type)
 
 
-def run_iteration(number: int, setting: Setting, folder: Path) -> bool:
-    """The five steps; the finished folder appears all at once. False where the flags stop it before judging."""
+def run_iteration(number: int, setting: Setting) -> bool:
+    """The five steps, if not done before; the finished folder appears all at once. False where the flags stop it."""
+    rule, folder = "=" * 60, iteration_folder(setting.args.output_dir, number)
+    print(f"\n{rule}\nITERATION {number}\n{rule}")
+    if is_finished(folder):
+        print(f"Already done: {folder}")
+        return True
     started = time.monotonic()
     print("\n[Step 1/5] Embedding corpus...")
-    index = embed_corpus(setting, load_start(setting, number))
-    print(f"Embedded {len(setting.chunks)} chunks")
+    index = embed_corpus(setting.encoder(load_start(setting, number)), setting.chunks)
 
     print("\n[Step 2/5] Retrieving candidates...")
     known_answers = setting.args.positives == "known"
@@ -561,7 +579,7 @@ def run_iteration(number: int, setting: Setting, folder: Path) -> bool:
         **findings,
         "base_validation": asdict(setting.base_score),
         "judge": judge_record(setting.judge),
-        "arguments": {name: str(value) for name, value in vars(setting.args).items()},
+        "arguments": vars(setting.args),
         "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -612,20 +630,23 @@ def mined_before(setting: Setting, number: int) -> list[Mined]:
     return [mine_hard_examples(graded_candidates(folder), boilerplate) for folder in folders]
 
 
-def embed_corpus(setting: Setting, model: "SentenceTransformer") -> Index:
+def embed_corpus(encoder: CachedEncoder, chunks: Sequence[Chunk]) -> Index:
     """Embed every chunk; index those that training may see."""
-    encoder = setting.encoder(model)
-    with progress_bar("Embedding", len(setting.chunks), "chunk") as bar:
-        vectors = encoder.encode([chunk["text"] for chunk in setting.chunks], bar.update)
-    return training_index(encoder, setting.chunks, vectors)
+    with progress_bar("Embedding", len(chunks), "chunk") as bar:
+        vectors = encoder.encode([chunk["text"] for chunk in chunks], bar.update)
+    print(f"Embedded {len(vectors)} chunks")
+    return training_index(encoder, chunks, vectors)
 
 
 def report_mining(counts: Mapping[str, int]) -> None:
     """Print how many candidates each rule took and skipped, by `Mined.counts`."""
     rows = [
         ("candidates", counts["candidates"]),
-        (f"relevant (grade >= {RELEVANT_GRADE:g}; known answers > {IRRELEVANT_GRADE:g})", counts["relevant"]),
-        (f"irrelevant (grade <= {IRRELEVANT_GRADE:g}, no known answer)", counts["irrelevant"]),
+        (
+            f"relevant (grade >= {MINING.relevant_grade:g}; known answers > {MINING.irrelevant_grade:g})",
+            counts["relevant"],
+        ),
+        (f"irrelevant (grade <= {MINING.irrelevant_grade:g}, no known answer)", counts["irrelevant"]),
         ("in between, or refuted known answers: not used", counts["uncertain"]),
         ("unjudged: not used", counts["unjudged"]),
         ("queries skipped: no answer to trust", counts["queries_without_relevant"]),
@@ -713,7 +734,7 @@ def configure(
     judge: Judge,
     guard: GradedSet | None,
 ) -> dict[str, Any]:
-    """Everything that determines the result; the output folder is claimed for it."""
+    """Everything that determines the result."""
     configuration = stated_configuration(args) | {
         "base_weights": fingerprint(base),
         "source": manifest["corpus"].get("arguments", {}).get("source"),
@@ -728,7 +749,6 @@ def configure(
             "prompt_sha256": judge.template.sha256,
             "passage_tokens": judge.passage_tokens,
         }
-    claim(args.output_dir, configuration, dry=only_looks(args))
     return configuration
 
 
@@ -743,12 +763,15 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "guard": args.guard,
         "guard_tolerance": args.guard_tolerance,
-        "mining": [
-            *(RELEVANT_GRADE, IRRELEVANT_GRADE, NEGATIVES_PER_EXAMPLE),
-            *(MAX_POSITIVES, MAX_FOUND, FUSION_K, BOILERPLATE_ROWS),
-        ],
+        "mining": asdict(MINING) | {"fusion_k": FUSION_K, "boilerplate_rows": BOILERPLATE_ROWS},
         "training": asdict(RECIPE) | {"scale": SCALE},
-        "averaging": [*STRENGTHS, POOL_QUERIES, POOL_DEPTH, K, CONFIDENCE],
+        "averaging": {
+            "strengths": list(STRENGTHS),
+            "pool_queries": POOL_QUERIES,
+            "pool_depth": POOL_DEPTH,
+            "k": K,
+            "confidence": CONFIDENCE,
+        },
     }
 
 

@@ -29,7 +29,7 @@ from hardneg.tables import aligned
 from hardneg.topics import (
     BOILERPLATE_ROWS,
     assign_splits,
-    boilerplate,
+    count_boilerplate,
     group_rows,
     leakage,
     names_topic,
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         "splits": count_splits(pairs, groups),
         "leakage": leakage(chunks, pairs),
         "related_questions": {split: len(related) for split, related in related_questions(pairs).items()},
-        "boilerplate": boilerplate(chunks, pairs),
+        "boilerplate": count_boilerplate(chunks, pairs),
     }
     if any(report["leakage"].values()):
         raise AssertionError(f"the splits leak, which their construction rules out: {report['leakage']}")
@@ -223,7 +223,7 @@ def write_corpus(
         "corpus": {
             "sha256": hashlib.sha256(corpus).hexdigest(),
             "qa_pairs_sha256": hashlib.sha256(qa_pairs).hexdigest(),
-            "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()},
+            "arguments": vars(args),
             "versions": {"python": python_version(), **{name: version(name) for name in ("datasets", "pyarrow")}},
             "report": report,
         }

@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, write_json
-from hardneg.candidates import CandidateList, candidate_pairs, training_index, with_grades
+from hardneg.candidates import CandidateList, candidate_pairs, with_grades
 from hardneg.device import claim_device, describe_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model
 from hardneg.errors import InputError, run
 from hardneg.flag_types import positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, Judge, Judgment, Pair, as_read
-from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, judged_pairs, score
+from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, judged_pairs, whole_grade
 from hardneg.judge_report import (
     MIN_ASKED,
     describe_effort,
@@ -42,7 +42,7 @@ from hardneg.judge_report import (
     judge_record,
 )
 from hardneg.llm_judge import NOT_STORED, JudgeStats, LLMJudge
-from hardneg.metrics import RELEVANT_GRADE, auc, number
+from hardneg.metrics import RELEVANT_GRADE, auc, finite_or_none
 from hardneg.probing import JudgeFindings
 from hardneg.recipe import check_trainable
 from hardneg.tables import aligned
@@ -52,10 +52,10 @@ from iterative_miner import (
     Mined,
     add_judge_arguments,
     check_judge_arguments,
+    embed_corpus,
     judge_pairs,
     mine_hard_examples,
     open_judge,
-    progress_bar,
     report_mining,
     retrieve_candidates,
 )
@@ -75,7 +75,7 @@ TEXT_WIDTH = 220  # characters of a passage on the terminal
 
 PROMPT_PLACE = "iterative_miner.py:llm_judge_relevance(), JUDGE_PROMPT"
 KEY_PLACE = "hardneg/judge.py:AnswerKeyJudge"
-MINING_PLACE = "iterative_miner.py:mine_hard_examples(), RELEVANT_GRADE and IRRELEVANT_GRADE"
+MINING_PLACE = "iterative_miner.py:mine_hard_examples(), MINING"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results["judge"] = judge_record(sample.judge)
     results["graded"] = measure_against_people(sample, args.gpu_hour_price) if sample.graded else None
     results["warnings"] = list(find_warnings(results, sample.judge))
-    results["parameters"] = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
+    results["parameters"] = vars(args)
     write_json(args.output_file, results)
     print_report(results, args)
     check_gate(results["graded"], args.min_kappa)
@@ -206,10 +206,7 @@ def retrieve(args: argparse.Namespace, sample: Sample) -> list[CandidateList]:
     print(f"Embedding model on {describe_device(model.device.type)}")
     check_trainable(model, args.base_model)
     encoder = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
-    with progress_bar("Embedding", len(sample.chunks), "chunk") as bar:
-        vectors = encoder.encode([chunk["text"] for chunk in sample.chunks], bar.update)
-    print(f"Embedded {len(vectors):,} chunks")
-    index = training_index(encoder, sample.chunks, vectors)
+    index = embed_corpus(encoder, sample.chunks)
     lists = retrieve_candidates(sample.queries, args.num_candidates, index=index)
     print(f"Retrieved candidates for {len(lists)} queries")
     return lists
@@ -236,7 +233,7 @@ def measure(lists: Sequence[CandidateList], judgments: Sequence[Judgment], chunk
     rows = judged_pairs(lists, judgments, chunks)
     judged = [row for row in rows if row.grade is not None]
     reasons = Counter(row.unjudged_reason for row in rows if row.grade is None)
-    scores = Counter(score(row.grade) for row in judged)
+    scores = Counter(whole_grade(row.grade) for row in judged)
     mined = mine_hard_examples(with_grades(lists, judgments), boilerplate_ids(chunks))
     return {
         "score_distribution": {str(grade): scores[grade] for grade in GRADES} | {"unjudged": len(rows) - len(judged)},
@@ -289,7 +286,7 @@ def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict
         "agreement": agreement(
             [people for _, people, _ in judged], grades, [pair.query["query_id"] for pair, _, _ in judged]
         ),
-        "auc": number(auc(grades, relevant)),
+        "auc": finite_or_none(auc(grades, relevant)),
         "calibration": calibration([judgment.probabilities for _, _, judgment in judged], relevant),
         "effort": effort,
         "largest_disagreements": [

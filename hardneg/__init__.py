@@ -1,1 +1,1 @@
-"""Plumbing shared by the scripts: artifacts, encoding, judging, metrics. It parses no arguments and prints nothing."""
+"""Plumbing shared by the scripts: artifacts, encoding, judging, metrics. It defines no flags and prints no results."""

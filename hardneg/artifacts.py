@@ -265,8 +265,9 @@ def pickle_bytes(records: list[Any]) -> bytes:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Indented JSON in UTF-8; what that cannot say, of a file name that is none, as JSON's own escapes."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+    """Indented JSON in UTF-8, paths as text; what UTF-8 cannot say, of an odd file name, as JSON's own escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=os.fspath)
+    return (text + "\n").encode(errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:

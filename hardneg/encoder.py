@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from hardneg.artifacts import sha256_file
 from hardneg.device import has_bfloat16
 from hardneg.errors import InputError, clear_os_errors
-from hardneg.hub import hub_silence
+from hardneg.hub import hub_silence, may_be_hub_name
 from hardneg.sqlite_wal import BUSY_SECONDS, remedy, write_ahead
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def resolve_model(name_or_path: str) -> str:
         return str(path)
     if name_or_path in PACKAGED_NAMES:
         return str(_packaged_model())
-    if name_or_path.startswith((".", "/", "~", "models/")) or name_or_path.count("/") > 1:
+    if not may_be_hub_name(name_or_path):
         raise InputError(f"model folder {name_or_path} does not exist; train it first or name another")
     return name_or_path
 
@@ -166,8 +166,8 @@ class CachedEncoder:
         """
         self.model = model
         self._bfloat16 = has_bfloat16(model.device.type)
-        self.weights = fingerprint(model)
-        self._cached_under = self.weights + (" bfloat16" if self._bfloat16 else "")
+        self.fingerprint = fingerprint(model)
+        self._cached_under = self.fingerprint + (" bfloat16" if self._bfloat16 else "")
         self._path = cache_path
         with clear_os_errors(cache_path, "write"):
             cache_path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,7 +246,7 @@ class CachedEncoder:
         return found
 
 
-def top_k(query_vectors: np.ndarray, chunk_vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def top_k(query_vectors: np.ndarray, chunk_vectors: np.ndarray, k: int) -> np.ndarray:
     """The k most similar chunks of each query, by exact search; ties go to the lower chunk position.
 
     Args:
@@ -255,17 +255,15 @@ def top_k(query_vectors: np.ndarray, chunk_vectors: np.ndarray, k: int) -> tuple
         k: how many; at most C are returned.
 
     Returns:
-        positions int64 (Q, min(k, C)), best first, and their cosines float32 of the same shape.
+        positions int64 (Q, min(k, C)), best first.
     """
     k = min(k, len(chunk_vectors))
     positions = np.empty((len(query_vectors), k), np.int64)
-    cosines = np.empty((len(query_vectors), k), np.float32)
     for start in range(0, len(query_vectors), BLOCK):
         block = query_vectors[start : start + BLOCK] @ chunk_vectors.T
         for row, scores in enumerate(block, start=start):
             positions[row] = best_places(scores, k)
-            cosines[row] = scores[positions[row]]
-    return positions, cosines
+    return positions
 
 
 def best_places(scores: np.ndarray, k: int) -> np.ndarray:

@@ -4,12 +4,19 @@ import http.client
 import urllib.error
 import urllib.request
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from hardneg.errors import InputError
 
 TIMEOUT = 5.0  # seconds the hub may take to answer before a cached copy, or an error, is next
+
+
+def may_be_hub_name(name: str) -> bool:
+    """Whether a model of this name would be looked for on the hub: it is no path, as far as that can be told."""
+    is_path = name.startswith((".", "/", "~", "models/")) or name.count("/") > 1
+    return not (is_path or Path(name).is_dir())
 
 
 @cache

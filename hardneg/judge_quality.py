@@ -15,7 +15,7 @@ from hardneg.metrics import (
     RELEVANT_GRADE,
     cohen_kappa,
     confusion_matrix,
-    number,
+    finite_or_none,
     weighted_kappa,
     weighted_kappa_interval,
 )
@@ -70,7 +70,7 @@ def judged_pairs(
     return rows
 
 
-def score(grade: float) -> int:
+def whole_grade(grade: float) -> int:
     """An expected grade as the whole grade next to it, halves up."""
     return math.floor(grade + 0.5)
 
@@ -88,16 +88,16 @@ def agreement(theirs: Sequence[float], judges: Sequence[float], questions: Seque
         quadratically weighted one with a 95 % interval over questions, and "binary_kappa" of relevant or not: theirs
         from RELEVANT_GRADE on, as in `metrics.auc` of them, the judge's by its whole grade. None where undefined.
     """
-    rows, columns = ([score(grade) for grade in side] for side in (theirs, judges))
+    rows, columns = ([whole_grade(grade) for grade in side] for side in (theirs, judges))
     confusion = confusion_matrix(rows, columns)
     relevant = [[GRADES[-1] if grade >= RELEVANT_GRADE else GRADES[0] for grade in side] for side in (theirs, columns)]
     return {
         "pairs": len(rows),
         "confusion": confusion.tolist(),
-        "cohen_kappa": number(cohen_kappa(confusion)),
-        "weighted_kappa": number(weighted_kappa(confusion)),
-        "weighted_kappa_ci95": [number(bound) for bound in weighted_kappa_interval(rows, columns, questions)],
-        "binary_kappa": number(cohen_kappa(confusion_matrix(*relevant))),
+        "cohen_kappa": finite_or_none(cohen_kappa(confusion)),
+        "weighted_kappa": finite_or_none(weighted_kappa(confusion)),
+        "weighted_kappa_ci95": [finite_or_none(bound) for bound in weighted_kappa_interval(rows, columns, questions)],
+        "binary_kappa": finite_or_none(cohen_kappa(confusion_matrix(*relevant))),
     }
 
 
@@ -116,7 +116,7 @@ def biases(judged: Sequence[JudgedPair]) -> dict[str, Any]:
             "pairs": len(known),
             "mean_grade": mean(known),
             "mean_grade_of_rest": mean([row.grade for row in rest]),
-            "share_graded_1": mean([score(grade) == GRADES[0] for grade in known]),
+            "share_graded_1": mean([whole_grade(grade) == GRADES[0] for grade in known]),
         },
         "length": bias_of(lengths, [row.grade for row in rest], quartiles),
         "rank": bias_of([row.rank for row in rest], [row.grade for row in rest], RANK_EDGES),
@@ -141,7 +141,7 @@ def bias_of(values: Sequence[int], grades: Sequence[float], edges: Sequence[floa
             rows.append(
                 {"from": ends[0], "to": ends[1], "pairs": len(inside), "mean_grade": mean([grades[i] for i in inside])}
             )
-    return {"spearman": number(spearmanr(values, grades).statistic) if varies else None, "by_bin": rows}
+    return {"spearman": finite_or_none(spearmanr(values, grades).statistic) if varies else None, "by_bin": rows}
 
 
 def mean(values: Sequence[float]) -> float | None:

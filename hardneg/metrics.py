@@ -67,27 +67,25 @@ def metrics_without(
     return retrieval_metrics(np.array(kept), [relevant[row] - left_out for row in asked], k)
 
 
-def graded_metrics(ranked_grades: Sequence[Sequence[float]], k: int = 5, ndcg_k: int = 10) -> dict[str, np.ndarray]:
-    """MRR@k at RELEVANT_GRADE, DCG@k and nDCG@ndcg_k with a gain of grade - 1, among the judged answers of a question.
+def graded_metrics(ranked_grades: Sequence[Sequence[float]]) -> dict[str, np.ndarray]:
+    """MRR@5 at RELEVANT_GRADE, DCG@5 and nDCG@10 with a gain of grade - 1, among the judged answers of a question.
 
     The ideal order of nDCG is that of the question's own judged answers. A question whose answers all have one grade
     tells nothing, as any order is ideal: it is left out of nDCG, which so has fewer rows, the same for all models.
 
     Args:
         ranked_grades: per question, the grades (1-4) of all its judged answers in the order a model ranks them.
-        k: cut-off of MRR and DCG.
-        ndcg_k: cut-off of nDCG.
 
     Returns:
-        per question float64 under the keys "MRR@{k}" (Q,), "DCG@{k}" (Q,) and "nDCG@{ndcg_k}" (Q minus those left out).
+        per question float64 under the keys "MRR@5" (Q,), "DCG@5" (Q,) and "nDCG@10" (Q minus those left out).
     """
     rows = [np.asarray(grades, float) for grades in ranked_grades]
-    mrr = [_reciprocal_rank(row[None, :k] >= RELEVANT_GRADE)[0] for row in rows]
-    ndcg = [_dcg(row, ndcg_k) / _dcg(-np.sort(-row), ndcg_k) for row in rows if len(set(row.tolist())) > 1]
+    mrr = [_reciprocal_rank(row[None, :5] >= RELEVANT_GRADE)[0] for row in rows]
+    ndcg = [_dcg(row, 10) / _dcg(-np.sort(-row), 10) for row in rows if len(set(row.tolist())) > 1]
     return {
-        f"MRR@{k}": np.array(mrr),
-        f"DCG@{k}": np.array([_dcg(row, k) for row in rows]),
-        f"nDCG@{ndcg_k}": np.array(ndcg),
+        "MRR@5": np.array(mrr),
+        "DCG@5": np.array([_dcg(row, 5) for row in rows]),
+        "nDCG@10": np.array(ndcg),
     }
 
 
@@ -105,7 +103,7 @@ def _reciprocal_rank(hits: np.ndarray) -> np.ndarray:
     return np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1), 0.0) if hits.size else np.zeros(len(hits))
 
 
-def number(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """A figure for JSON, which has no NaN and no infinity."""
     return float(value) if math.isfinite(value) else None
 
@@ -169,8 +167,13 @@ def relative_gain(
 
 def _group_sums(values: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
     """Sum per group: the ratio of two means over drawn groups is the ratio of the sums of these."""
-    number = {group: position for position, group in enumerate(dict.fromkeys(groups))}
-    return np.bincount([number[group] for group in groups], weights=values)
+    place = _places(groups)
+    return np.bincount([place[group] for group in groups], weights=values)
+
+
+def _places(groups: Sequence[Hashable]) -> dict[Hashable, int]:
+    """The different groups, counted from 0 in the order of their first occurrence."""
+    return {group: place for place, group in enumerate(dict.fromkeys(groups))}
 
 
 def _share(base: np.ndarray, other: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -224,13 +227,13 @@ def weighted_kappa_interval(
     Returns:
         the bounds; NaN of fewer than two groups, and where no resample has a kappa.
     """
-    number = {group: position for position, group in enumerate(dict.fromkeys(groups))}
-    if len(number) < 2:
+    place = _places(groups)
+    if len(place) < 2:
         return np.nan, np.nan
-    counts = np.zeros((len(number), N_GRADES, N_GRADES), np.int64)
-    cells = ([number[group] for group in groups], np.asarray(first, int) - 1, np.asarray(second, int) - 1)
+    counts = np.zeros((len(place), N_GRADES, N_GRADES), np.int64)
+    cells = ([place[group] for group in groups], np.asarray(first, int) - 1, np.asarray(second, int) - 1)
     np.add.at(counts, cells, 1)
-    drawn = np.random.default_rng(seed).multinomial(len(number), np.full(len(number), 1 / len(number)), size=resamples)
+    drawn = np.random.default_rng(seed).multinomial(len(place), np.full(len(place), 1 / len(place)), size=resamples)
     kappas = _kappa(np.tensordot(drawn, counts, axes=1), _quadratic_weights())
     kappas = kappas[~np.isnan(kappas)]
     if not len(kappas):

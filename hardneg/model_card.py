@@ -1,14 +1,15 @@
 """The README.md of an adapted model: what it was made from, how, and what was measured."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
+
+from hardneg.hub import may_be_hub_name
 
 _ADAPTED = """\
 Candidates were retrieved per training question and graded 1-4. A copy of the base model was trained by contrast: the
 surest answers against the best ranked wrong candidates and the rest of the batch, and the questions against the base
-model's embeddings of all candidates, graded-relevant chunks masked out; and it was held near the base model's
-embeddings. The share of its weights that is given below was averaged with the base model's."""
+model's embeddings of all candidates. Whatever was graded as an answer counted as no negative. Training was held near
+the base model's embeddings, and the share of its weights that is given below was averaged with the base model's."""
 _UNCHANGED = "These are the base model's own weights."
 
 
@@ -24,8 +25,7 @@ def model_card(
         adapted: False where the base model itself was kept.
         chosen: why this model was kept; empty for an iteration's.
     """
-    is_hub_name = base_model.count("/") <= 1 and not base_model.startswith((".", "/")) and not Path(base_model).is_dir()
-    named_base = f"base_model: {base_model}\n" if is_hub_name else ""
+    named_base = f"base_model: {base_model}\n" if may_be_hub_name(base_model) else ""
     title = f"{base_model}, {'adapted by iterative hard-negative mining' if adapted else 'unchanged'}"
     why = f"\n\nWhy this one: {chosen}." if chosen else ""
     return f"""---

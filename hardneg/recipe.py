@@ -30,7 +30,7 @@ class Recipe:
     batch_size: int
     learning_rate: float
     warmup_fraction: float
-    frozen_weight: float  # of the contrast with the base model's embeddings of the candidates
+    frozen_contrast_weight: float  # of the contrast with the base model's embeddings of the candidates
     distillation_weight: float  # of the distance from the base model's embeddings
 
 

@@ -105,16 +105,18 @@ def check_whole(folder: Path) -> None:
 
     A model without its tokenizer, say, is loaded all the same, and gives other embeddings.
     """
-    try:
-        files = read_json(folder / "training.json", "python iterative_miner.py")["files_sha256"]
-    except (InputError, KeyError, TypeError):
-        return  # not a model of ours, or none that tells of its files
-    for name, digest in files.items():
+    for name, digest in training_record(folder).get("files_sha256", {}).items():
         if not (folder / name).exists() or sha256_file(folder / name) != digest:
             raise InputError(
                 f"{folder / name} is not the file that was saved with this model; copy the folder again, or delete it "
                 "(and later iterations) and run iterative_miner.py again: what was judged is stored"
             )
+
+
+def check_finished(folder: Path) -> None:
+    """`check_whole` of every finished iteration in a run's folder."""
+    for number in range(len(finished_iterations(folder))):
+        check_whole(iteration_folder(folder, number))
 
 
 @contextmanager
@@ -184,18 +186,8 @@ def is_finished(iteration: Path) -> bool:
     return (iteration / "training.json").exists()
 
 
-def training_record(model_name: str) -> Any:
-    """The training.json in a model's folder or the one above; empty where there is none."""
-    folder = Path(model_name)
-    places = (folder, folder.parent) if folder.is_dir() else ()
-    file = next((place / "training.json" for place in places if (place / "training.json").exists()), None)
-    return read_json(file, "python iterative_miner.py") if file else {}
-
-
-def find_key(value: Any, key: str) -> str | None:
-    """The first text under `key` anywhere in nested JSON objects."""
-    if not isinstance(value, dict):
-        return None
-    if isinstance(value.get(key), str):
-        return value[key]
-    return next((found for inner in value.values() if (found := find_key(inner, key)) is not None), None)
+def training_record(folder: Path) -> dict[str, Any]:
+    """The training.json in a model's folder; empty where there is none. Raises InputError where it is damaged."""
+    path = folder / "training.json"
+    record = read_json(path, "python iterative_miner.py") if path.exists() else {}
+    return record if isinstance(record, dict) else {}

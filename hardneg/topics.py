@@ -219,7 +219,7 @@ def boilerplate_ids(chunks: Iterable[Chunk]) -> frozenset[int]:
     return frozenset(chunk["chunk_id"] for chunk in chunks if is_boilerplate(chunk))
 
 
-def boilerplate(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, Any]:
+def count_boilerplate(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, Any]:
     """Count the boilerplate chunks, and the share of questions they touch."""
     widespread = [chunk for chunk in chunks if is_boilerplate(chunk)]
     touched = {qa_id for chunk in widespread for qa_id in chunk["qa_ids"]}

@@ -83,7 +83,8 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         relevant = torch.stack([torch.isin(chunk_ids, self._relevant[row]) for row in query_rows.tolist()])
         loss = self._contrast(queries, chunks, torch.arange(len(queries)), relevant)
         if self._teacher is not None:
-            loss = loss + self._teacher.frozen_weight * self._frozen_contrast(queries, query_rows, labels[:, 1])
+            frozen = self._frozen_contrast(queries, query_rows, labels[:, 1])
+            loss = loss + self._teacher.frozen_contrast_weight * frozen
             distance = self._teacher.distance(torch.cat([queries, chunks]), query_rows, chunk_ids)
             loss = loss + self._teacher.distillation_weight * distance
         if with_backward:
@@ -125,7 +126,7 @@ class Teacher:
     queries: Tensor  # float32 (Q, d), unit rows, by query row
     chunks: Tensor  # float32 (C, d), unit rows
     chunk_ids: Tensor  # int64 (C,), theirs, ascending, on the CPU
-    frozen_weight: float  # of the contrast with `chunks`
+    frozen_contrast_weight: float  # of the contrast with `chunks`
     distillation_weight: float  # of `distance`
 
     def places(self, chunk_ids: Tensor) -> Tensor:
@@ -163,7 +164,7 @@ def teach(
         chunk_texts: text of every chunk, by chunk id.
         device: where the model is trained.
     """
-    if not (recipe.frozen_weight or recipe.distillation_weight):
+    if not (recipe.frozen_contrast_weight or recipe.distillation_weight):
         return None
     trained_on = {chunk_id for example in examples for chunk_id in (example.positive_id, *example.negative_ids)}
     ids = sorted(trained_on | candidates)
@@ -171,7 +172,7 @@ def teach(
         queries=torch.from_numpy(base.encode(list(_queries(examples).values()))).to(device),
         chunks=torch.from_numpy(base.encode([chunk_texts[chunk_id] for chunk_id in ids])).to(device),
         chunk_ids=torch.tensor(ids),
-        frozen_weight=recipe.frozen_weight,
+        frozen_contrast_weight=recipe.frozen_contrast_weight,
         distillation_weight=recipe.distillation_weight,
     )
 

@@ -14,10 +14,8 @@ from hardneg.metrics import relative_gain, retrieval_metrics
 K = 5  # the cut-off of the success criteria
 
 
-def relative_change(value: float | None, base: float | None) -> float:
-    """Change of `value` against `base`, e.g. 0.15; 0 where either is missing, 1 for anything above a base of 0."""
-    if value is None or base is None:
-        return 0.0
+def relative_change(value: float, base: float) -> float:
+    """Change of `value` against `base`, e.g. 0.15; 1 for anything above a base of 0."""
     return value / base - 1 if base else float(value > 0)
 
 
@@ -102,7 +100,7 @@ class Validator:
         """`retrieval_metrics` at K of every validation question."""
         vectors = encoder.encode([chunk["text"] for chunk in self._chunks], progress)
         query_vectors = encoder.encode([query["query"] for query in self._queries])
-        positions, _ = top_k(query_vectors, vectors, K)
+        positions = top_k(query_vectors, vectors, K)
         relevant = [set(query["ground_truth_chunk_ids"]) for query in self._queries]
         return retrieval_metrics(self._chunk_ids[positions], relevant, K)
 
@@ -114,7 +112,7 @@ class Validator:
         """
         queries = random.Random(seed).sample(self._queries, min(n_queries, len(self._queries)))
         vectors = encoder.encode([chunk["text"] for chunk in self._chunks])
-        positions, _ = top_k(encoder.encode([query["query"] for query in queries]), vectors, depth)
+        positions = top_k(encoder.encode([query["query"] for query in queries]), vectors, depth)
         answers = {chunk_id for query in queries for chunk_id in query["ground_truth_chunk_ids"]}
         ids = sorted(answers.union(positions.ravel().tolist()))
         return Validator([self._chunks[chunk_id] for chunk_id in ids], queries, self._guard, self._base)

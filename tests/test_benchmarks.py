@@ -188,7 +188,7 @@ def test_every_loss_trains_on_what_it_measures(name: str, tiny_model: Path, tmp_
     index = training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
     lists = miner.retrieve_candidates(queries["train"], 15, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
-    examples = mine_hard_examples(lists, max_positives=1).examples
+    examples = mine_hard_examples(lists, rules=replace(miner.MINING, max_positives=1)).examples
     dataset, loss = losses.LOSSES[name](model, examples, lists, chunks)
     assert len(dataset) == 12
     texts = dataset.select_columns([column for column in dataset.column_names if column != "label"])[:]

@@ -252,13 +252,11 @@ def test_top_k_equals_brute_force(k: int) -> None:
     # few different values: many ties, also at the k-th place
     chunks = generator.integers(0, 2, (50, 3)).astype(np.float32)
     queries = generator.integers(0, 2, (encoder_module.BLOCK + 5, 3)).astype(np.float32)
-    positions, cosines = top_k(queries, chunks, k)
-    assert positions.shape == cosines.shape == (len(queries), min(k, 50))
-    assert (positions.dtype, cosines.dtype) == (np.int64, np.float32)
+    positions = top_k(queries, chunks, k)
+    assert (positions.shape, positions.dtype) == ((len(queries), min(k, 50)), np.int64)
     scores = queries @ chunks.T
     expected = np.array([sorted(range(50), key=lambda place: (-row[place], place))[:k] for row in scores])
     np.testing.assert_array_equal(positions, expected)
-    np.testing.assert_array_equal(cosines, np.take_along_axis(scores, expected, axis=1))
 
 
 def test_ties_at_the_last_place_go_to_the_lower_position() -> None:
@@ -339,6 +337,6 @@ def test_a_hub_that_cannot_be_reached_is_not_waited_for(monkeypatch: pytest.Monk
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", waited.append)
-    with pytest.raises(InputError, match="cannot be loaded"):
-        load_model("nobody/nothing", "cpu")
+    with pytest.raises(InputError, match=r"cannot be loaded \(.*Connection refused\)"):
+        load_model("nobody/somewhere", "cpu")  # what the hub said of a name is remembered
     assert sum(waited) < 10

@@ -20,7 +20,7 @@ import evaluate
 from hardneg.artifacts import Chunk, Query, read_json, sha256_file, write_json
 from hardneg.encoder import load_model
 from hardneg.errors import InputError
-from hardneg.graded import load_graded, open_graded
+from hardneg.graded import GradedSet, load_graded, open_graded
 from tests.tiny_data import tiny_corpus, write_pickle, write_tiny_data
 from tests.tiny_model import build_tiny_model
 
@@ -372,28 +372,23 @@ def test_a_graded_file(arguments: list[str], tmp_path: Path, capsys: pytest.Capt
 # ---------------------------------------------------------------- warnings
 
 
-@pytest.mark.parametrize(
-    ("training", "warned"),
-    [
-        ('{"corpus_sha256": "another"}', "was trained on another corpus (another, here "),
-        ('{"data": {"corpus_sha256": "another"}}', "was trained on another corpus"),
-        ('{"corpus_sha256": "HERE"}', None),
-        ('{"arguments": {"k": 5}}', None),
-        ("[]", None),
-        ("{damaged", "training.json is not JSON"),
-    ],
-)
-@pytest.mark.parametrize("place", ["model", "model/.."])
-def test_trained_on_another_corpus(
-    tmp_path: Path, tiny_data_dir: Path, training: str, warned: str | None, place: str
-) -> None:
-    manifest = read_json(tiny_data_dir / "manifest.json", "")
-    (tmp_path / "model").mkdir()
-    text = training.replace("HERE", manifest["corpus"]["sha256"])
-    (tmp_path / place / "training.json").write_text(text, encoding="utf-8")
-    notes = evaluate.leakage_notes(str(tmp_path / "model"), manifest)
-    assert len(notes) == (warned is not None)
-    assert all(note.startswith("Warning: ") and warned in note for note in notes if warned)
+def notes_of(record: object, data_dir: Path, split: str = "test", graded: GradedSet | None = None) -> list[str]:
+    """`training_notes` of a model with this training.json."""
+    model = data_dir.parent / "model"
+    model.mkdir(exist_ok=True)
+    write_json(model / "training.json", record)
+    return evaluate.training_notes(
+        str(model), evaluate.Inputs([], [], graded, read_json(data_dir / "manifest.json", "")), split
+    )
+
+
+def test_trained_on_another_corpus(tiny_data_dir: Path) -> None:
+    here = read_json(tiny_data_dir / "manifest.json", "")["corpus"]["sha256"]
+    (note,) = notes_of({"configuration": {"corpus_sha256": "another"}}, tiny_data_dir)
+    assert f"was trained on another corpus (another, here {here[:12]})" in note
+    assert notes_of({"configuration": {"corpus_sha256": here}}, tiny_data_dir) == []
+    for of_another_kind in ({}, [], {"arguments": {"k": 5}}):
+        assert notes_of(of_another_kind, tiny_data_dir) == []
 
 
 def test_notes_are_printed_and_kept(
@@ -401,7 +396,7 @@ def test_notes_are_printed_and_kept(
 ) -> None:
     trained = tmp_path / "trained"
     shutil.copytree(tiny_model, trained)
-    write_json(trained / "training.json", {"corpus_sha256": "f" * 64})
+    write_json(trained / "training.json", {"configuration": {"corpus_sha256": "f" * 64}})
     evaluate.main([*arguments, "--specialized-model", str(trained)])
     (note,) = results(tmp_path)["notes"]
     assert note.startswith(f"Warning: {trained} was trained on another corpus (ffffffffffff, here ")
@@ -409,21 +404,19 @@ def test_notes_are_printed_and_kept(
     assert printed.index(note) < printed.index("RESULTS")
 
 
-def test_a_set_that_chose_the_model_is_no_independent_test(tmp_path: Path) -> None:
+def test_a_set_that_chose_the_model_is_no_independent_test(tiny_data_dir: Path) -> None:
     graded = open_graded("bundled")
-    (tmp_path / "training.json").write_text(json.dumps({"configuration": {"guard_sha256": graded.sha256}}))
-    (note,) = evaluate.guard_notes(str(tmp_path), graded)
+    record = {"configuration": {"guard_sha256": graded.sha256}}
+    (note,) = notes_of(record, tiny_data_dir, graded=graded)
     assert "consumer_questions.jsonl was the guard that chose" in note
-    assert evaluate.guard_notes(str(tmp_path), replace(graded, questions=graded.questions[1:])) == []
-    assert evaluate.guard_notes(str(tmp_path), None) == []
-    assert evaluate.guard_notes("all-MiniLM-L6-v2", graded) == []
+    assert notes_of(record, tiny_data_dir, graded=replace(graded, questions=graded.questions[1:])) == []
+    assert notes_of(record, tiny_data_dir) == notes_of({}, tiny_data_dir, graded=graded) == []
 
 
-def test_questions_that_chose_the_model_are_no_test_of_it(tmp_path: Path) -> None:
-    (tmp_path / "training.json").write_text('{"validation": {"mrr": 0.5}}')
-    (note,) = evaluate.split_notes(str(tmp_path), "val")
-    assert note == f"Note: {tmp_path} was chosen by these validation questions: no independent test of it"
-    assert evaluate.split_notes(str(tmp_path), "test") == evaluate.split_notes("all-MiniLM-L6-v2", "val") == []
+def test_questions_that_chose_the_model_are_no_test_of_it(tiny_data_dir: Path) -> None:
+    (note,) = notes_of({"validation": {"mrr": 0.5}}, tiny_data_dir, split="val")
+    assert note.endswith("was chosen by these validation questions: no independent test of it")
+    assert notes_of({"validation": {"mrr": 0.5}}, tiny_data_dir) == notes_of({}, tiny_data_dir, split="val") == []
 
 
 def test_chunks_longer_than_the_model_reads(tiny_model: Path) -> None:

@@ -21,7 +21,6 @@ from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
 from hardneg.artifacts import Query, load_queries, read_json, sha256_file, write_json
-from hardneg.averaging import Averaged
 from hardneg.candidates import Candidate, CandidateList, Index, training_index
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError, run
@@ -60,7 +59,9 @@ def ids(found: list[tuple[Query, Candidate]]) -> list[int]:
     return [candidate.chunk_id for _, candidate in found]
 
 
-mine = partial(miner.mine_hard_examples, negatives=1, max_found=2)
+def mine(lists: list[CandidateList], **changed: Any) -> miner.Mined:
+    """By the default rules but for one negative per example, up to two found answers, and what is given."""
+    return miner.mine_hard_examples(lists, rules=replace(miner.MINING, **{"negatives": 1, "max_found": 2, **changed}))
 
 
 def test_hard_is_what_is_out_of_order() -> None:
@@ -264,7 +265,7 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
     chunks, _, queries = tiny_corpus()
     lists = miner.retrieve_candidates(queries["train"], 3, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
-    mined = miner.mine_hard_examples(lists, negatives=1, max_positives=1)
+    mined = mine(lists, max_positives=1)
     taught = []
     monkeypatch.setattr("hardneg.training.train", lambda *_, teacher, **__: taught.extend(teacher.chunk_ids.tolist()))
     model = index.encoder.model
@@ -278,9 +279,9 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
 # ---------------------------------------------------------------- choosing
 
 
-def tried(strength: float, gain: float, guard_low: float) -> Averaged:
+def tried(strength: float, gain: float, guard_low: float) -> miner.Averaged:
     """One strength tried, with this gain and this lower end of the guard's interval."""
-    return Averaged(strength, Score(0.0, 0.0, 0.0, None, guard_low), gain)
+    return miner.Averaged(strength, Score(0.0, 0.0, 0.0, None, guard_low), gain)
 
 
 @pytest.mark.parametrize(
@@ -517,7 +518,7 @@ def test_a_whole_run_and_the_same_again(
         figures = {"mrr", "dcg", "guard_ndcg", "guard_mrr", "guard_low"}
         assert set(record["validation"]) == figures == set(record["base_validation"])
         assert record["judge"] == {"kind": "answer-key"}
-        assert record["arguments"]["seed"] == "42" and record["versions"]["torch"] and record["seconds"] > 0
+        assert record["arguments"]["seed"] == 42 and record["versions"]["torch"] and record["seconds"] > 0
     assert records[0]["base_validation"] == records[1]["base_validation"]
     assert f"Final model: {records[2]['chosen']}" in lines
     for folder in (output / "iteration_0", output / "iteration_1", output / "final"):
@@ -558,7 +559,9 @@ def test_boilerplate_is_learnt_in_no_iteration(
         return [0.0]
 
     monkeypatch.setattr(miner, "fine_tune", fine_tune)
-    monkeypatch.setattr(miner, "mine_hard_examples", partial(miner.mine_hard_examples, max_positives=3))
+    monkeypatch.setattr(
+        miner, "mine_hard_examples", partial(miner.mine_hard_examples, rules=replace(miner.MINING, max_positives=3))
+    )
     miner.main([*arguments, "--output-dir", str(tmp_path / "before")])
     chunks[0]["qa_ids"] = [f"row {row}" for row in range(21)]
     write_tiny_data(tmp_path / "data", chunks)

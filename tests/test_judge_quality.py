@@ -7,7 +7,7 @@ from hardneg import judge_quality
 
 @pytest.mark.parametrize(("grade", "whole"), [(1.0, 1), (1.49, 1), (1.5, 2), (2.5, 3), (3.5, 4), (4.0, 4)])
 def test_halves_are_rounded_up(grade: float, whole: int) -> None:
-    assert judge_quality.score(grade) == whole
+    assert judge_quality.whole_grade(grade) == whole
 
 
 def test_agreement_by_hand() -> None:

@@ -9,8 +9,8 @@ from hardneg.topics import (
     BOILERPLATE_ROWS,
     MOST_TOPICS,
     assign_splits,
-    boilerplate,
     boilerplate_ids,
+    count_boilerplate,
     group_rows,
     leakage,
     names_topic,
@@ -257,4 +257,4 @@ def test_boilerplate_is_counted_apart() -> None:
     pairs += [pair(f"x{i}", f"question x{i}", f"x{i}", "train") for i in range(21)]
     chunks = [chunk("everywhere", wide), chunk("here", ["x0"])]
     assert leakage(chunks, pairs)["chunks"] == 0
-    assert boilerplate(chunks, pairs) == {"chunks": 1, "rows_of_the_widest": 21, "share_of_questions": 0.5}
+    assert count_boilerplate(chunks, pairs) == {"chunks": 1, "rows_of_the_widest": 21, "share_of_questions": 0.5}

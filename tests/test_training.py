@@ -18,7 +18,7 @@ from hardneg.training import MaskedContrastiveLoss, Teacher, teach, train, witho
 from tests.tiny_data import tiny_corpus
 
 RECIPE = Recipe(
-    epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, frozen_weight=0.0, distillation_weight=0.0
+    epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, frozen_contrast_weight=0.0, distillation_weight=0.0
 )
 QUERIES = ["How is gout treated?", "How is asthma treated?", "What are the symptoms of scurvy?"]
 POSITIVES = ["Gout is treated with allopurinol.", "Inhaled steroids.", "Bleeding gums and loose teeth, for weeks."]
@@ -223,7 +223,7 @@ def tiny_examples() -> tuple[list[Example], list[str], dict[str, set[int]]]:
 def mean_reciprocal_rank(model: SentenceTransformer) -> float:
     examples, texts, _ = tiny_examples()
     queries = model.encode([example.query for example in examples], normalize_embeddings=True)
-    positions, _ = top_k(queries, model.encode(texts, normalize_embeddings=True), len(texts))
+    positions = top_k(queries, model.encode(texts, normalize_embeddings=True), len(texts))
     return sum(
         1 / (1 + row.tolist().index(example.positive_id)) for row, example in zip(positions, examples, strict=True)
     ) / len(examples)
@@ -308,7 +308,8 @@ def test_the_contrast_takes_in_all_candidates(tiny_model: Path, tmp_path: Path) 
     candidates = {*others[-3:], *relevant[example.query_id]}
 
     def loss(weight: float) -> float:
-        model, recipe = load_model(str(tiny_model), "cpu"), replace(RECIPE, learning_rate=0.0, frozen_weight=weight)
+        model = load_model(str(tiny_model), "cpu")
+        recipe = replace(RECIPE, learning_rate=0.0, frozen_contrast_weight=weight)
         teacher = teach(base, recipe, [example], candidates, texts, model.device)
         once = [example], texts, relevant, recipe, lambda *_: None
         return train(model, *once, seed=7, mini_batch_size=6, teacher=teacher)[0]

@@ -18,7 +18,7 @@ from tests.tiny_data import tiny_corpus
 def test_relative_change() -> None:
     assert relative_change(0.6, 0.5) == pytest.approx(0.2)
     assert relative_change(0.4, 0.5) == pytest.approx(-0.2)
-    assert relative_change(0.0, 0.0) == relative_change(None, 0.5) == relative_change(0.5, None) == 0
+    assert relative_change(0.0, 0.0) == 0
     assert relative_change(0.5, 0.0) == 1  # else no model could beat a base model that fails throughout
 
 
@@ -148,7 +148,7 @@ def test_a_pool_ranks_like_the_corpus_where_it_holds_all_of_the_top(tiny_model: 
     whole = validator.score(encoder)
     assert validator.pool(encoder, 200, len(chunks), seed=0).score(encoder) == whole
     vectors = encoder.encode([chunk["text"] for chunk in chunks])
-    ranked, _ = top_k(encoder.encode([query["query"] for query in queries["val"]]), vectors, 5)
+    ranked = top_k(encoder.encode([query["query"] for query in queries["val"]]), vectors, 5)
     hits = [
         [1 / rank for rank, place in enumerate(row, 1) if place in query["ground_truth_chunk_ids"]]
         for row, query in zip(ranked.tolist(), queries["val"], strict=True)

@@ -19,7 +19,7 @@ from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
 from hardneg.artifacts import Chunk, Query, load_chunks, load_queries
-from hardneg.averaging import average_weights
+from hardneg.averaging import average_weights, weights_of
 from hardneg.candidates import CandidateList, Index, training_index
 from hardneg.chunking import split_sentences
 from hardneg.encoder import CachedEncoder, load_model
@@ -34,7 +34,8 @@ from tests.benchmarks.paraphrased import WORDINGS, paraphrase
 
 View = Callable[[Query, int, random.Random], str]  # another question with the same answer, of a query and its positive
 TRAINED_WORDINGS, HELD_OUT_WORDINGS = slice(0, 2), slice(2, 3)  # of each type's three
-UNUSED = (miner.RELEVANT_GRADE + miner.IRRELEVANT_GRADE) / 2  # a grade that makes neither a positive nor a negative
+# a grade that makes neither a positive nor a negative
+UNUSED = (miner.MINING.relevant_grade + miner.MINING.irrelevant_grade) / 2
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,10 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("base", {name: round(float(values.mean()), 4) for name, values in before.items()}, flush=True)
 
     train_arm(args, tuned, encoder, lists, chunks)
-    weights = {name: tensor.clone() for name, tensor in tuned.state_dict().items()}
+    base_weights, tuned_weights = weights_of(base), weights_of(tuned)
     for strength in args.strengths:
-        tuned.load_state_dict(weights)
-        average_weights(base, tuned, strength)
+        average_weights(tuned, base_weights, tuned_weights, strength)
         after = measure(CachedEncoder(tuned, cache), pools, graded)
         gains = {name: relative_gain(before[name], values) for name, values in after.items()}
         changes = [f"{name} {gain.gain:+.1%} ({gain.low:+.1%} to {gain.high:+.1%})" for name, gain in gains.items()]
@@ -107,7 +107,7 @@ def within_margin(item: CandidateList, margin: float) -> CandidateList:
 
 def hardest_positives(item: CandidateList, count: int) -> CandidateList:
     """Only the `count` positives that rank lowest are left; the others are neither positives nor negatives."""
-    positives = [candidate for candidate in item.candidates if (candidate.grade or 0) >= miner.RELEVANT_GRADE]
+    positives = [candidate for candidate in item.candidates if (candidate.grade or 0) >= miner.MINING.relevant_grade]
     dropped = {candidate.chunk_id for candidate in positives[:-count]}
     return replace(
         item,
@@ -164,9 +164,8 @@ def train_arm(
     chunks: list[Chunk],
 ) -> None:
     """Fine-tune `model` in place as the flags say."""
-    mined = miner.mine_hard_examples(
-        lists, boilerplate_ids(chunks), negatives=args.negatives, max_positives=args.max_positives
-    )
+    rules = replace(miner.MINING, negatives=args.negatives, max_positives=args.max_positives)
+    mined = miner.mine_hard_examples(lists, boilerplate_ids(chunks), rules)
     miner.check_examples(mined)
     view_of = in_other_words if args.rewordings else keywords_or_sentence(chunks)
     mined = with_views(mined, lists, args.views or args.rewordings, args.seed, view_of, args.added)
@@ -176,7 +175,7 @@ def train_arm(
         epochs=args.epochs,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
-        frozen_weight=args.frozen,
+        frozen_contrast_weight=args.frozen,
         distillation_weight=args.distillation,
     )
     if args.loss == "contrast":
@@ -210,8 +209,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--num-queries", type=int, default=500, help="training questions")
     add("--num-candidates", type=int, default=50, help="candidates per question")
     add("--loss", choices=("contrast", *LOSSES), default="contrast", help="contrast is the miner's")
-    add("--negatives", type=int, default=miner.NEGATIVES_PER_EXAMPLE, help="hard negatives per example")
-    add("--max-positives", type=int, default=miner.MAX_POSITIVES, help="examples per question")
+    add("--negatives", type=int, default=miner.MINING.negatives, help="hard negatives per example")
+    add("--max-positives", type=int, default=miner.MINING.max_positives, help="examples per question")
     add(
         "--missed", action="store_true", help="train on questions alone whose answer the base model does not rank first"
     )
@@ -226,7 +225,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--frozen",
         type=float,
-        default=miner.RECIPE.frozen_weight,
+        default=miner.RECIPE.frozen_contrast_weight,
         help="weight of the contrast with the base model's passages",
     )
     add(
@@ -252,7 +251,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         or args.margin
         or (args.frozen, args.distillation)
         != (
-            miner.RECIPE.frozen_weight,
+            miner.RECIPE.frozen_contrast_weight,
             miner.RECIPE.distillation_weight,
         )
     )

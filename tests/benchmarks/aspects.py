@@ -79,7 +79,7 @@ def aspects(
     pair_of = {pair["qa_id"]: pair for pair in pairs}
     of_topic = _places(chunks, lambda qa_id: normalise_topic(pair_of[qa_id]["topic"]))
     of_type = _places(chunks, lambda qa_id: pair_of[qa_id]["qtype"])
-    ranked, _ = top_k(query_vectors, chunk_vectors, K)
+    ranked = top_k(query_vectors, chunk_vectors, K)
     answers = [set(query["ground_truth_chunk_ids"]) for query in queries]
     plain = retrieval_metrics(ranked, answers, K)
     topics = [of_topic[normalise_topic(query["topic"])] for query in queries]
@@ -113,7 +113,7 @@ def _told_the_type(
     for qtype in dict.fromkeys(query["qtype"] for query in queries):
         rows = [row for row, query in enumerate(queries) if query["qtype"] == qtype]
         ids = np.array(sorted(of_type[qtype]))
-        ranked, _ = top_k(query_vectors[rows], chunk_vectors[ids], K)
+        ranked = top_k(query_vectors[rows], chunk_vectors[ids], K)
         found = retrieval_metrics(ids[ranked], [set(queries[row]["ground_truth_chunk_ids"]) for row in rows], K)
         for name, of_rows in values.items():
             of_rows[rows] = found[name]
