@@ -62,6 +62,7 @@ from hardneg.run_folder import (
     alone_in,
     check_finished,
     check_owner,
+    check_whole,
     claim,
     copy_as_final,
     finished_iterations,
@@ -493,6 +494,7 @@ def export_judgments(data_dir: Path, target: Path) -> None:
 
 def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
     """Check every input before anything costs time or money, and measure the base model."""
+    check_whole(Path(args.base_model))
     manifest = read_manifest(args.data_dir)
     chunks = load_chunks(args.data_dir)
     queries = sample_queries(load_queries(args.data_dir, "train", len(chunks)), args.num_queries, args.seed)

@@ -205,10 +205,15 @@ pass_on() {
     if [[ $child == starting ]]; then
         return # `attend` passes it on
     elif [[ -n $child ]]; then
-        kill -s "$1" -- "-$child" 2>/dev/null || true
+        stop_child
     else
         exit $((128 + $(kill -l "$1")))
     fi
+}
+
+# By SIGTERM, whatever came: a SIGHUP is lost on a child that bash has only begun to start.
+stop_child() {
+    kill -s TERM -- "-$child" 2>/dev/null || true
 }
 
 # Runs a command in a process group of its own, so that a signal to this script ends it, and all that it started, once.
@@ -219,15 +224,15 @@ attend() {
     "$@" &
     child=$!
     set +m
-    [[ -z $stopped_by ]] || kill -s "$stopped_by" -- "-$child" 2>/dev/null || true
+    [[ -z $stopped_by ]] || stop_child
     wait "$child" || status=$?
     while kill -0 "$child" 2>/dev/null; do # a signal ended the wait, not the command
         status=0
         wait "$child" || status=$?
     done
-    kill -- "-$child" 2>/dev/null || true # what the command left running would keep the log open
+    stop_child # what the command left running would keep the log open
     child=
-    [[ -z $stopped_by || $status != 0 ]] || status=$((128 + $(kill -l "$stopped_by")))
+    [[ -z $stopped_by ]] || status=$((128 + $(kill -l "$stopped_by")))
     return "$status"
 }
 

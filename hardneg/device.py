@@ -66,7 +66,7 @@ def parse_gpus(listing: str, visible: str | None) -> list[Gpu]:
     names = [name.strip() for name in visible.split(",") if name.strip()]
     names = names[: names.index("-1")] if "-1" in names else names  # which hides it and all behind it from CUDA
     kept = [gpu for gpu in gpus if str(gpu.index) in names or any(gpu.uuid.startswith(name) for name in names)]
-    if gpus and names and not kept:
+    if gpus and not kept and any(name.isdigit() or name.startswith(("GPU-", "MIG-")) for name in names):  # not "none"
         raise InputError(
             f"CUDA_VISIBLE_DEVICES is {visible}, which names no whole GPU here: {', '.join(gpu.uuid for gpu in gpus)}; "
             "set it to one of these or its number, or pass --device cpu"

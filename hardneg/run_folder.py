@@ -100,12 +100,18 @@ def graded_candidates(folder: Path) -> list[CandidateList]:
     return read_candidates(folder / CANDIDATES)
 
 
-def check_whole(folder: Path) -> None:
+def check_whole(folder: Path, *, with_candidates: bool = False) -> None:
     """Raise InputError where a model's folder, copied from elsewhere perhaps, lacks a file that was saved with it.
 
     A model without its tokenizer, say, is loaded all the same, and gives other embeddings.
+
+    Args:
+        folder: anything; only what `save_model` wrote tells of its files.
+        with_candidates: whether an iteration's candidates are needed too.
     """
     for name, digest in training_record(folder).get("files_sha256", {}).items():
+        if name == CANDIDATES and not with_candidates:
+            continue
         if not (folder / name).exists() or sha256_file(folder / name) != digest:
             raise InputError(
                 f"{folder / name} is not the file that was saved with this model; copy the folder again, or delete it "
@@ -116,7 +122,7 @@ def check_whole(folder: Path) -> None:
 def check_finished(folder: Path) -> None:
     """`check_whole` of every finished iteration in a run's folder."""
     for number in range(len(finished_iterations(folder))):
-        check_whole(iteration_folder(folder, number))
+        check_whole(iteration_folder(folder, number), with_candidates=True)
 
 
 @contextmanager

@@ -103,22 +103,24 @@ def _read_table_file(path: Path) -> pa.Table:
                 return pyarrow.parquet.read_table(path)
             with path.open(encoding="utf-8-sig", newline="") as file:
                 return _read_json_lines(file) if suffix == ".jsonl" else _read_csv(file)
-        except (pa.ArrowException, csv.Error, ValueError, OverflowError, RecursionError) as error:
+        except (pa.ArrowException, ValueError, RecursionError) as error:
             raise InputError(
                 f"{path} is no readable {suffix} file in UTF-8 ({_one_line(error)}); export it again"
             ) from error
 
 
 def _read_json_lines(lines: Iterable[str]) -> pa.Table:
-    """One object per line; a field that only some have is empty in the others."""
+    """One object per line, numbers as they are written; a field that only some have is empty in the others."""
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
+            rows.append(json.loads(line, parse_int=str, parse_float=str, parse_constant=lambda _: None))
         except json.JSONDecodeError as error:
-            raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from error
+            raise ValueError(
+                f"line {number}, column {error.colno}: {error.msg}; it must be one object per line"
+            ) from error
         if not isinstance(rows[-1], dict):
             raise ValueError(f"line {number} is no object")
     if not rows:
@@ -131,14 +133,19 @@ def _read_csv(lines: Iterable[str]) -> pa.Table:
     """Every column as text, so that an id like "0007" stays what it is; a quote that nothing closes is an error."""
     csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(lines, strict=True)
-    names = next(reader, None)
-    if names is None:
+    rows: list[list[str]] = []
+    try:
+        for row in filter(None, reader):  # but blank lines
+            rows.append(row)
+            if len(row) != len(rows[0]):
+                raise ValueError(
+                    f"the row that ends in line {reader.line_num} has {len(row)} cells, not {len(rows[0])}"
+                )
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+    if not rows:
         raise ValueError("it is empty")
-    rows = []
-    for row in filter(None, reader):  # but blank lines
-        if len(row) != len(names):
-            raise ValueError(f"the row that ends in line {reader.line_num} has {len(row)} cells, not {len(names)}")
-        rows.append(row)
+    names, *rows = rows
     columns = zip(*rows, strict=True) if rows else ([] for _ in names)
     return pa.Table.from_arrays([pa.array(cells, pa.string()) for cells in columns], names)
 
@@ -190,7 +197,8 @@ def _cells(source: str, table: pa.Table, column: str, may_be_lists: bool) -> lis
     """A column as text; where it may hold lists, those with | between. A number that is none (NaN) is a missing one."""
     cells = table[column]
     try:
-        if may_be_lists and (pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type)):
+        is_record = pa.types.is_struct(cells.type) or pa.types.is_map(cells.type)
+        if may_be_lists and pa.types.is_nested(cells.type) and not is_record:
             return ["|".join(filter(None, cell)) if cell else None for cell in cells.to_pylist()]
         if pa.types.is_floating(cells.type):
             cells = pa.compute.if_else(pa.compute.is_nan(cells), pa.scalar(None, cells.type), cells)

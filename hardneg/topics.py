@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -17,9 +17,7 @@ from hardneg.errors import InputError
 from hardneg.sources import Row
 
 _PUNCTUATION = re.compile(r"[\W_]+")
-# A passage in more rows than this is boilerplate: it does not tie their topics together. Where none of them has a known
-# topic, as in a list of few answers under many wordings of their questions, it is their answer, and ties them.
-BOILERPLATE_ROWS = 20
+BOILERPLATE_ROWS = 20  # a passage in more rows than this is boilerplate: it does not tie their topics together
 # What more topics than this have does not tie them together. Single concepts of more are mostly broader terms
 # ("Dementia"), and would chain a third of MedQuAD into one group. Names are narrower: siblings share theirs
 # ("Noonan syndrome 1" to 6), and only one of a large family ("hereditary ataxia") would chain other data.
@@ -74,12 +72,7 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[s
         members["question", normalise_question(row.question)].append(position)
         for passage in dict.fromkeys(map(normalise, texts)):
             members["passage", passage].append(position)
-    ties = [
-        (tied[0], other)
-        for (kind, _), tied in members.items()
-        if kind != "passage" or len(tied) <= BOILERPLATE_ROWS or not any(rows[position].topic for position in tied)
-        for other in tied
-    ]
+    ties = [(tied[0], other) for tied in without_boilerplate(members, rows) for other in tied]
     first, second = np.array(ties).T
     graph = coo_array((np.ones(len(ties)), (first, second)), shape=(len(rows), len(rows)))
     numbers = connected_components(graph, directed=False)[1].tolist()
@@ -88,6 +81,23 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[s
     for number, topic in zip(numbers, topics, strict=True):
         names[number] = min(names.get(number, topic), topic)
     return [names[number] for number in numbers]
+
+
+def without_boilerplate(members: Mapping[tuple[str, str], list[int]], rows: Sequence[Row]) -> Iterator[list[int]]:
+    """The rows that each key ties, but for passages of more than BOILERPLATE_ROWS rows.
+
+    Of these, a passage that is the whole answer of rows without a known topic ties them all the same: it is no
+    boilerplate, but one answer under many wordings of its question.
+    """
+    wide = {key for key, tied in members.items() if key[0] == "passage" and len(tied) > BOILERPLATE_ROWS}
+    with_own = {row for key, tied in members.items() if key[0] == "passage" and key not in wide for row in tied}
+    for key, tied in members.items():
+        if key not in wide:
+            yield tied
+        elif sum(bool(rows[row].topic) for row in tied) <= BOILERPLATE_ROWS:
+            whole = [row for row in tied if row not in with_own]
+            if whole:
+                yield whole
 
 
 def tying_annotations(labels: Sequence[tuple[str, str, str]]) -> list[list[tuple[str, str]]]:

@@ -93,6 +93,7 @@ def test_exactly_enough_is_enough() -> None:
         ("GPU-2,GPU-33333333-cccc", [1, 2]),
         ("-1", []),
         ("2,-1,3", [2]),
+        ("NoDevFiles", []),
     ],
 )
 def test_only_visible_devices(visible: str | None, kept: list[int]) -> None:

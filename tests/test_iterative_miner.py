@@ -627,6 +627,8 @@ def test_a_damaged_iteration_is_neither_built_on_nor_kept(
         error = refused([*arguments, "--iterations", iterations], capsys)
         assert "iteration_0/tokenizer.json is not the file that was saved with this model" in error
     assert not (tmp_path / "models" / "iteration_1").exists()
+    another = ["--base-model", str(tmp_path / "models" / "iteration_0"), "--output-dir", str(tmp_path / "another")]
+    assert "tokenizer.json is not the file" in refused([*arguments, *another], capsys)
 
 
 def test_data_that_are_prepared_anew_while_they_are_read(

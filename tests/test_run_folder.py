@@ -145,7 +145,9 @@ def test_a_folder_that_is_not_whole_is_refused(
     check_whole(folder)
     damage(folder / name)
     with pytest.raises(InputError, match=f"{name} is not the file that was saved with this model; copy the folder aga"):
-        check_whole(folder)
+        check_whole(folder, with_candidates=True)
+    if name == "candidates.jsonl":
+        check_whole(folder)  # as a model it is whole
 
 
 def test_a_model_that_tells_of_no_files_is_taken_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
@@ -262,6 +264,6 @@ def test_a_disk_that_fills_while_a_model_is_saved(
     with pytest.raises(InputError, match=r"cannot write .*iteration_3: No space left on device"):
         save_model(model, tmp_path / "iteration_3", make_record(), LISTS)
     reason = "a mistake of ours"
-    with pytest.raises(Exception, match="a mistake of ours"):
+    with pytest.raises(Exception, match=r"^a mistake of ours$"):
         save_model(model, tmp_path / "iteration_3", make_record(), LISTS)
     assert list(tmp_path.iterdir()) == []

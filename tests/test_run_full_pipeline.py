@@ -257,7 +257,7 @@ def test_commands_can_be_copied_and_everything_is_logged(clone: Clone) -> None:
     assert all(row[1].isdigit() for row in rows[1:-1])
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_ends_the_stage_too(clone: Clone, name: str, status: int) -> None:
     process = clone.start("--quick", "--to", "corpus", STAY_IN="prepare_corpus.py")
     assert process.stdout is not None
@@ -269,6 +269,17 @@ def test_a_signal_ends_the_stage_too(clone: Clone, name: str, status: int) -> No
     assert time.monotonic() - started < 20
     assert process.returncode == status
     assert f"Stopped with status {status} in stage corpus" in shown
+
+
+@pytest.mark.parametrize(("name", "status"), [("INT", 130), ("TERM", 143), ("HUP", 129)])
+def test_a_signal_while_a_stage_is_being_started_reaches_it(name: str, status: int) -> None:
+    """It is noted before the command has a process to send it to."""
+    script = (
+        f"set -euo pipefail; source <(sed -n '/^pass_on()/,/^# Runs a stage/p' run_full_pipeline.sh); stopped_by={name}\n"
+        "for _ in {1..20}; do child=; attend sleep 10 || echo $?; done"
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=9, check=False)
+    assert done.stdout.split() == [str(status)] * 20
 
 
 # ---------------------------------------------------------------- setup

@@ -164,12 +164,13 @@ def test_topic_of_a_question(question: str, topic: str) -> None:
         ("faq.csv", b"question,answer\na,\xff\xfe\n", "no readable .csv file .*codec can't decode byte 0xff"),
         ("faq.csv", b"ask,reply\na,b\n", "no column 'question'; it has ask, reply: name .* --question-column"),
         ("faq.csv", b"question,reply\na,b\n", "no column 'answer'; it has question, reply: name .* --answer-column"),
-        ("faq.csv", b'question,answer\na,"b\nc,d\n', "no readable .csv file .*unexpected end of data"),
+        ("faq.csv", b'question,answer\na,"b\nc,d\n', "no readable .csv file .*line 3: unexpected end of data"),
         ("faq.csv", b'question,answer\na,"b\nc,"d"\n', "no readable .csv file .*expected after"),
         ("faq.jsonl", b"", "no readable .jsonl file .*it is empty"),
         ("faq.jsonl", b"[1]", "no readable .jsonl file .*line 1 is no object"),
         ("faq.jsonl", b"[" * 100_000, "no readable .jsonl file .*recursion"),
-        ("faq.jsonl", b'{"question": 1}\n{"question": "a"}', "no readable .jsonl file"),
+        ("faq.jsonl", b'{"question": [1]}\n{"question": "a"}', "no readable .jsonl file"),
+        ("faq.jsonl", b'{"question": "a",\n"answer": "b"}', "no readable .jsonl file .*one object per line"),
         ("faq.jsonl", b'{"question": "a", "ans', "no readable .jsonl file .*line 1, column 19: Unterminated string"),
         ("faq.jsonl", b'{"question": {"a": 1}, "answer": "b"}', "the column 'question' is not text"),
         ("faq.jsonl", b'{"question": "Why?", "answer": ["So.", "Because."]}', "the column 'answer' is not text"),
@@ -202,7 +203,7 @@ def test_unreadable_sources(tmp_path: Path, name: str, content: bytes, message: 
 
 
 def test_a_long_cell_and_a_byte_order_mark(tmp_path: Path) -> None:
-    (tmp_path / "faq.csv").write_text(f'question,answer\n\nWhy?,"{"So. " * 500_000}"\n', encoding="utf-8-sig")
+    (tmp_path / "faq.csv").write_text(f'\nquestion,answer\n\nWhy?,"{"So. " * 500_000}"\n', encoding="utf-8-sig")
     [row] = read_rows(str(tmp_path / "faq.csv"), {})
     assert (row.question, len(row.answer)) == ("Why?", 4 * 500_000 - 1)
 
@@ -210,6 +211,14 @@ def test_a_long_cell_and_a_byte_order_mark(tmp_path: Path) -> None:
 def test_dates_stay_as_they_are_written(tmp_path: Path) -> None:
     (tmp_path / "faq.jsonl").write_text('{"question": "When?", "answer": "2020-01-01"}\n')
     assert [row.answer for row in read_rows(str(tmp_path / "faq.jsonl"), {})] == ["2020-01-01"]
+
+
+def test_numbers_in_json_lines_are_as_written(tmp_path: Path) -> None:
+    """Whatever their size and kind, also where another row has text."""
+    lines = ['{"question_id": 12345678901234567890, "x": 1', '{"question_id": 7.50, "x": "y"', '{"question_id": NaN']
+    (tmp_path / "faq.jsonl").write_text("".join(f'{line}, "question": "a", "answer": "b"}}\n' for line in lines))
+    ids = [row.qa_id for row in read_rows(str(tmp_path / "faq.jsonl"), {})]
+    assert ids == ["12345678901234567890", "7.50", "row2"]
 
 
 def test_numbers_that_are_none_are_missing(tmp_path: Path) -> None:

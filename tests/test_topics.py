@@ -138,6 +138,9 @@ def test_one_answer_under_many_wordings_is_no_boilerplate() -> None:
     """As in a list of questions without topics: parted, test questions would have training's answers."""
     rows = [row(f"q{i}") for i in range(2 * BOILERPLATE_ROWS)]
     assert len(same_group(rows, [["the answer"]] * len(rows))) == 1
+    rows[3] = row("What causes gout?", "gout")  # one wording that tells its topic
+    assert len(same_group(rows, [["the answer"]] * len(rows))) == 1
+    assert len(same_group(rows, [["of the house", f"the answer to {i}"] for i in range(len(rows))])) == len(rows)
 
 
 def test_a_group_is_named_after_its_first_topic() -> None:
