@@ -275,8 +275,8 @@ def test_a_signal_ends_the_stage_too(clone: Clone, name: str, status: int) -> No
 def test_a_signal_while_a_stage_is_being_started_reaches_it(name: str, status: int) -> None:
     """It is noted before the command has a process to send it to."""
     script = (
-        f"set -euo pipefail; source <(sed -n '/^pass_on()/,/^# Runs a stage/p' run_full_pipeline.sh); stopped_by={name}\n"
-        "for _ in {1..20}; do child=; attend sleep 10 || echo $?; done"
+        "set -euo pipefail; source <(sed -n '/^pass_on()/,/^# Runs a stage/p' run_full_pipeline.sh)\n"
+        f"stopped_by={name}; for _ in {{1..20}}; do child=; attend sleep 10 || echo $?; done"
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=9, check=False)
     assert done.stdout.split() == [str(status)] * 20
