@@ -276,6 +276,7 @@ def test_a_signal_while_a_stage_is_being_started_reaches_it(name: str, status: i
     """It is noted before the command has a process to send it to."""
     script = (
         "set -euo pipefail; source <(sed -n '/^pass_on()/,/^# Runs a stage/p' run_full_pipeline.sh)\n"
+        "trap 'pass_on INT' INT; trap 'pass_on TERM' TERM; trap 'pass_on HUP' HUP\n"
         f"stopped_by={name}; for _ in {{1..20}}; do child=; attend sleep 10 || echo $?; done"
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=9, check=False)
