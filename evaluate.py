@@ -36,11 +36,11 @@ from hardneg.artifacts import (
 )
 from hardneg.device import claim_device, describe_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k
-from hardneg.errors import run
 from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, relative_gain, retrieval_metrics
 from hardneg.run_folder import check_whole, training_record
+from hardneg.script import run
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic, normalise_topic
 
 if TYPE_CHECKING:

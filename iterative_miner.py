@@ -40,7 +40,7 @@ from hardneg.candidates import (
 )
 from hardneg.device import check_room, claim_device, describe_device, free_bytes, mini_batch_size
 from hardneg.encoder import CachedEncoder, fingerprint, load_model
-from hardneg.errors import InputError, clear_os_errors, run
+from hardneg.errors import InputError, clear_os_errors
 from hardneg.flag_types import positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_graded
 from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
@@ -71,6 +71,7 @@ from hardneg.run_folder import (
     iteration_folder,
     save_model,
 )
+from hardneg.script import run
 from hardneg.tables import aligned
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 from hardneg.validation import K, Score, Validator, describe_change, relative_change

@@ -22,8 +22,9 @@ import numpy as np
 
 from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair, json_bytes, pickle_bytes, write_files
 from hardneg.chunking import normalise, split_text
-from hardneg.errors import InputError, run
+from hardneg.errors import InputError
 from hardneg.flag_types import seed
+from hardneg.script import run
 from hardneg.sources import FORMS, Row, read_rows
 from hardneg.tables import aligned
 from hardneg.topics import (

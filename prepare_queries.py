@@ -29,7 +29,8 @@ from hardneg.artifacts import (
     write_files,
     write_json,
 )
-from hardneg.errors import InputError, run
+from hardneg.errors import InputError
+from hardneg.script import run
 from hardneg.tables import aligned
 from hardneg.topics import normalise_question
 

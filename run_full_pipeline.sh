@@ -329,7 +329,8 @@ import tempfile
 from itertools import groupby
 from pathlib import Path
 
-from hardneg.errors import InputError, run
+from hardneg.errors import InputError
+from hardneg.script import run
 
 
 def check_disk(folder, needed):

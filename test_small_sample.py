@@ -27,7 +27,7 @@ from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_qu
 from hardneg.candidates import CandidateList, candidate_pairs, with_grades
 from hardneg.device import claim_device, describe_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model
-from hardneg.errors import InputError, run
+from hardneg.errors import InputError
 from hardneg.flag_types import positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, Judge, Judgment, Pair, as_read
@@ -46,6 +46,7 @@ from hardneg.metrics import RELEVANT_GRADE, auc, finite_or_none
 from hardneg.probing import JudgeFindings
 from hardneg.recipe import check_trainable
 from hardneg.run_folder import check_whole
+from hardneg.script import run
 from hardneg.tables import aligned
 from hardneg.topics import boilerplate_ids
 from iterative_miner import (

@@ -335,7 +335,7 @@ def test_a_kill_at_any_moment_leaves_old_files_new_files_or_no_marker(tmp_path: 
 
 def preamble(folder: Path) -> str:
     return (
-        "from pathlib import Path\nfrom hardneg.artifacts import write_files\nfrom hardneg.errors import run\n"
+        "from pathlib import Path\nfrom hardneg.artifacts import write_files\nfrom hardneg.script import run\n"
         f"folder = Path({str(folder)!r})\n"
     )
 

@@ -421,7 +421,7 @@ _KILLED = """
 import os, random, signal, sys, time
 from contextlib import closing
 from pathlib import Path
-from hardneg.errors import run
+from hardneg.script import run
 from hardneg.judgment_store import JudgmentStore
 from tests.judge_data import make_judge, make_pairs
 

@@ -23,11 +23,12 @@ import iterative_miner as miner
 from hardneg.artifacts import Query, load_queries, read_json, sha256_file, write_json
 from hardneg.candidates import Candidate, CandidateList, Index, training_index
 from hardneg.encoder import CachedEncoder, load_model
-from hardneg.errors import InputError, run
+from hardneg.errors import InputError
 from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
 from hardneg.recipe import Example
 from hardneg.run_folder import alone_in
+from hardneg.script import run
 from hardneg.validation import Score
 from tests.judge_data import make_judge, make_pairs
 from tests.llm_stub import MODEL, LLMStub, true_grade

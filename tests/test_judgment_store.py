@@ -129,7 +129,7 @@ def test_a_full_disk_is_clear_and_loses_nothing_stored(tmp_path: Path) -> None:
 _LIMITED = """
 import resource, sys
 from pathlib import Path
-from hardneg.errors import run
+from hardneg.script import run
 from tests.test_judgment_store import JudgmentStore, make_record
 def main():
     with JudgmentStore(Path(sys.argv[1])) as store:

@@ -322,7 +322,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from tests.judge_data import FAST, make_judge, make_pairs
-from hardneg.errors import run
+from hardneg.script import run
 def main():
     judge = make_judge([sys.argv[1]], Path(sys.argv[2]), policy=replace(FAST, longest_pause=60.0))
     for _ in judge.judge(make_pairs(100000)):

@@ -337,7 +337,7 @@ def broken_hub() -> Iterator[str]:
 def read_from_hub(name: str, endpoint: str, home: Path) -> str:
     """What a fresh process (the hub's client reads its settings when imported) makes of a hub data set."""
     script = (
-        "import sys; from hardneg import hub, sources; from hardneg.errors import run; hub.TIMEOUT = 1.0;"
+        "import sys; from hardneg import hub, sources; from hardneg.script import run; hub.TIMEOUT = 1.0;"
         "run(lambda: print([row.question for row in sources.read_rows(sys.argv[1], {})]))"
     )
     done = subprocess.run(

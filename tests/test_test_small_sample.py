@@ -12,10 +12,11 @@ import pytest
 
 import test_small_sample as script
 from hardneg.artifacts import Query, read_json
-from hardneg.errors import InputError, run
+from hardneg.errors import InputError
 from hardneg.judge import as_read
 from hardneg.judgment_store import sha256_text
 from hardneg.probing import JudgeFindings
+from hardneg.script import run
 from iterative_miner import JUDGE_PROMPT
 from tests.judge_data import PROMPT, make_judge
 from tests.llm_stub import MODEL, LLMStub, true_grade, true_probabilities

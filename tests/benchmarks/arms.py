@@ -23,10 +23,11 @@ from hardneg.averaging import average_weights, weights_of
 from hardneg.candidates import CandidateList, Index, training_index
 from hardneg.chunking import split_sentences
 from hardneg.encoder import CachedEncoder, load_model
-from hardneg.errors import InputError, run
+from hardneg.errors import InputError
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.judge import AnswerKeyJudge
 from hardneg.metrics import relative_gain
+from hardneg.script import run
 from hardneg.topics import boilerplate_ids
 from hardneg.validation import Validator
 from tests.benchmarks.losses import LOSSES, train_with

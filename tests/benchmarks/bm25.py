@@ -14,8 +14,8 @@ import bm25s
 import numpy as np
 
 from hardneg.artifacts import SPLITS, Chunk, Query, load_chunks, load_queries
-from hardneg.errors import run
 from hardneg.metrics import retrieval_metrics
+from hardneg.script import run
 
 K = 5
 

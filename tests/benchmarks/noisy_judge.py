@@ -14,9 +14,9 @@ import numpy as np
 from scipy.stats import norm
 
 import iterative_miner as miner
-from hardneg.errors import run
 from hardneg.judge import GRADES, AnswerKeyJudge, Judgment, Pair
 from hardneg.judge_quality import agreement
+from hardneg.script import run
 
 NOISE = 0.6  # standard deviation of what the judge sees around the true level
 BLUR = 0.35  # its own uncertainty: how soft the probabilities are

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import evaluate
 from hardneg.artifacts import Query
-from hardneg.errors import run
+from hardneg.script import run
 
 WORDINGS = {
     "information": (

@@ -16,7 +16,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from hardneg.errors import InputError, clear_os_errors, run
+from hardneg.errors import InputError, clear_os_errors
+from hardneg.script import run
 
 HEADING = re.compile(r"^\*\*(?P<title>.+?)\*\*\s*$", re.MULTILINE)
 INTRODUCTION = re.compile(r"^\s*\S(?:[^\n]|\n(?!\n))*?::\s*\n")

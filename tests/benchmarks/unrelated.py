@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import evaluate
 from hardneg.artifacts import load_qa_pairs
-from hardneg.errors import run
+from hardneg.script import run
 from hardneg.topics import normalise_question, related_questions
 
 

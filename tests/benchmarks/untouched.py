@@ -14,7 +14,7 @@ from pathlib import Path
 
 import evaluate
 from hardneg.artifacts import read_pickle
-from hardneg.errors import run
+from hardneg.script import run
 from hardneg.topics import normalise_question
 
 

@@ -1,0 +1,148 @@
+"""How a script runs and ends: with one clear line on bad input, in good order when told to stop."""
+
+import errno
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hardneg.errors import InputError
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill or a shutdown, a closed terminal
+_Handler = Callable[[int, object], None]
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal to stop; like Ctrl-C it passes every `except Exception`, so that open work is wound up."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's `main`: status 2 and one line on bad input, 128 + the signal when told to stop, 0 otherwise.
+
+    Raises:
+        SystemExit: with status 2 (bad input, no space for the output), 130, 143 or 129 (SIGINT, SIGTERM or SIGHUP), or
+            141 (SIGPIPE: nobody reads the output any more, as behind `| head`).
+    """
+    handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
+    replaced = {signum: handler for signum, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    hook, sys.unraisablehook = sys.unraisablehook, _stop_after_all
+    try:
+        _ready_streams()
+        for signum in replaced:  # what is ignored stays so: nohup ignores SIGHUP
+            signal.signal(signum, _stop)
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _say("")
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    except InputError as error:
+        _say(f"error: {error}\n")
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _say(f"error: cannot write the output: {error.strerror}; free some disk space and run again\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt as stopped:
+        _say("\nstopped; what is done is saved, run the same command again to go on\n")
+        raise SystemExit(128 + (stopped.args[0] if isinstance(stopped, _Stopped) else signal.SIGINT)) from None
+    finally:
+        sys.unraisablehook = hook
+        for signum, handler in replaced.items():
+            signal.signal(signum, handler)
+
+
+def _ready_streams() -> None:
+    """Let nothing that is printed be an error for where it goes."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by `>&-`
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115, as long as the script runs
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal's encoding lacks is shown by its number
+
+
+def _say(words: str) -> None:
+    """Write the last words behind all other output; what nobody reads any more, or has no room, is dropped."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, words)):
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:
+            _drop(stream.fileno())
+
+
+def _drop(descriptor: int) -> None:
+    """Send what is written to an open file nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def _stop(signum: int, frame: object) -> None:
+    """The first signal stops; another one while open work is wound up would lose that, and is ignored."""
+    _exchange(_stop, _stopping)
+    _leave_terminal()
+    raise _Stopped(signum)
+
+
+def _stopping(signum: int, frame: object) -> None:
+    """What a signal does once the script is stopping: it does not stop it again."""
+    _leave_terminal()
+
+
+def _leave_terminal() -> None:
+    """Drop further output where the terminal is gone: each write, of a progress bar too, would be an error."""
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"")  # nothing, which only a terminal that is gone refuses
+        except OSError:
+            _drop(stream)
+
+
+def _exchange(handler: _Handler, other: _Handler) -> None:
+    """Put `other` in the place of `handler`; signals that are handled otherwise stay so."""
+    for signum in STOP_SIGNALS:
+        if signal.getsignal(signum) is handler:
+            signal.signal(signum, other)
+
+
+def _stop_after_all(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Python drops an exception that falls into a destructor: send the signal again when that is over."""
+    if isinstance(unraisable.exc_value, _Stopped):
+        _exchange(_stopping, _stop)
+        threading.Timer(0.01, os.kill, (os.getpid(), unraisable.exc_value.args[0])).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+@contextmanager
+def held_signals(told: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Within this block signals to stop are only noted, and `told` is called; they take effect behind it.
+
+    For an event loop: raised in the middle of a task they would end it, and with it an answer that was read but not yet
+    stored; raised between two tasks, the loop would forget what it was about to do, and never end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python's signal handlers run in the main thread alone
+        return
+    arrived: list[int] = []
+
+    def note(signum: int, frame: object) -> None:
+        arrived.append(signum)
+        told()
+
+    handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
+    held = {signum: handler for signum, handler in handlers.items() if callable(handler)}
+    try:
+        for signum in held:
+            signal.signal(signum, note)
+        yield
+    finally:
+        for signum, handler in held.items():
+            signal.signal(signum, handler)
+    for signum in arrived:
+        held[signum](signum, None)
