@@ -168,8 +168,8 @@ def training_notes(model_name: str, inputs: Inputs, split: str) -> list[str]:
         )
     if inputs.graded and configuration.get("guard_sha256") == inputs.graded.sha256:
         notes.append(f"Note: {inputs.graded.name} was the guard that chose {model_name}: no independent test of it")
-    if split == "val" and configuration.get("queries_sha256") == inputs.manifest["queries"]["sha256"]:
-        notes.append(f"Note: {model_name} was chosen by these validation questions: no independent test of it")
+    if split == "val" and "validation" in record:
+        notes.append(f"Note: {model_name} was chosen by validation questions: no independent test of it")
     return notes
 
 

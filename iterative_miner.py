@@ -430,7 +430,7 @@ def average_with_base(setting: "Setting", tuned: "SentenceTransformer") -> list[
         return setting.pool.score(setting.encoder(model))
 
     base_score, tolerance = score(setting.base), setting.args.guard_tolerance
-    base_weights, tuned_weights = (weights_of(model) for model in (setting.base, tuned))
+    base_weights, tuned_weights = setting.base.state_dict(), weights_of(tuned)
     tried: list[Averaged] = []
     for strength in STRENGTHS:
         average_weights(tuned, base_weights, tuned_weights, strength)

@@ -23,12 +23,11 @@ def average_weights(
 
     Args:
         model: of the same architecture as both; changed in place.
-        base: `weights_of` the model before any adaptation.
+        base: the weights of the model before any adaptation, not `model`'s own.
         tuned: `weights_of` the fine-tuned model.
         strength: share of the tuned weights, 0 to 1.
     """
-    averaged = {
-        name: strength * tensor + (1 - strength) * base[name] if tensor.is_floating_point() else tensor
-        for name, tensor in tuned.items()
-    }
-    model.load_state_dict(averaged)
+    for name, tensor in model.state_dict().items():  # in place, each by itself: a GPU has no room for another copy
+        tensor.copy_(tuned[name])
+        if tensor.is_floating_point():
+            tensor.mul_(strength).add_(base[name], alpha=1 - strength)

@@ -12,6 +12,7 @@ import psutil
 from hardneg.errors import InputError
 
 GIB = 2**30
+HIDING = ("none", "nodevfiles", "void")  # what people and schedulers set CUDA_VISIBLE_DEVICES to for no GPU
 # A 33M-parameter encoder with gradients and optimiser (0.5 GiB), the base model beside it (0.13 GiB), a CUDA context
 # (0.4 GiB) and 8 gradient-cached passages of 12 layers (0.7 GiB): reckoned, not measured. vLLM at
 # --gpu-memory-utilization 0.9 leaves about 2 GiB of an A10G.
@@ -56,7 +57,7 @@ def parse_gpus(listing: str, visible: str | None) -> list[Gpu]:
     []
 
     Raises:
-        InputError: `visible` names something else than these devices.
+        InputError: `visible` names something else than these devices, and is not one of HIDING either.
     """
     rows = [[field.strip() for field in line.split(",")] for line in listing.splitlines()]
     rows = [row for row in rows if len(row) == 4]  # not "No devices were found"
@@ -66,7 +67,7 @@ def parse_gpus(listing: str, visible: str | None) -> list[Gpu]:
     names = [name.strip() for name in visible.split(",") if name.strip()]
     names = names[: names.index("-1")] if "-1" in names else names  # which hides it and all behind it from CUDA
     kept = [gpu for gpu in gpus if str(gpu.index) in names or any(gpu.uuid.startswith(name) for name in names)]
-    if gpus and not kept and any(name.isdigit() or name.startswith(("GPU-", "MIG-")) for name in names):  # not "none"
+    if gpus and names and not kept and visible.casefold() not in HIDING:
         raise InputError(
             f"CUDA_VISIBLE_DEVICES is {visible}, which names no whole GPU here: {', '.join(gpu.uuid for gpu in gpus)}; "
             "set it to one of these or its number, or pass --device cpu"

@@ -60,11 +60,21 @@ def check_owner(folder: Path, known: Mapping[str, Any]) -> dict[str, Any] | None
 
 
 def _refuse(folder: Path, found: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> NoReturn:
-    differences = "; ".join(f"{key}: {found.get(key)} there, {now.get(key)} now" for key in keys)
     raise InputError(
-        f"{folder} holds a run of another configuration ({differences}); "
+        f"{folder} holds a run of another configuration ({'; '.join(_differences(found, now, keys))}); "
         "choose another --output-dir, or delete that folder"
     )
+
+
+def _differences(found: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str], of: str = "") -> Iterator[str]:
+    """What differs under these keys, within a part of the configuration that alone which does."""
+    for key in keys:
+        there, here = found.get(key), now.get(key)
+        if isinstance(there, dict) and isinstance(here, dict):
+            changed = [inner for inner in {**there, **here} if there.get(inner) != here.get(inner)]
+            yield from _differences(there, here, changed, f"{of}{key}.")
+        else:
+            yield f"{of}{key}: {there} there, {here} now"
 
 
 def save_model(
@@ -193,7 +203,14 @@ def is_finished(iteration: Path) -> bool:
 
 
 def training_record(folder: Path) -> dict[str, Any]:
-    """The training.json in a model's folder; empty where there is none. Raises InputError where it is damaged."""
+    """The training.json in a model's folder; empty where there is none, or another program's.
+
+    Raises:
+        InputError: it is damaged.
+    """
     path = folder / "training.json"
     record = read_json(path, "python iterative_miner.py") if path.exists() else {}
-    return record if isinstance(record, dict) else {}
+    is_ours = isinstance(record, dict) and all(
+        isinstance(record.get(key, {}), dict) for key in ("configuration", "files_sha256")
+    )
+    return record if is_ours else {}

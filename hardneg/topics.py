@@ -70,8 +70,10 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[s
         for annotation in annotations[position]:
             members[annotation].append(position)
         members["question", normalise_question(row.question)].append(position)
-        for passage in dict.fromkeys(map(normalise, texts)):
+        passages_of_row = dict.fromkeys(map(normalise, texts))
+        for passage in passages_of_row:
             members["passage", passage].append(position)
+        members["answer", "\0".join(passages_of_row)].append(position)
     ties = [(tied[0], other) for tied in without_boilerplate(members, rows) for other in tied]
     first, second = np.array(ties).T
     graph = coo_array((np.ones(len(ties)), (first, second)), shape=(len(rows), len(rows)))
@@ -84,20 +86,15 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[s
 
 
 def without_boilerplate(members: Mapping[tuple[str, str], list[int]], rows: Sequence[Row]) -> Iterator[list[int]]:
-    """The rows that each key ties, but for passages of more than BOILERPLATE_ROWS rows.
+    """The rows that each key ties, but for passages that more than BOILERPLATE_ROWS rows have.
 
-    Of these, a passage that is the whole answer of rows without a known topic ties them all the same: it is no
-    boilerplate, but one answer under many wordings of its question.
+    Rows of one whole answer are tied however many they are, for it is one answer under many wordings of its question;
+    unless more than BOILERPLATE_ROWS of them have a known topic: in MedQuAD boilerplate is all of many an answer.
     """
-    wide = {key for key, tied in members.items() if key[0] == "passage" and len(tied) > BOILERPLATE_ROWS}
-    with_own = {row for key, tied in members.items() if key[0] == "passage" and key not in wide for row in tied}
-    for key, tied in members.items():
-        if key not in wide:
+    for (kind, _), tied in members.items():
+        counted = sum(bool(rows[row].topic) for row in tied) if kind == "answer" else len(tied)
+        if kind not in ("passage", "answer") or counted <= BOILERPLATE_ROWS:
             yield tied
-        elif sum(bool(rows[row].topic) for row in tied) <= BOILERPLATE_ROWS:
-            whole = [row for row in tied if row not in with_own]
-            if whole:
-                yield whole
 
 
 def tying_annotations(labels: Sequence[tuple[str, str, str]]) -> list[list[tuple[str, str]]]:

@@ -33,7 +33,7 @@ def test_exact_average(base: SentenceTransformer, tuned: SentenceTransformer, st
     before, after = weights_of(base), weights_of(tuned)
     assert not torch.equal(before[WEIGHT], after[WEIGHT])
     for _ in range(2):  # the second time it has other weights than `after`
-        average_weights(tuned, before, after, strength)
+        average_weights(tuned, base.state_dict(), after, strength)
         for name, tensor in tuned.state_dict().items():
             # halves and wholes lose nothing in floating point
             assert torch.equal(tensor, strength * after[name] + (1 - strength) * before[name]), name

@@ -104,7 +104,7 @@ def test_no_gpu_listed() -> None:
     assert parse("", None) == parse("\n", "0") == parse("No devices were found\n", None) == []
 
 
-@pytest.mark.parametrize("visible", ["7", "MIG-5a5a5a5a-1111"])
+@pytest.mark.parametrize("visible", ["7", "MIG-5a5a5a5a-1111", "cuda:0"])
 def test_visible_devices_that_are_no_whole_gpu_are_not_taken_for_none(visible: str) -> None:
     with pytest.raises(InputError, match=f"^CUDA_VISIBLE_DEVICES is {visible}, .* GPU-1111.*--device cpu$"):
         parse(BESIDE_VLLM, visible)

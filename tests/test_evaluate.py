@@ -387,7 +387,7 @@ def test_trained_on_another_corpus(tiny_data_dir: Path) -> None:
     (note,) = notes_of({"configuration": {"corpus_sha256": "another"}}, tiny_data_dir)
     assert f"was trained on another corpus (another, here {here[:12]})" in note
     assert notes_of({"configuration": {"corpus_sha256": here}}, tiny_data_dir) == []
-    for of_another_kind in ({}, [], {"arguments": {"k": 5}}):
+    for of_another_kind in ({}, [], {"arguments": {"k": 5}}, {"configuration": None}, {"files_sha256": ["x"]}):
         assert notes_of(of_another_kind, tiny_data_dir) == []
 
 
@@ -414,11 +414,22 @@ def test_a_set_that_chose_the_model_is_no_independent_test(tiny_data_dir: Path) 
 
 
 def test_questions_that_chose_the_model_are_no_test_of_it(tiny_data_dir: Path) -> None:
-    here = read_json(tiny_data_dir / "manifest.json", "")["queries"]["sha256"]
-    record = {"configuration": {"queries_sha256": here}}
+    record = {"validation": {"mrr": 0.5}}
     (note,) = notes_of(record, tiny_data_dir, split="val")
-    assert note.endswith("was chosen by these validation questions: no independent test of it")
+    assert note.endswith("was chosen by validation questions: no independent test of it")
     assert notes_of(record, tiny_data_dir) == notes_of({}, tiny_data_dir, split="val") == []
+
+
+@pytest.mark.parametrize("damage", ["training.json", "tokenizer.json"])
+def test_a_model_that_is_not_whole_is_not_evaluated(
+    arguments: list[str], tiny_model: Path, tmp_path: Path, damage: str
+) -> None:
+    trained = tmp_path / "trained"
+    shutil.copytree(tiny_model, trained)
+    write_json(trained / "training.json", {"files_sha256": {"tokenizer.json": sha256_file(trained / "tokenizer.json")}})
+    (trained / damage).write_text("{damaged")
+    with pytest.raises(InputError, match=f"trained/{damage} is not "):
+        evaluate.main([*arguments, "--specialized-model", str(trained)])
 
 
 def test_chunks_longer_than_the_model_reads(tiny_model: Path) -> None:

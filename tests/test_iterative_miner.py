@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -278,6 +279,35 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
 
 
 # ---------------------------------------------------------------- choosing
+
+
+def test_each_strength_is_measured_and_the_chosen_one_is_kept(tiny_model: Path) -> None:
+    """The gain is highest at 0.6 of the way from the base model to the tuned one."""
+    base, tuned = (load_model(str(tiny_model), "cpu") for _ in range(2))
+    for tensor in tuned.state_dict().values():
+        tensor.add_(1)
+
+    def share(model: SentenceTransformer) -> float:
+        """How far the model is on that way."""
+        name = "0.model.embeddings.word_embeddings.weight"
+        return float((model.state_dict()[name] - base.state_dict()[name]).mean())
+
+    def score(model: SentenceTransformer) -> Score:
+        return Score(1 - abs(share(model) - 0.6), 1.0, None, None, None)
+
+    setting: Any = SimpleNamespace(
+        base=base, pool=SimpleNamespace(score=score), encoder=lambda model: model, args=argparse.Namespace()
+    )
+    setting.args.guard_tolerance = 0.02
+    tried = miner.average_with_base(setting, tuned)
+    assert [(each["strength"], each["chosen"]) for each in tried] == [
+        (0.8, False),
+        (0.7, False),
+        (0.6, True),
+        (0.5, False),  # gains less: the weaker ones are not tried
+    ]
+    assert [each["score"]["mrr"] for each in tried] == pytest.approx([0.8, 0.9, 1.0, 0.9], abs=1e-5)
+    assert share(tuned) == pytest.approx(0.6, abs=1e-6)
 
 
 def tried(strength: float, gain: float, guard_low: float) -> miner.Averaged:
@@ -652,7 +682,8 @@ def test_a_changed_recipe_is_not_called_already_done(
     """The runbook sends people to edit these constants; the old iteration must not pass for the new recipe's."""
     miner.main([*arguments, "--iterations", "1"])
     monkeypatch.setattr(miner, "RECIPE", replace(miner.RECIPE, learning_rate=1e-3))
-    refused([*arguments, "--iterations", "1"], capsys)
+    error = refused([*arguments, "--iterations", "1"], capsys)
+    assert "another configuration (training.learning_rate: 0.0001 there, 0.001 now); choose" in error
 
 
 # ---------------------------------------------------------------- what bad input gets

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import test_small_sample as script
-from hardneg.artifacts import Query, read_json
+from hardneg.artifacts import Query, read_json, write_json
 from hardneg.errors import InputError
 from hardneg.judge import as_read
 from hardneg.judgment_store import sha256_text
@@ -55,6 +56,14 @@ def results(tmp_path: Path) -> dict[str, Any]:
 
 def prompt_of(query: str, passage: str) -> str:
     return JUDGE_PROMPT.replace("{query}", query).replace("{passage}", passage)
+
+
+def test_a_model_that_is_not_whole_is_not_asked(base: list[str], tiny_model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    write_json(copy / "training.json", {"files_sha256": {"tokenizer.json": "of another file"}})
+    with pytest.raises(InputError, match=r"copy/tokenizer\.json is not the file that was saved with this model"):
+        script.main([*base, "--judge", "answer-key", "--base-model", str(copy)])
 
 
 # ---------------------------------------------------------------- the whole script with the answer key

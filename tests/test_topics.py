@@ -141,6 +141,8 @@ def test_one_answer_under_many_wordings_is_no_boilerplate() -> None:
     rows[3] = row("What causes gout?", "gout")  # one wording that tells its topic
     assert len(same_group(rows, [["the answer"]] * len(rows))) == 1
     assert len(same_group(rows, [["of the house", f"the answer to {i}"] for i in range(len(rows))])) == len(rows)
+    rows = [row(f"q{i}") for i in range(3 * (BOILERPLATE_ROWS + 1))]
+    assert len(same_group(rows, [["of the house", f"answer {i % 3}"] for i in range(len(rows))])) == 3
 
 
 def test_a_group_is_named_after_its_first_topic() -> None:

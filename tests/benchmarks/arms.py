@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("base", {name: round(float(values.mean()), 4) for name, values in before.items()}, flush=True)
 
     train_arm(args, tuned, encoder, lists, chunks)
-    base_weights, tuned_weights = weights_of(base), weights_of(tuned)
+    base_weights, tuned_weights = base.state_dict(), weights_of(tuned)
     for strength in args.strengths:
         average_weights(tuned, base_weights, tuned_weights, strength)
         after = measure(CachedEncoder(tuned, cache), pools, graded)
