@@ -39,7 +39,7 @@ from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k
 from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, relative_gain, retrieval_metrics
-from hardneg.run_folder import check_whole, training_record
+from hardneg.model_files import training_record
 from hardneg.script import run
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic, normalise_topic
 
@@ -147,7 +147,6 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
     """Read all files and check model names and the output's place, so that nothing fails after an hour of encoding."""
     for name in named_models(args):
         resolve_model(name)
-        check_whole(Path(name))
     chunks = load_chunks(args.data_dir)
     queries = load_queries(args.data_dir, args.split, len(chunks))
     graded = open_graded(args.graded) if args.graded else None

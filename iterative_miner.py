@@ -39,7 +39,7 @@ from hardneg.candidates import (
     with_grades,
 )
 from hardneg.device import check_room, claim_device, describe_device, free_bytes, mini_batch_size
-from hardneg.encoder import CachedEncoder, fingerprint, load_model
+from hardneg.encoder import CachedEncoder, fingerprint, load_model, resolve_model
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.flag_types import positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_graded
@@ -62,7 +62,6 @@ from hardneg.run_folder import (
     alone_in,
     check_finished,
     check_owner,
-    check_whole,
     claim,
     copy_as_final,
     finished_iterations,
@@ -495,7 +494,7 @@ def export_judgments(data_dir: Path, target: Path) -> None:
 
 def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
     """Check every input before anything costs time or money, and measure the base model."""
-    check_whole(Path(args.base_model))
+    resolve_model(args.base_model)
     manifest = read_manifest(args.data_dir)
     chunks = load_chunks(args.data_dir)
     queries = sample_queries(load_queries(args.data_dir, "train", len(chunks)), args.num_queries, args.seed)

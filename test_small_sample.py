@@ -45,7 +45,6 @@ from hardneg.llm_judge import NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, auc, finite_or_none
 from hardneg.probing import JudgeFindings
 from hardneg.recipe import check_trainable
-from hardneg.run_folder import check_whole
 from hardneg.script import run
 from hardneg.tables import aligned
 from hardneg.topics import boilerplate_ids
@@ -175,7 +174,6 @@ def load_sample(args: argparse.Namespace) -> Sample:
     """Check everything that can be wrong before anything is embedded or judged; raises InputError where it is."""
     check_writable(args.output_file)
     resolve_model(args.base_model)
-    check_whole(Path(args.base_model))
     chunks = load_chunks(args.data_dir)
     queries = load_queries(args.data_dir, "train", len(chunks))
     chosen = sample_over_types(queries, args.num_queries, args.seed)

@@ -16,6 +16,7 @@ from hardneg.artifacts import sha256_file
 from hardneg.device import has_bfloat16
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.hub import hub_silence, may_be_hub_name
+from hardneg.model_files import check_whole
 from hardneg.sqlite_wal import BUSY_SECONDS, remedy, write_ahead
 
 if TYPE_CHECKING:
@@ -42,12 +43,13 @@ def resolve_model(name_or_path: str) -> str:
     """Where to load a model from: a local folder, the packaged all-MiniLM-L6-v2, or else a hub name.
 
     Raises:
-        InputError: a path without a model in it, or packaged weights whose SHA-256 is not the official one.
+        InputError: a path without a whole model in it, or packaged weights whose SHA-256 is not the official one.
     """
     path = Path(name_or_path)
     if path.is_dir():
         if not (path / "modules.json").exists() and not (path / "config.json").exists():
             raise InputError(f"{path} is a folder without a model (no modules.json or config.json); name another")
+        check_whole(path)
         return str(path)
     if name_or_path in PACKAGED_NAMES:
         return str(_packaged_model())

@@ -15,6 +15,7 @@ from hardneg.candidates import CandidateList, read_candidates, write_candidates
 from hardneg.encoder import quiet_progress
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.model_card import model_card
+from hardneg.model_files import check_file, check_whole, checksums
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -84,13 +85,12 @@ def save_model(
     with atomic_dir(folder) as temporary, quiet_progress():
         try:
             model.save(str(temporary), create_model_card=False)
-        except Exception as error:  # what a full disk looks like from inside safetensors and tokenizers
-            if not isinstance(error, SafetensorError) and "os error" not in str(error):
-                raise
+        except SafetensorError as error:  # what a full disk looks like from inside safetensors
             raise InputError(f"cannot write {folder}: {error}; free some disk space and run again") from error
+        files = checksums(temporary)
         write_candidates(temporary / CANDIDATES, lists)
-        files = {str(path.relative_to(temporary)): path for path in temporary.rglob("*") if path.is_file()}
-        _write_record(temporary, {**record, "files_sha256": {name: sha256_file(files[name]) for name in sorted(files)}})
+        of_candidates = sha256_file(temporary / CANDIDATES)
+        _write_record(temporary, {**record, "files_sha256": files, "candidates_sha256": of_candidates})
 
 
 def copy_as_final(source: Path, final: Path, record: Mapping[str, Any]) -> None:
@@ -101,8 +101,7 @@ def copy_as_final(source: Path, final: Path, record: Mapping[str, Any]) -> None:
         except shutil.Error as error:
             _, _, reason = error.args[0][0]
             raise InputError(f"cannot copy {source} to {final}: {reason}; mend that and run again") from error
-        files = {name: digest for name, digest in record.get("files_sha256", {}).items() if name != CANDIDATES}
-        _write_record(temporary, {**record, "files_sha256": files})
+        _write_record(temporary, {key: value for key, value in record.items() if key != "candidates_sha256"})
 
 
 def graded_candidates(folder: Path) -> list[CandidateList]:
@@ -110,29 +109,11 @@ def graded_candidates(folder: Path) -> list[CandidateList]:
     return read_candidates(folder / CANDIDATES)
 
 
-def check_whole(folder: Path, *, with_candidates: bool = False) -> None:
-    """Raise InputError where a model's folder, copied from elsewhere perhaps, lacks a file that was saved with it.
-
-    A model without its tokenizer, say, is loaded all the same, and gives other embeddings.
-
-    Args:
-        folder: anything; only what `save_model` wrote tells of its files.
-        with_candidates: whether an iteration's candidates are needed too.
-    """
-    for name, digest in training_record(folder).get("files_sha256", {}).items():
-        if name == CANDIDATES and not with_candidates:
-            continue
-        if not (folder / name).exists() or sha256_file(folder / name) != digest:
-            raise InputError(
-                f"{folder / name} is not the file that was saved with this model; copy the folder again, or delete it "
-                "(and later iterations) and run iterative_miner.py again: what was judged is stored"
-            )
-
-
 def check_finished(folder: Path) -> None:
-    """`check_whole` of every finished iteration in a run's folder."""
-    for number in range(len(finished_iterations(folder))):
-        check_whole(iteration_folder(folder, number), with_candidates=True)
+    """Raise InputError where a finished iteration in a run's folder, model or candidates, is not as it was saved."""
+    for number, record in enumerate(finished_iterations(folder)):
+        check_whole(iteration_folder(folder, number))
+        check_file(iteration_folder(folder, number) / CANDIDATES, record.get("candidates_sha256"))
 
 
 @contextmanager
@@ -200,17 +181,3 @@ def iteration_folder(folder: Path, number: int) -> Path:
 def is_finished(iteration: Path) -> bool:
     """Whether an iteration's folder is there, which it is whole or not at all."""
     return (iteration / "training.json").exists()
-
-
-def training_record(folder: Path) -> dict[str, Any]:
-    """The training.json in a model's folder; empty where there is none, or another program's.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    path = folder / "training.json"
-    record = read_json(path, "python iterative_miner.py") if path.exists() else {}
-    is_ours = isinstance(record, dict) and all(
-        isinstance(record.get(key, {}), dict) for key in ("configuration", "files_sha256")
-    )
-    return record if is_ours else {}

@@ -16,9 +16,10 @@ from hardneg.artifacts import sha256_file, write_json
 from hardneg.candidates import Candidate, CandidateList
 from hardneg.encoder import load_model
 from hardneg.errors import InputError
+from hardneg.model_files import check_whole
 from hardneg.run_folder import (
     alone_in,
-    check_whole,
+    check_finished,
     claim,
     copy_as_final,
     finished_iterations,
@@ -138,22 +139,16 @@ def test_a_folder_that_is_not_whole_is_refused(
     tiny_model: Path, tmp_path: Path, name: str, damage: Callable[[Path], object]
 ) -> None:
     """Some of these would be loaded all the same, and give other embeddings."""
-    folder = tmp_path / "iteration_3"
+    folder = tmp_path / "iteration_0"
     save_model(load_model(str(tiny_model), "cpu"), folder, make_record(), LISTS * 2)
     assert graded_candidates(folder) == LISTS * 2
     (folder / "README.md").write_text("people may write here")
-    check_whole(folder)
+    check_finished(tmp_path)
     damage(folder / name)
     with pytest.raises(InputError, match=f"{name} is not the file that was saved with this model; copy the folder aga"):
-        check_whole(folder, with_candidates=True)
+        check_finished(tmp_path)
     if name == "candidates.jsonl":
         check_whole(folder)  # as a model it is whole
-
-
-def test_a_model_that_tells_of_no_files_is_taken_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
-    check_whole(tiny_model)
-    (tmp_path / "training.json").write_text("[]")
-    check_whole(tmp_path)
 
 
 def test_a_kill_while_claiming_does_not_bar_the_folder(tmp_path: Path) -> None:
@@ -187,9 +182,9 @@ def test_a_saved_model_loads_and_is_documented(model: SentenceTransformer, tmp_p
     loaded = SentenceTransformer(str(folder), device="cpu")
     np.testing.assert_array_equal(loaded.encode("Gout?"), model.encode("Gout?"))
     record = json.loads((folder / "training.json").read_text())
-    files = record.pop("files_sha256")
+    files, of_candidates = record.pop("files_sha256"), record.pop("candidates_sha256")
     assert record == make_record()
-    assert files["candidates.jsonl"] == sha256_file(folder / "candidates.jsonl") and "model.safetensors" in files
+    assert of_candidates == sha256_file(folder / "candidates.jsonl") and "model.safetensors" in files
     candidates = json.loads((folder / "candidates.jsonl").read_text())
     assert candidates["candidates"][0]["grade"] == 4.0 and candidates["query"] == QUERY
     card = (folder / "README.md").read_text()
@@ -249,21 +244,3 @@ def test_final_is_a_copy_with_its_own_record(model: SentenceTransformer, tmp_pat
     assert "Why this one" not in (source / "README.md").read_text()
     assert (final / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
     check_whole(final)
-
-
-def test_a_disk_that_fills_while_a_model_is_saved(
-    model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The tokenizer's library says so by an exception of no kind of its own."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise Exception(reason)
-
-    monkeypatch.setattr(model, "save", fail)
-    reason = "No space left on device (os error 28)"
-    with pytest.raises(InputError, match=r"cannot write .*iteration_3: No space left on device"):
-        save_model(model, tmp_path / "iteration_3", make_record(), LISTS)
-    reason = "a mistake of ours"
-    with pytest.raises(Exception, match=r"^a mistake of ours$"):
-        save_model(model, tmp_path / "iteration_3", make_record(), LISTS)
-    assert list(tmp_path.iterdir()) == []

@@ -241,27 +241,23 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--pool-depth", type=int, default=5, help="the base model's candidates per validation question in the pool")
     add("--seed", type=int, default=42, help="of samples and training order")
     args = parser.parse_args(argv)
+    check_arguments(args)
+    return args
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise InputError where flags do not go together."""
     if args.views and args.rewordings:
         raise InputError("--views and --rewordings: an example is asked otherwise by one of them")
     if args.added and not (args.views or args.rewordings):
         raise InputError("--added is about the examples of --views or --rewordings; give one of them")
-    of_contrast = (
-        args.views
-        or args.rewordings
-        or args.hardest
-        or args.margin
-        or (args.frozen, args.distillation)
-        != (
-            miner.RECIPE.frozen_contrast_weight,
-            miner.RECIPE.distillation_weight,
-        )
-    )
-    if args.loss != "contrast" and of_contrast:
+    weights = (miner.RECIPE.frozen_contrast_weight, miner.RECIPE.distillation_weight)
+    of_mining = args.views or args.rewordings or args.hardest or args.margin
+    if args.loss != "contrast" and (of_mining or (args.frozen, args.distillation) != weights):
         raise InputError(
             f"--loss {args.loss} goes without --views, --rewordings, --hardest, --margin, --frozen and --distillation: "
             "they belong to contrast"
         )
-    return args
 
 
 if __name__ == "__main__":

@@ -1,0 +1,45 @@
+"""What a saved model's training.json tells of it, and whether its folder is whole."""
+
+from pathlib import Path
+from typing import Any
+
+from hardneg.artifacts import read_json, sha256_file
+from hardneg.errors import InputError
+
+
+def training_record(folder: Path) -> dict[str, Any]:
+    """The training.json in a model's folder; empty where there is none, or another program's.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = folder / "training.json"
+    record = read_json(path, "python iterative_miner.py") if path.exists() else {}
+    is_ours = isinstance(record, dict) and all(
+        isinstance(record.get(key, {}), dict) for key in ("configuration", "files_sha256")
+    )
+    return record if is_ours else {}
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, by its path there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): sha256_file(path) for path in files}
+
+
+def check_whole(folder: Path) -> None:
+    """Raise InputError where a model's folder, copied from elsewhere perhaps, lacks a file that was saved with it.
+
+    A model without its tokenizer, say, is loaded all the same, and gives other embeddings.
+    """
+    for name, digest in training_record(folder).get("files_sha256", {}).items():
+        check_file(folder / name, digest)
+
+
+def check_file(path: Path, digest: str | None) -> None:
+    """Raise InputError where a file is missing, or not the one of this SHA-256."""
+    if not path.exists() or sha256_file(path) != digest:
+        raise InputError(
+            f"{path} is not the file that was saved with this model; copy the folder again, or delete it "
+            "(and later iterations) and run iterative_miner.py again: what was judged is stored"
+        )
