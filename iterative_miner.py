@@ -453,7 +453,7 @@ class Setting:
 
     args: argparse.Namespace
     chunks: list[Chunk]
-    queries: list[Query]  # the training questions
+    queries: list[Query]  # all training questions
     judge: Judge
     base: "SentenceTransformer"
     base_score: Score
@@ -497,7 +497,11 @@ def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
     resolve_model(args.base_model)
     manifest = read_manifest(args.data_dir)
     chunks = load_chunks(args.data_dir)
-    queries = sample_queries(load_queries(args.data_dir, "train", len(chunks)), args.num_queries, args.seed)
+    queries = load_queries(args.data_dir, "train", len(chunks))
+    if args.num_queries > len(queries):
+        raise InputError(
+            f"--num-queries {args.num_queries}: there are only {len(queries)} training questions; ask for fewer"
+        )
     val_queries = load_queries(args.data_dir, "val", len(chunks))
     if read_manifest(args.data_dir) != manifest:
         raise InputError(f"{args.data_dir} was prepared anew while it was read; run the same command again")
@@ -524,11 +528,23 @@ def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
     return Setting(args, chunks, queries, judge, base, base_score, validator, pool, configuration)
 
 
-def sample_queries(queries: list[Query], count: int, seed: int) -> list[Query]:
-    """A seeded sample of training questions; raises InputError where there are not that many."""
-    if count > len(queries):
-        raise InputError(f"--num-queries {count}: there are only {len(queries)} training questions; ask for fewer")
-    return random.Random(seed).sample(queries, count)
+def sample_queries(queries: Sequence[Query], count: int, seed: int, number: int) -> list[Query]:
+    """The training questions of one iteration, in a seeded order: those that no iteration before had, while there are.
+
+    The same ones mined again add nothing (LOG.md).
+
+    Args:
+        queries: all training questions.
+        count: how many of them, at most all.
+        seed: of the order.
+        number: of the iteration, from 0.
+    """
+    generator = random.Random(seed)
+    first = generator.sample(queries, count)
+    taken = {query["query_id"] for query in first}
+    rest = [query for query in queries if query["query_id"] not in taken]
+    order = first + generator.sample(rest, len(rest))
+    return list(islice(cycle(order), number * count, (number + 1) * count))
 
 
 def load_start(setting: Setting, number: int) -> "SentenceTransformer":
@@ -550,8 +566,9 @@ def run_iteration(number: int, setting: Setting) -> bool:
     index = embed_corpus(setting.encoder(load_start(setting, number)), setting.chunks)
 
     print("\n[Step 2/5] Retrieving candidates...")
-    known_answers = setting.args.positives == "known"
-    lists = retrieve_candidates(setting.queries, setting.args.num_candidates, index=index, known_answers=known_answers)
+    args = setting.args
+    queries = sample_queries(setting.queries, args.num_queries, args.seed, number)
+    lists = retrieve_candidates(queries, args.num_candidates, index=index, known_answers=args.positives == "known")
     print(f"Retrieved candidates for {len(lists)} queries")
     del index  # and with it the last iteration's model: training needs its memory
 
@@ -765,7 +782,8 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "guard": args.guard,
         "guard_tolerance": args.guard_tolerance,
-        "mining": asdict(MINING) | {"fusion_k": FUSION_K, "boilerplate_rows": BOILERPLATE_ROWS},
+        "mining": asdict(MINING)
+        | {"fusion_k": FUSION_K, "boilerplate_rows": BOILERPLATE_ROWS, "queries": "others in each iteration"},
         "training": asdict(RECIPE) | {"scale": SCALE},
         "averaging": {
             "strengths": list(STRENGTHS),
@@ -836,7 +854,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--iterations", type=positive_int, default=2, help="rounds of mining and fine-tuning")
-    add("--num-queries", type=positive_int, default=1000, help="training questions to mine with")
+    add("--num-queries", type=positive_int, default=1000, help="training questions to mine with in each iteration")
     add("--num-candidates", type=positive_int, default=50, help="chunks retrieved and judged per question")
     add("--base-model", default="sentence-transformers/all-MiniLM-L12-v2", help="model to adapt: hub name or folder")
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import random
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -28,7 +30,7 @@ from hardneg.errors import InputError
 from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
 from hardneg.recipe import Example
-from hardneg.run_folder import alone_in
+from hardneg.run_folder import alone_in, graded_candidates
 from hardneg.script import run
 from hardneg.validation import Score
 from tests.judge_data import make_judge, make_pairs
@@ -599,6 +601,34 @@ def test_boilerplate_is_learnt_in_no_iteration(
     miner.main([*arguments, "--output-dir", str(tmp_path / "after")])
     assert len(learnt) == 4 and all(len(positives) >= 12 for positives in learnt)
     assert [0 in positives for positives in learnt] == [True, True, False, False]
+
+
+def test_each_iteration_asks_other_questions(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight of twelve; what the first asked is still learnt in the second."""
+    learnt: list[set[str]] = []
+
+    def fine_tune(_: SentenceTransformer, mined: miner.Mined, *__: object) -> list[float]:
+        learnt.append({example.query_id for example in mined.examples})
+        return [0.0]
+
+    monkeypatch.setattr(miner, "fine_tune", fine_tune)
+    miner.main([*arguments, "--num-queries", "8"])
+    folders = (tmp_path / "models" / "iteration_0", tmp_path / "models" / "iteration_1")
+    first, second = ({item.query["query_id"] for item in graded_candidates(folder)} for folder in folders)
+    assert (len(first), len(second), len(first | second)) == (8, 8, 12)
+    assert learnt == [first, first | second]
+
+
+def test_questions_begin_anew_once_all_were_asked() -> None:
+    queries = [make_query(str(number)) for number in range(7)]
+    samples = [[query["query_id"] for query in miner.sample_queries(queries, 3, 42, number)] for number in range(4)]
+    asked = list(chain.from_iterable(samples))
+    assert sorted(asked[:7]) == [query["query_id"] for query in queries] and asked[7:] == asked[:5]
+    assert samples[0] == [query["query_id"] for query in random.Random(42).sample(queries, 3)]
+    other_seed = [query["query_id"] for query in miner.sample_queries(queries, 7, 43, 0)]
+    assert sorted(other_seed) == sorted(asked[:7]) and other_seed != asked[:7]
 
 
 KILLED = """

@@ -76,7 +76,8 @@ def candidates(args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Ch
     """The base model's candidates for the sampled training questions, graded."""
     index = training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
     queries = load_queries(args.data_dir, "train", len(chunks))
-    queries = miner.sample_queries(missed(queries, index) if args.missed else queries, args.num_queries, args.seed)
+    queries = missed(queries, index) if args.missed else queries
+    queries = miner.sample_queries(queries, args.num_queries, args.seed, 0)
     lists = miner.retrieve_candidates(queries, args.num_candidates, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
     if args.margin:
