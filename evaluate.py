@@ -6,7 +6,7 @@
 
 Prints MRR, DCG (binary gain, not normalised), precision and recall at k of both models, the relative improvement with
 95 % intervals over questions, and whether MRR and DCG improve by the target. evaluation_results.json has all of it as
-fractions (0.15 is +15 %), with intervals over topics, figures by question type, and the questions that changed most.
+fractions (0.15 is +15 %), with intervals over groups, figures by question type, and the questions that changed most.
 """
 
 import argparse
@@ -236,12 +236,12 @@ def compare(
     inputs: Inputs, baseline: ModelScores, specialized: ModelScores, args: argparse.Namespace
 ) -> dict[str, Any]:
     """The figures of evaluation_results.json; gains and intervals are fractions, null where there is none."""
-    topics = [normalise_topic(query["topic"]) for query in inputs.queries]
+    groups = [query["group"] for query in inputs.queries]
     improvement = {}
     for key, before in baseline.metrics.items():
         gain = gain_of(before, specialized.metrics[key], args.seed)
-        by_topic = relative_gain(before, specialized.metrics[key], topics, args.seed)
-        improvement[key] = gain | {"ci95_topics": [finite_or_none(by_topic.low), finite_or_none(by_topic.high)]}
+        by_group = relative_gain(before, specialized.metrics[key], groups, args.seed)
+        improvement[key] = gain | {"ci95_groups": [finite_or_none(by_group.low), finite_or_none(by_group.high)]}
     types = [query["qtype"] for query in inputs.queries]
     gained, lost = most_changed(inputs.queries, baseline, specialized, args.k)
     return {
@@ -373,6 +373,7 @@ def provenance(inputs: Inputs, args: argparse.Namespace) -> dict[str, Any]:
             "chunks": len(inputs.chunks),
             "queries": len(inputs.queries),
             "topics": len({normalise_topic(query["topic"]) for query in inputs.queries}),
+            "groups": len({query["group"] for query in inputs.queries}),
         },
         "data": {
             "corpus_sha256": inputs.manifest["corpus"].get("sha256"),
@@ -413,11 +414,11 @@ def print_improvement(result: dict[str, Any]) -> None:
         mark = f"  {tick(reached[key])}" if key in reached else ""
         print(f"  {key}: {percent(row['gain'])}{mark}{interval(row['ci95_questions'])}")
     for key in (key for key in reached if reached[key]):
-        questions, topics = rows[key]["ci95_questions"][0], rows[key]["ci95_topics"][0]
-        if any(low is not None and low < target for low in (questions, topics)):
+        questions, groups = rows[key]["ci95_questions"][0], rows[key]["ci95_groups"][0]
+        if any(low is not None and low < target for low in (questions, groups)):
             print(
                 f"Note: {key} reaches the target, but its 95% interval begins below it "
-                f"({percent(questions)} over questions, {percent(topics)} over topics)"
+                f"({percent(questions)} over questions, {percent(groups)} over groups of tied topics)"
             )
 
 

@@ -56,12 +56,12 @@ def main(argv: list[str] | None = None) -> None:
     groups = group_rows(kept, [[*bare, *full] for bare, full in zip(passages, texts, strict=True)])
     questions = [normalise_question(row.question) for row in kept]
     splits = assign_splits(groups, questions, args.val_fraction, args.test_fraction, args.seed)
-    chunks, pairs = build_corpus(kept, texts, splits)
+    chunks, pairs = build_corpus(kept, texts, groups, splits)
 
     report = {
         "rows": count_rows(rows, kept),
         "chunks": count_chunks(chunks, passages),
-        "splits": count_splits(pairs, groups),
+        "splits": count_splits(pairs),
         "leakage": leakage(chunks, pairs),
         "related_questions": {split: len(related) for split, related in related_questions(pairs).items()},
         "boilerplate": count_boilerplate(chunks, pairs),
@@ -126,13 +126,13 @@ def titled(row: Row, passages: Sequence[str]) -> list[str]:
 
 
 def build_corpus(
-    rows: Sequence[Row], texts: Sequence[Sequence[str]], splits: Sequence[str]
+    rows: Sequence[Row], texts: Sequence[Sequence[str]], groups: Sequence[str], splits: Sequence[str]
 ) -> tuple[list[Chunk], list[QAPair]]:
     """Make chunks, each different text once with everything it answers, and the pairs that point to them."""
     chunks: list[Chunk] = []
     pairs: list[QAPair] = []
     id_of: dict[str, int] = {}
-    for row, of_row, split in zip(rows, texts, splits, strict=True):
+    for row, of_row, group, split in zip(rows, texts, groups, splits, strict=True):
         chunk_ids = []
         for text in of_row:
             chunk_id = id_of.setdefault(normalise(text), len(chunks))
@@ -162,6 +162,7 @@ def build_corpus(
                 topic=topic_of(row),
                 concept=row.concept,
                 synonyms=row.synonyms,
+                group=group,
                 qtype=row.qtype,
                 split=split,
                 chunk_ids=chunk_ids,
@@ -197,15 +198,15 @@ def count_chunks(chunks: Sequence[Chunk], passages: Sequence[Sequence[str]]) -> 
     }
 
 
-def count_splits(pairs: Sequence[QAPair], groups: Sequence[str]) -> dict[str, dict[str, Any]]:
+def count_splits(pairs: Sequence[QAPair]) -> dict[str, dict[str, Any]]:
     """Topics, groups, rows and questions of each split."""
     counts = {}
     for split in SPLITS:
-        inside = [(pair, group) for pair, group in zip(pairs, groups, strict=True) if pair["split"] == split]
-        questions = {normalise_question(pair["question"]): pair["qtype"] for pair, _ in inside}
-        sizes = Counter(group for _, group in inside)
+        inside = [pair for pair in pairs if pair["split"] == split]
+        questions = {normalise_question(pair["question"]): pair["qtype"] for pair in inside}
+        sizes = Counter(pair["group"] for pair in inside)
         counts[split] = {
-            "topics": len({normalise_topic(pair["topic"]) for pair, _ in inside}),
+            "topics": len({normalise_topic(pair["topic"]) for pair in inside}),
             "groups": len(sizes),
             "rows": len(inside),
             "rows_of_the_largest_group": max(sizes.values()),

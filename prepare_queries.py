@@ -87,6 +87,7 @@ def build_queries(pairs: Sequence[QAPair]) -> dict[str, list[Query]]:
                 ground_truth_chunk_ids=sorted({chunk_id for row in rows for chunk_id in row["chunk_ids"]}),
                 qtype=first["qtype"],
                 topic=first["topic"],
+                group=first["group"],
             )
         )
     return queries

@@ -50,6 +50,7 @@ class QAPair(TypedDict):
     topic: str
     concept: str  # the source's annotation of the topic, "" where it has none
     synonyms: str  # the source's other names of the topic with | between, "" where it has none
+    group: str  # the rows that no two splits may share, named after one of their topics
     qtype: str
     split: str
     chunk_ids: list[int]
@@ -63,6 +64,7 @@ class Query(TypedDict):
     ground_truth_chunk_ids: list[int]
     qtype: str
     topic: str
+    group: str  # as in QAPair: questions of one group were split together and are no independent sample
 
 
 class _BuiltinsUnpickler(pickle.Unpickler):

@@ -184,7 +184,12 @@ def graded_pairs(graded: GradedSet) -> list[Pair]:
     pairs: list[Pair] = []
     for question in graded.questions:
         query = Query(
-            query_id=question.question_id, query=question.question, ground_truth_chunk_ids=[], qtype="", topic=""
+            query_id=question.question_id,
+            query=question.question,
+            ground_truth_chunk_ids=[],
+            qtype="",
+            topic="",
+            group="",
         )
         for answer in question.answers:
             chunk = Chunk(

@@ -106,8 +106,8 @@ def estimate_full_run(
 ) -> dict[str, Any] | None:
     """What judging takes in a run of `size` (queries, candidates, iterations) at this rate; None where there is none.
 
-    Rather too much for several iterations, as a later one finds many of its pairs in the store; a little too little for
-    one, as known answers beyond the candidates are judged too.
+    A little too little, as known answers beyond the candidates are judged too; too much where iterations come back to
+    the same questions and so find many pairs in the store.
     """
     if effort["judgments_per_second"] is None:
         return None

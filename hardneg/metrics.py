@@ -139,7 +139,7 @@ def relative_gain(
     Args:
         base: per question (Q,) values of one metric, none negative.
         other: the same questions under the other model.
-        groups: per question, the topic it belongs to.
+        groups: per question, what it belongs to, such as its topic.
         seed: of the resampling.
         resamples: how many.
     """

@@ -50,7 +50,7 @@ def pairs_like_medquad(n_queries: int) -> list[Pair]:
     """
     pairs = []
     for number in range(n_queries):
-        query = Query(query_id=f"q{number}", query="?", ground_truth_chunk_ids=[0, 1], qtype="", topic="gout")
+        query = Query(query_id=f"q{number}", query="?", ground_truth_chunk_ids=[0, 1], qtype="", topic="gout", group="")
         for chunk_id in range(50):
             title = "gout" if chunk_id < 7 else "flu"
             chunk = Chunk(
@@ -71,7 +71,12 @@ def candidates(query: Query, *grades: float | None, known: tuple[int, ...] = ())
 
 
 QUERY = Query(
-    query_id="q", query="What helps against gout?", ground_truth_chunk_ids=[1], qtype="treatment", topic="gout"
+    query_id="q",
+    query="What helps against gout?",
+    ground_truth_chunk_ids=[1],
+    qtype="treatment",
+    topic="gout",
+    group="",
 )
 
 
@@ -218,7 +223,7 @@ def test_missed_is_what_has_no_answer_at_rank_1(tiny_model: Path, tmp_path: Path
     encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
     index = training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
     found, missed = (
-        Query(query_id=name, query=chunks[3]["text"], ground_truth_chunk_ids=known, qtype="", topic="")
+        Query(query_id=name, query=chunks[3]["text"], ground_truth_chunk_ids=known, qtype="", topic="", group="")
         for name, known in (("found", [3, 7]), ("missed", [4]))
     )
     assert arms.missed([found, missed], index) == [missed]

@@ -14,7 +14,9 @@ from hardneg.judge import Judgment
 
 
 def make_query(query_id: str, *known: int) -> Query:
-    return Query(query_id=query_id, query=f"{query_id}?", ground_truth_chunk_ids=list(known), qtype="", topic="")
+    return Query(
+        query_id=query_id, query=f"{query_id}?", ground_truth_chunk_ids=list(known), qtype="", topic="", group=""
+    )
 
 
 # Cosines with the query [1, 0]: chunks 2 and 5 0.6, chunk 4 1.0, chunk 7 0.8, chunk 9 0.6, chunk 11 0

@@ -94,7 +94,7 @@ def scores_of(name: str, figures: dict[str, list[float]], k: int = 5) -> evaluat
 
 
 def queries_of(n: int) -> list[Query]:
-    """n questions, every two of them on one topic, the first three of one type."""
+    """n questions, every two of them on one topic, every four of one group, the first three of one type."""
     return [
         Query(
             query_id=f"q{row}",
@@ -102,6 +102,7 @@ def queries_of(n: int) -> list[Query]:
             ground_truth_chunk_ids=[row],
             qtype="symptoms" if row < 3 else "treatment",
             topic=f"topic {row // 2}",
+            group=f"topic {row // 4 * 2}",
         )
         for row in range(n)
     ]
@@ -184,11 +185,11 @@ def test_an_interval_that_begins_below_the_target_is_said(capsys: pytest.Capture
     result, args = compared(before, after)
     evaluate.print_result(result, args.output)
     printed = capsys.readouterr().out
-    question_low, topic_low = (result["improvement"]["MRR@5"][f"ci95_{unit}"][0] for unit in ("questions", "topics"))
-    assert topic_low < question_low < 0.15 < result["improvement"]["MRR@5"]["gain"] == 0.25
+    question_low, group_low = (result["improvement"]["MRR@5"][f"ci95_{unit}"][0] for unit in ("questions", "groups"))
+    assert group_low < question_low < 0.15 < result["improvement"]["MRR@5"]["gain"] == 0.25
     assert (
         "Note: MRR@5 reaches the target, but its 95% interval begins below it "
-        f"({question_low:+.1%} over questions, {topic_low:+.1%} over topics)\n"
+        f"({question_low:+.1%} over questions, {group_low:+.1%} over groups of tied topics)\n"
     ) in printed
     assert "Note: DCG@5" not in printed
 
@@ -279,7 +280,7 @@ def test_the_command(tiny_model: Path, other_model: Path, tiny_data_dir: Path, t
         lines = [f"{role.capitalize()} ({model}):", *(f"  {key}: {figures[key]:.4f}" for key in list(figures)[:4])]
         assert "\n".join(lines) + "\n" in done.stdout
     assert result["baseline"]["weights_sha256"] != result["specialized"]["weights_sha256"]
-    assert result["counts"] == {"chunks": 30, "queries": 6, "topics": 3}
+    assert result["counts"] == {"chunks": 30, "queries": 6, "topics": 3, "groups": 3}
     assert result["data"]["corpus_sha256"] == sha256_file(tiny_data_dir / "corpus_chunks.pkl")
     assert result["data"]["queries_sha256"]["test_queries.pkl"] == sha256_file(tiny_data_dir / "test_queries.pkl")
     assert set(result["seconds"]) == {"load_models", "baseline", "specialized", "compare"}

@@ -43,7 +43,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def make_query(query_id: str, *known: int) -> Query:
-    return Query(query_id=query_id, query=f"{query_id}?", ground_truth_chunk_ids=list(known), qtype="", topic="")
+    return Query(
+        query_id=query_id, query=f"{query_id}?", ground_truth_chunk_ids=list(known), qtype="", topic="", group=""
+    )
 
 
 def graded(query: Query, *grades: float | None, ranks: list[int] | None = None) -> CandidateList:

@@ -74,6 +74,7 @@ def test_identical_answers_are_one_chunk_of_all_their_rows(prepared: Path) -> No
         topic="gout",
         concept="",
         synonyms="",
+        group="gout",
         qtype="unknown",
         split=split,
         chunk_ids=[11],

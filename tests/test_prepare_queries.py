@@ -30,6 +30,7 @@ def pair(qa_id: str, question: str, topic: str, split: str, chunk_ids: list[int]
         topic=topic,
         concept="",
         synonyms="",
+        group=f"group of {topic}",
         qtype="causes",
         split=split,
         chunk_ids=chunk_ids,
@@ -75,6 +76,7 @@ def test_a_question_asked_in_several_rows_has_all_their_chunks() -> None:
                 ground_truth_chunk_ids=[4],
                 qtype="causes",
                 topic="Flu",
+                group="group of Flu",
             )
         ],
         "val": [
@@ -84,6 +86,7 @@ def test_a_question_asked_in_several_rows_has_all_their_chunks() -> None:
                 ground_truth_chunk_ids=[2, 7, 9],
                 qtype="causes",
                 topic="Gout",
+                group="group of Gout",
             )
         ],
         "test": [],
@@ -147,7 +150,7 @@ def test_the_report(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 def test_counts_by_hand() -> None:
     queries = [
-        Query(query_id=str(i), query="", ground_truth_chunk_ids=list(range(n)), qtype=qtype, topic="")
+        Query(query_id=str(i), query="", ground_truth_chunk_ids=list(range(n)), qtype=qtype, topic="", group="")
         for i, (n, qtype) in enumerate([(1, "causes"), (1, "outlook"), (1, "causes"), (5, "causes")])
     ]
     assert prepare_queries.count_queries(queries) == {

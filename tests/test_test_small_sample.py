@@ -320,7 +320,7 @@ def test_a_server_without_probabilities_has_no_calibration(base: list[str], tmp_
 
 def queries_of(**types: int) -> list[Query]:
     return [
-        Query(query_id=f"{qtype}{n}", query="", ground_truth_chunk_ids=[], qtype=qtype, topic="")
+        Query(query_id=f"{qtype}{n}", query="", ground_truth_chunk_ids=[], qtype=qtype, topic="", group="")
         for qtype, count in types.items()
         for n in range(count)
     ]

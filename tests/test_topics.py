@@ -211,6 +211,7 @@ def pair(qa_id: str, question: str, topic: str, split: str, concept: str = "", s
         topic=topic,
         concept=concept,
         synonyms=synonyms,
+        group="",
         qtype="",
         split=split,
         chunk_ids=[],

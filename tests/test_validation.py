@@ -71,7 +71,7 @@ def make_chunk(chunk_id: int) -> Chunk:
 
 
 def make_query(text: str, *answers: int) -> Query:
-    return Query(query_id=text, query=text, ground_truth_chunk_ids=list(answers), qtype="", topic="")
+    return Query(query_id=text, query=text, ground_truth_chunk_ids=list(answers), qtype="", topic="", group="")
 
 
 def angles(count: int) -> dict[str, list[float]]:

@@ -66,6 +66,7 @@ def tiny_corpus() -> tuple[list[Chunk], list[QAPair], dict[str, list[Query]]]:
                     topic=topic,
                     concept="",
                     synonyms="",
+                    group=topic,
                     qtype=qtype,
                     split=split,
                     chunk_ids=sorted(ids),
@@ -78,6 +79,7 @@ def tiny_corpus() -> tuple[list[Chunk], list[QAPair], dict[str, list[Query]]]:
                     ground_truth_chunk_ids=sorted(ids),
                     qtype=qtype,
                     topic=topic,
+                    group=topic,
                 )
             )
     return chunks, pairs, queries
