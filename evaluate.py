@@ -148,14 +148,14 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
     for name in named_models(args):
         resolve_model(name)
     chunks = load_chunks(args.data_dir)
-    queries = load_queries(args.data_dir, args.split, len(chunks))
+    queries = load_queries(args.data_dir, args.split)
     graded = open_graded(args.graded) if args.graded else None
     check_writable(args.output)
     return Inputs(chunks, queries, graded, read_manifest(args.data_dir))
 
 
 def training_notes(model_name: str, inputs: Inputs, split: str) -> list[str]:
-    """A line for each thing the model's training.json tells of that makes this no independent test of it."""
+    """Why, by its training.json, this is no independent test of the model; a line for each reason."""
     record = training_record(Path(model_name))
     configuration = record.get("configuration", {})
     trained_on, here = configuration.get("corpus_sha256"), inputs.manifest["corpus"]["sha256"]
@@ -173,7 +173,7 @@ def training_notes(model_name: str, inputs: Inputs, split: str) -> list[str]:
 
 
 def prompt_notes(name: str, model: "SentenceTransformer") -> list[str]:
-    """A line where the model was made for prompts before its texts: here all have its default one, or none."""
+    """A line where the model was made for prompts before texts: here all get its default one, or none."""
     if model.default_prompt_name:
         return [f"Note: {name} puts its prompt {model.default_prompt_name!r} before questions and passages alike"]
     prompts = [kind for kind, prompt in model.prompts.items() if prompt]
@@ -305,7 +305,7 @@ def compare_graded(graded: GradedSet, baseline: ModelScores, specialized: ModelS
 
 
 def names_the_topic(inputs: Inputs) -> list[bool | None]:
-    """Of each question, whether one of its answers names its topic; None where that is not known, but the question."""
+    """Of each question, whether one of its answers names its topic; None where the question is its own topic."""
     texts = [chunk["text"] for chunk in inputs.chunks]
     return [
         any(names_topic(texts[chunk_id], query["topic"]) for chunk_id in query["ground_truth_chunk_ids"])

@@ -166,7 +166,10 @@ def judge_pairs(
                 bar.update()
                 yield judgment
     except InputError as error:
-        raise InputError(f"{error} ({to_ask - stats.judged:,} of {len(pairs):,} pairs are left to ask)") from None
+        raise InputError(
+            f"{error}; {stats.judged:,} judgments of this run are stored, and {to_ask - stats.judged:,} of "
+            f"{len(pairs):,} pairs are left to ask: the same command goes on from there"
+        ) from None
 
 
 MAX_UNJUDGED = 0.02  # share of the pairs that may stay without a grade
@@ -497,12 +500,12 @@ def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
     resolve_model(args.base_model)
     manifest = read_manifest(args.data_dir)
     chunks = load_chunks(args.data_dir)
-    queries = load_queries(args.data_dir, "train", len(chunks))
+    queries = load_queries(args.data_dir, "train")
     if args.num_queries > len(queries):
         raise InputError(
             f"--num-queries {args.num_queries}: there are only {len(queries)} training questions; ask for fewer"
         )
-    val_queries = load_queries(args.data_dir, "val", len(chunks))
+    val_queries = load_queries(args.data_dir, "val")
     if read_manifest(args.data_dir) != manifest:
         raise InputError(f"{args.data_dir} was prepared anew while it was read; run the same command again")
     guard = open_guard(args.guard)
@@ -690,7 +693,7 @@ def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
     else:
         reason = f"the base model: {why_none([scores[number] for number in gained], base, tolerance)}"
         record = {"configuration": setting.configuration, "validation": asdict(base), "base_validation": asdict(base)}
-        save_model(setting.base, final, {**record, "chosen": reason}, [])
+        save_model(setting.base, final, {**record, "chosen": reason})
     print(f"\nFinal model: {reason}")
     print(f"Model saved to: {final}")
 

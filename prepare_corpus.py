@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     passages = [split_text(row.answer, args.chunk_chars) for row in kept]
     texts = [titled(row, found) for row, found in zip(kept, passages, strict=True)] if args.title_in_text else passages
 
-    groups = group_rows(kept, [[*bare, *full] for bare, full in zip(passages, texts, strict=True)])
+    groups = group_rows(kept, passages, texts)
     questions = [normalise_question(row.question) for row in kept]
     splits = assign_splits(groups, questions, args.val_fraction, args.test_fraction, args.seed)
     chunks, pairs = build_corpus(kept, texts, groups, splits)

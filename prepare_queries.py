@@ -25,11 +25,9 @@ from hardneg.artifacts import (
     load_qa_pairs,
     pickle_bytes,
     read_manifest,
-    sha256_file,
     write_files,
     write_json,
 )
-from hardneg.errors import InputError
 from hardneg.script import run
 from hardneg.tables import aligned
 from hardneg.topics import normalise_question
@@ -40,7 +38,7 @@ SAMPLE_QUERIES = 5  # of each split, in queries_sample.json
 def main(argv: list[str] | None = None) -> None:
     """Read the pairs, make the queries, write and report them."""
     args = parse_arguments(argv)
-    manifest = checked_manifest(args.data_dir)
+    manifest = read_manifest(args.data_dir)
     chunks, pairs = load_chunks(args.data_dir), load_qa_pairs(args.data_dir)
     queries = build_queries(pairs)
     report = {split: count_queries(queries[split]) for split in SPLITS}
@@ -56,18 +54,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder prepare_corpus.py wrote to")
     return parser.parse_args(argv)
-
-
-def checked_manifest(data_dir: Path) -> dict[str, Any]:
-    """The manifest. Raises InputError where it is missing or belongs to another corpus than the one beside it."""
-    manifest = read_manifest(data_dir)
-    for name, key in (("corpus_chunks.pkl", "sha256"), ("qa_pairs.pkl", "qa_pairs_sha256")):
-        path = data_dir / name
-        if path.exists() and sha256_file(path) != manifest["corpus"].get(key):
-            raise InputError(
-                f"{path} is not the one that manifest.json describes; run `python prepare_corpus.py` again"
-            )
-    return manifest
 
 
 def build_queries(pairs: Sequence[QAPair]) -> dict[str, list[Query]]:

@@ -33,7 +33,6 @@
 #   DEVICE          auto; where the embedding model runs: auto, cpu, cuda or cuda:N
 #   SEED            42; of splits, samples and training order
 #   CORPUS_FLAGS    none [--val-fraction 0.2 --test-fraction 0.3]; further flags of prepare_corpus.py
-#   QUERIES_FLAGS   none; further flags of prepare_queries.py
 #   SAMPLE_FLAGS    none; further flags of test_small_sample.py
 #   MINER_FLAGS     none; further flags of iterative_miner.py
 #   EVALUATE_FLAGS  none; further flags of evaluate.py, such as --require-target
@@ -118,7 +117,7 @@ choose_settings() {
     : "${NUM_QUERIES:=1000}" "${NUM_CANDIDATES:=50}" "${ITERATIONS:=2}"
     : "${DATA_DIR:=data}" "${OUTPUT_DIR:=models/medical-specialized}"
     : "${GRADED=bundled}" "${MIN_KAPPA:=}" "${DEVICE:=auto}" "${SEED:=42}"
-    : "${CORPUS_FLAGS:=}" "${QUERIES_FLAGS:=}" "${SAMPLE_FLAGS:=}" "${MINER_FLAGS:=}" "${EVALUATE_FLAGS:=}"
+    : "${CORPUS_FLAGS:=}" "${SAMPLE_FLAGS:=}" "${MINER_FLAGS:=}" "${EVALUATE_FLAGS:=}"
     [[ -z $MIN_KAPPA || ($JUDGE == llm && -n $GRADED) ]] || fail "MIN_KAPPA needs JUDGE=llm and a GRADED set"
     judge_flags=(--judge "$JUDGE")
     sample_graded=()
@@ -145,7 +144,7 @@ command_of() {
         ;;
     queries)
         command=(prepare_queries.py --data-dir "$DATA_DIR")
-        flags=$QUERIES_FLAGS
+        flags=""
         ;;
     sample)
         command=(test_small_sample.py --num-queries 30 --num-candidates 10
@@ -351,7 +350,10 @@ def check_judge(args, is_asked):
 
 
 def preflight(gib_needed, *commands):
-    from iterative_miner import asks_server, check_output_dir
+    from hardneg.device import find_gpu
+    from hardneg.encoder import resolve_model
+    from hardneg.graded import open_graded
+    from iterative_miner import asks_server, check_output_dir, open_guard
 
     source = None  # of the corpus, where this run prepares it
     for is_end, words in groupby(commands, lambda word: word == ";"):
@@ -366,20 +368,12 @@ def preflight(gib_needed, *commands):
             if folder in args and sys.argv[0] != "evaluate.py":
                 check_disk(getattr(args, folder), int(gib_needed))
         if "device" in args:
-            from hardneg.device import find_gpu
-
             find_gpu(args.device)
         if "base_model" in args:
-            from hardneg.encoder import resolve_model
-
             resolve_model(args.base_model)
         if getattr(args, "graded", None):
-            from hardneg.graded import open_graded
-
             open_graded(args.graded)
         if "guard" in args:
-            from iterative_miner import open_guard
-
             open_guard(args.guard)
         if "judge" in args and args.judge == "llm":
             is_asked = asks_server(args) if sys.argv[0] == "iterative_miner.py" else not args.stored_only

@@ -175,7 +175,7 @@ def load_sample(args: argparse.Namespace) -> Sample:
     check_writable(args.output_file)
     resolve_model(args.base_model)
     chunks = load_chunks(args.data_dir)
-    queries = load_queries(args.data_dir, "train", len(chunks))
+    queries = load_queries(args.data_dir, "train")
     chosen = sample_over_types(queries, args.num_queries, args.seed)
     graded = open_graded(args.graded) if args.graded else None
     judge = open_judge(args)

@@ -16,6 +16,7 @@ from hardneg.errors import InputError, clear_os_errors
 
 SPLITS = ("train", "val", "test")
 SHARED = "shared"  # a chunk that answers questions of several splits (boilerplate)
+_CORPUS_MAKER = "python prepare_corpus.py"
 # what the unpickler raises on bytes that are no whole pickle
 UNPICKLING_ERRORS = (
     pickle.UnpicklingError,
@@ -123,55 +124,47 @@ def read_manifest(data_dir: Path) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: it is missing or of another shape.
     """
-    path, made_by = data_dir / "manifest.json", "python prepare_corpus.py"
-    manifest = read_json(path, made_by)
+    path = data_dir / "manifest.json"
+    manifest = read_json(path, _CORPUS_MAKER)
     if isinstance(manifest, dict):
         manifest = {"corpus": {}, "queries": {}} | manifest
         checksums = manifest["queries"].get("sha256", {}) if isinstance(manifest["queries"], dict) else None
         if isinstance(manifest["corpus"], dict) and isinstance(checksums, dict):
             return manifest
-    raise InputError(f"{path} is no manifest of a prepared corpus; run `{made_by}` again")
+    raise InputError(f"{path} is no manifest of a prepared corpus; run `{_CORPUS_MAKER}` again")
 
 
 def load_chunks(data_dir: Path) -> list[Chunk]:
     """Read the corpus. Raises InputError where it is missing, damaged, or not the one the manifest tells of."""
     path = data_dir / "corpus_chunks.pkl"
-    chunks: list[Chunk] = _read_records(path, "python prepare_corpus.py", Chunk)
-    if sha256_file(path) != read_manifest(data_dir)["corpus"].get("sha256"):
-        raise InputError(
-            f"{path} is not the corpus that {data_dir / 'manifest.json'} tells of; run `python prepare_corpus.py` again"
-        )
+    chunks: list[Chunk] = _read_records(path, _CORPUS_MAKER, Chunk)
+    _check_told_of(path, read_manifest(data_dir)["corpus"].get("sha256"), _CORPUS_MAKER)
     return chunks
 
 
 def load_qa_pairs(data_dir: Path) -> list[QAPair]:
-    """Read the question/answer pairs behind the corpus. Raises InputError where missing or damaged."""
-    return _read_records(data_dir / "qa_pairs.pkl", "python prepare_corpus.py", QAPair)
+    """Read the question/answer pairs behind the corpus. Raises InputError as `load_chunks` does."""
+    path = data_dir / "qa_pairs.pkl"
+    pairs: list[QAPair] = _read_records(path, _CORPUS_MAKER, QAPair)
+    _check_told_of(path, read_manifest(data_dir)["corpus"].get("qa_pairs_sha256"), _CORPUS_MAKER)
+    return pairs
 
 
-def load_queries(data_dir: Path, split: str, n_chunks: int) -> list[Query]:
-    """Read one split's queries. Raises InputError where missing, damaged, or made for another corpus.
-
-    Args:
-        data_dir: the folder prepare_queries.py wrote to.
-        split: one of SPLITS.
-        n_chunks: size of the corpus the queries must point into.
-    """
-    path = data_dir / f"{split}_queries.pkl"
-    queries: list[Query] = _read_records(path, "python prepare_queries.py", Query)
+def load_queries(data_dir: Path, split: str) -> list[Query]:
+    """Read the queries of one of SPLITS. Raises InputError as `load_chunks`, and where made for another corpus."""
+    path, made_by = data_dir / f"{split}_queries.pkl", "python prepare_queries.py"
+    queries: list[Query] = _read_records(path, made_by, Query)
     manifest = read_manifest(data_dir)
     if manifest["queries"].get("corpus_sha256") != manifest["corpus"].get("sha256"):
-        raise InputError(f"{path} was made for another corpus; run `python prepare_queries.py` again")
-    if sha256_file(path) != manifest["queries"].get("sha256", {}).get(path.name):
-        raise InputError(
-            f"{path} is not the file that {data_dir / 'manifest.json'} tells of; run `python prepare_queries.py` again"
-        )
-    highest = max((max(query["ground_truth_chunk_ids"], default=0) for query in queries), default=0)
-    if highest >= n_chunks:
-        raise InputError(
-            f"{path} points to chunk {highest} of a corpus of {n_chunks}; run `python prepare_queries.py` again"
-        )
+        raise InputError(f"{path} was made for another corpus; run `{made_by}` again")
+    _check_told_of(path, manifest["queries"].get("sha256", {}).get(path.name), made_by)
     return queries
+
+
+def _check_told_of(path: Path, sha256: str | None, made_by: str) -> None:
+    """Raise InputError where a file is not the one of the manifest's checksum."""
+    if sha256_file(path) != sha256:
+        raise InputError(f"{path} is not the file that manifest.json beside it tells of; run `{made_by}` again")
 
 
 def _sync(path: Path) -> None:

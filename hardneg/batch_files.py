@@ -58,22 +58,19 @@ def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint:
 
 
 def import_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path) -> BatchImport:
-    """Store the results of a batch file for those of `pairs` that are outstanding.
-
-    The file is indexed first and then read in the order of the pairs, so that memory holds positions, not answers.
+    """Store the results of a batch file for those of `pairs` that are outstanding; of a repeated one the first grade.
 
     Raises:
-        InputError: the file is missing or no results file, or the store cannot be used.
+        InputError: the file is missing or no results file (what is stored by then stays), or the store cannot be used.
     """
     found = BatchImport()
+    pending = {request.key: request for request in _outstanding(judge, pairs)}
     with clear_os_errors(path, "read"), path.open("rb") as file:
-        positions = _index(file, path)
-        records = _records(judge, pairs, file, positions, found)
+        records = _records(judge, pending, _results(file, path), found)
         while batch := list(islice(records, RECORDS_AT_ONCE)):
             judge.store.add(batch)
             found.judged += sum(record.grade is not None for record in batch)
             found.unjudged.update(record.reason for record in batch if record.reason is not None)
-        found.unknown = len(positions)
     return found
 
 
@@ -84,17 +81,15 @@ def _outstanding(judge: LLMJudge, pairs: Iterable[Pair]) -> Iterator[Request]:
             yield request
 
 
-def _index(file: IO[bytes], path: Path) -> dict[str, int]:
-    """Where each key's line starts; of a repeated key the last."""
-    positions = {}
-    start = 0
+def _results(file: IO[bytes], path: Path) -> Iterator[dict[str, Any]]:
+    """The lines, decoded."""
+    is_empty = True
     for number, line in enumerate(file, 1):
         if line.strip():
-            positions[_decode(line, path, number)["custom_id"]] = start
-        start += len(line)
-    if not positions:
+            is_empty = False
+            yield _decode(line, path, number)
+    if is_empty:
         raise InputError(f"{path} holds no results; give the output file of the batch run")
-    return positions
 
 
 def _decode(line: bytes, path: Path, number: int) -> dict[str, Any]:
@@ -108,15 +103,14 @@ def _decode(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 
 def _records(
-    judge: LLMJudge, pairs: Iterable[Pair], file: IO[bytes], positions: dict[str, int], found: BatchImport
+    judge: LLMJudge, pending: dict[str, Request], results: Iterable[dict[str, Any]], found: BatchImport
 ) -> Iterator[Record]:
-    """Answers for the outstanding pairs, taken off `positions`."""
-    for request in _outstanding(judge, pairs):
-        start = positions.pop(request.key, None)
-        if start is None:
+    """The answers to `pending` requests, which are taken off it once they are graded; counts the other results."""
+    for result in results:
+        request, response = pending.get(result["custom_id"]), result["response"]
+        if request is None:
+            found.unknown += 1
             continue
-        file.seek(start)
-        response = json.loads(file.readline())["response"]
         try:
             if response["status_code"] != 200:
                 raise MalformedAnswer(f"HTTP {response['status_code']}")
@@ -124,4 +118,6 @@ def _records(
         except (TypeError, KeyError, MalformedAnswer):
             found.failed += 1
             continue
+        if answer.grade is not None:
+            del pending[request.key]
         yield judge.record(request, request.passage, "batch", answer)

@@ -2,8 +2,8 @@
 
 Three kinds of trouble are told apart. A request's own (a reset, a timeout, a 500, broken JSON) is tried again a bounded
 number of times. An endpoint's load (429, 503) pauses that endpoint as a whole and halves how many requests it gets at
-once. A dead endpoint is set aside, probed after growing pauses, and comes back when it passes the same probe as at the
-start, while the others go on.
+once; a timeout halves that too. A dead endpoint is set aside, probed after growing pauses, and comes back when it
+passes the same probe as at the start, while the others go on.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from hardneg.errors import InputError
 from hardneg.judge_answers import Answer, MalformedAnswer, read_answer
 
 LONGEST_WORDS = 200  # characters of a server's own message that are worth showing
+TIMEOUT = "timeout"  # the kind of fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +109,19 @@ class Endpoint:
         self.url = url
         self.answers_as: str | None = None  # the model's name in its answers, once probed
         self.in_flight = 0
-        self.window = float(concurrency)  # how many requests at once; shrinks when the server throttles
+        self.window = float(concurrency)  # how many requests at once; shrinks when the server has too much to do
         self.resume_at = 0.0  # no request before this time (monotonic)
         self.aside: str | None = None  # why no requests go there
+        self.refusal = ""  # what it said when it last throttled
         self.hopeless = False  # set aside for a reason that waiting does not cure
         self.probing = False
         self.doubt = asyncio.Lock()  # held while a refusal is looked into
         self.vouched_at = 0.0  # when a probe last passed (monotonic)
+        self.answered_at = 0.0  # when a request was last answered (monotonic)
         self._limit = concurrency
         self._policy = policy
         self._api_key = api_key
-        self._throttled_at = 0.0
+        self._crowded_at = 0.0
         self._pauses = self._failures = self._probes = 0
         self._client = openai.AsyncOpenAI(
             base_url=url,
@@ -138,7 +141,7 @@ class Endpoint:
         try:
             return read_answer(completion)
         except MalformedAnswer as error:
-            raise Transient(str(error)) from None
+            raise self._fault_within(completion) or Transient(str(error)) from None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -147,6 +150,7 @@ class Endpoint:
     def succeeded(self) -> None:
         """Note an answer: the window grows by about one per round trip, as in TCP's congestion avoidance."""
         self._pauses = self._failures = 0
+        self.answered_at = time.monotonic()
         self.window = min(self.window + 1 / self.window, self._limit)
 
     def failed(self, reason: str) -> None:
@@ -155,16 +159,32 @@ class Endpoint:
         if self._failures >= self._policy.aside_after:
             self.set_aside(reason)
 
-    def throttle(self, sent_at: float, retry_after: float | None) -> None:
-        """Pause the whole endpoint, at least as long as it asks; one storm of refusals halves the window once."""
+    @property
+    def is_choked(self) -> bool:
+        """Whether it has throttled again and again without one answer in between."""
+        return self._pauses >= self._policy.attempts
+
+    def crowd(self, sent_at: float) -> bool:
+        """Halve the window, for a request sent at `sent_at`; False where it was halved since, for the same storm."""
+        if sent_at < self._crowded_at:
+            return False
+        self._crowded_at = time.monotonic()
+        self.window = max(min(self.window, self.in_flight) / 2, 1.0)
+        return True
+
+    def throttle(self, sent_at: float, fault: Throttled) -> None:
+        """Pause the whole endpoint, at least as long as it asks, and halve its window."""
+        self.refusal = str(fault)
         now = time.monotonic()
-        pause = retry_after or 0.0
-        if sent_at >= self._throttled_at:
-            self._throttled_at = now
+        pause = fault.retry_after or 0.0
+        if self.crowd(sent_at):
             self._pauses += 1
-            self.window = max(min(self.window, self.in_flight) / 2, 1.0)
             pause = max(pause, self._policy.pause(self._pauses, self._policy.throttle_pause))
         self.resume_at = max(self.resume_at, now + min(pause, self._policy.longest_pause))
+
+    def answered_a_probe(self) -> None:
+        """Note that it answers others than the requests it throttles: their pauses begin small again."""
+        self._pauses = 0
 
     def set_aside(self, reason: str, hopeless: bool = False) -> None:
         """Send no more requests until a probe passes."""
@@ -194,29 +214,41 @@ class Endpoint:
             raise Transient("the answer is not JSON") from None
 
     def _status_fault(self, error: openai.APIStatusError) -> Fault:
-        status = error.status_code
-        kind, detail = f"HTTP {status}", self._words(error)
-        if status in (429, 503):
-            return Throttled(kind, detail, status=status, retry_after=_retry_after(error.response.headers))
-        if status in (408, 409) or status >= 500:
-            return Transient(kind, detail, status=status)
-        return Rejected(kind, detail, status=status)
+        body = error.body if isinstance(error.body, dict) else {"message": error.body}
+        words = body.get("message") or body.get("detail") or error.response.reason_phrase
+        has_no_credit = error.status_code == 429 and body.get("code") == "insufficient_quota"
+        status = 402 if has_no_credit else error.status_code  # what OpenAI means: waiting does not help
+        return _fault_of(status, self._clean(words), _retry_after(error.response.headers))
 
-    def _words(self, error: openai.APIStatusError) -> str:
-        """The server's own explanation on one line, without the key should the server repeat it."""
-        body = error.body
-        detail = body.get("message") if isinstance(body, dict) else body
-        words = " ".join(str(detail or error.response.reason_phrase).replace(self._api_key, "[key]").split())
-        return words[:LONGEST_WORDS]
+    def _fault_within(self, completion: object) -> Fault | None:
+        """The fault of another server that a gateway passes on with status 200, as OpenRouter does; None without."""
+        error = completion.get("error") if isinstance(completion, dict) else None
+        status = error.get("code") if isinstance(error, dict) else None
+        if not (isinstance(status, int) and 400 <= status < 600):
+            return None
+        return _fault_of(status, self._clean(error.get("message")), None)
+
+    def _clean(self, words: object) -> str:
+        """A server's own explanation on one line, without the key should the server repeat it."""
+        return " ".join(str(words).replace(self._api_key, "[key]").split())[:LONGEST_WORDS]
+
+
+def _fault_of(status: int, detail: str, retry_after: float | None) -> Fault:
+    """What an HTTP status of 400 and more means for the request."""
+    if status in (429, 503):
+        return Throttled(f"HTTP {status}", detail, status=status, retry_after=retry_after)
+    if status in (408, 409) or status >= 500:
+        return Transient(f"HTTP {status}", detail, status=status)
+    return Rejected(f"HTTP {status}", detail, status=status)
 
 
 def _connection_fault(error: BaseException | None) -> Fault:
     """Which trouble it was, by the first aiohttp error among the causes: the transport calls most of them time-outs."""
     while error is not None:
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return Unreachable("no connection")
+            return Unreachable("no connection", " ".join(str(error).split())[:LONGEST_WORDS])
         if isinstance(error, asyncio.TimeoutError):  # aiohttp's own are such too
-            return Transient("timeout")
+            return Transient(TIMEOUT)
         if isinstance(error, aiohttp.ClientError | OSError):
             break
         error = error.__cause__
@@ -267,6 +299,7 @@ class EndpointPool:
             InputError: no endpoint answers any more, or none serves the model as it did.
         """
         failures = throttles = 0
+        throttled_since: float | None = None
         while True:
             endpoint = await self._acquire()
             sent_at = time.monotonic()
@@ -281,19 +314,22 @@ class EndpointPool:
                 endpoint.set_aside(f'it now answers as "{answer.model}", before as "{endpoint.answers_as}"', True)
             except Throttled as fault:
                 self._note_failure()
-                endpoint.throttle(sent_at, fault.retry_after)
+                endpoint.throttle(sent_at, fault)
                 throttles += 1
-                if throttles % (2 * self._policy.attempts) == 0 and await self._answers(endpoint):
+                throttled_since = throttled_since or sent_at
+                if await self._throttles_only_some(endpoint, throttles, throttled_since):
                     raise GaveUp(f"no answer: {fault.kind}", f"{throttles} attempts, at last: {fault}") from None
             except Unreachable as fault:
                 self._note_failure()
                 endpoint.set_aside(str(fault))
             except Rejected as fault:
-                if fault.status not in (401, 403, 404) or await self._still_serves(endpoint, sent_at):
+                if fault.status not in (401, 402, 403, 404) or await self._still_serves(endpoint, sent_at):
                     raise
             except Transient as fault:
                 self._note_failure()
                 endpoint.failed(str(fault))
+                if fault.kind == TIMEOUT:
+                    endpoint.crowd(sent_at)
                 failures += 1
                 if failures >= self._policy.attempts:
                     raise GaveUp(f"no answer: {fault.kind}", f"{failures} attempts, at last: {fault}") from None
@@ -368,12 +404,31 @@ class EndpointPool:
                 await self._try_again(endpoint)
             return endpoint.aside is None
 
+    async def _throttles_only_some(self, endpoint: Endpoint, times: int, since: float) -> bool:
+        """Whether an endpoint throttles a request for its own sake, as a gateway does with what is too large for it.
+
+        It has done so many times while it answered others; or where it answers nothing but probes, for longer than a
+        budget of tokens per minute takes to fill up again.
+
+        Args:
+            endpoint: what throttled the request, not for the first time.
+            times: how often it did.
+            since: when it began to (monotonic).
+        """
+        is_often = times % (2 * self._policy.attempts) == 0
+        if not (is_often or endpoint.is_choked) or not await self._answers(endpoint):
+            return False
+        is_long = time.monotonic() - since > 2 * self._policy.longest_pause
+        return is_long or (is_often and endpoint.answered_at > since)
+
     async def _answers(self, endpoint: Endpoint) -> bool:
-        """Whether an endpoint that throttles one request again and again answers another: then it is the request's."""
+        """Whether an endpoint passes a probe: if so, patience and its pauses begin anew."""
         try:
             await self._probe(endpoint)
         except (Fault, InputError):
             return False
+        endpoint.answered_a_probe()
+        self._failing_since = None
         return True
 
     async def _try_again(self, endpoint: Endpoint) -> None:
@@ -392,7 +447,7 @@ class EndpointPool:
 
     def _check_hope(self, now: float) -> None:
         """Raise InputError when no endpoint can be expected to answer."""
-        reasons = "; ".join(f"{e.url}: {e.aside or 'throttles every request'}" for e in self.endpoints)
+        reasons = "; ".join(f"{e.url}: {e.aside or f'throttles every request ({e.refusal})'}" for e in self.endpoints)
         if all(endpoint.hopeless for endpoint in self.endpoints):
             raise InputError(f"no endpoint judges any more ({reasons})")
         if self._failing_since is not None and now - self._failing_since > self._policy.patience:

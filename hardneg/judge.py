@@ -20,8 +20,8 @@ class Pair(NamedTuple):
 def as_read(chunk: Chunk) -> str:
     """A chunk as its page's readers have it: under the title, where it does not name its topic itself.
 
-    Whether "It is rare." answers a question, its text alone does not tell. One of several answers,
-    be they on one topic, is shown as it is, for it keeps the title of the first alone.
+    Whether "It is rare." answers a question, its text alone does not tell. A chunk of several answers is shown as it
+    is, for the only title that it has is the first one's.
     """
     title, text = chunk["title"], chunk["text"]
     return text if len(chunk["qa_ids"]) > 1 or names_topic(text, title) or not title else f"{title}: {text}"

@@ -23,15 +23,15 @@ def _json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # Ways to hold the model to a grade, best first. vLLM binds the first (one token, log-probabilities over the four
-# choices); llama.cpp the second; hosted services only take a schema that is an object.
+# choices); llama.cpp the second; hosted services only take a schema that is an object. vLLM takes the penalty from the
+# model's own settings where none is sent: Qwen2.5's (1.05) then keeps it from writing a digit that the prompt has.
 CONSTRAINTS: Mapping[str, Mapping[str, Any]] = {
-    "choice": {"structured_outputs": {"choice": [str(grade) for grade in GRADES]}},
+    "choice": {"structured_outputs": {"choice": [str(grade) for grade in GRADES]}, "repetition_penalty": 1.0},
     "integer": {"response_format": _json_schema(_INTEGER)},
-    "object": {"response_format": _json_schema(_OBJECT)},
+    "object": {"response_format": _json_schema(_OBJECT), "max_tokens": 16},  # `{"grade": 4}`
     "none": {},
 }
-_MAX_TOKENS = {"object": 16}  # `{"grade": 4}`; elsewhere a digit, perhaps with a space and an end mark
-_MAX_TOKENS_PLAIN = 4
+MAX_TOKENS = 4  # of an answer: a digit, perhaps with a space and an end mark; a constraint may need more
 
 # What determines an answer besides model and prompt: part of every key of the store. The constraint is not: whichever
 # one a server understands, the grade is the model's distribution over the same four digits.
@@ -47,11 +47,6 @@ _BARE = re.compile(r"\s*([1-4])\s*")
 _WRAPPED = re.compile(r'\s*\{\s*"grade"\s*:\s*([1-4])\s*\}\s*')
 
 
-def max_tokens(constraint: str) -> int:
-    """The longest answer a constraint needs, in tokens."""
-    return _MAX_TOKENS.get(constraint, _MAX_TOKENS_PLAIN)
-
-
 def request_body(model: str, prompt: str, constraint: str, logprobs: bool = True) -> dict[str, Any]:
     """One chat-completions request, the same for a live server and for a batch file.
 
@@ -61,7 +56,7 @@ def request_body(model: str, prompt: str, constraint: str, logprobs: bool = True
         constraint: one of CONSTRAINTS.
         logprobs: ask for the tokens' log-probabilities.
     """
-    body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens(constraint)}
+    body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": MAX_TOKENS}
     if logprobs:
         body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     return body | DECODING | CONSTRAINTS[constraint]

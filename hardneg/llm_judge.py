@@ -10,7 +10,7 @@ import asyncio
 import os
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
@@ -33,9 +33,9 @@ NO_KEY = "EMPTY"  # what vLLM's documentation sends where no key is needed
 RESERVED_TOKENS = 80  # for the chat template around one user message, and the answer; generous
 SHRINK = 0.7  # what is kept of a passage each time a server finds the prompt too long
 GRACE = 5.0  # seconds that answers on their way get when a run is stopped
-ENOUGH = 200  # answers after which a run that gets hardly any grades is stopped
-USELESS = 0.9  # share of them without a grade
-LEFT_OVER = 0.1  # of what is stored: where fewer are asked than that, they may be the ones that no server grades
+ENOUGH = 200  # a run is stopped where of so many answers in a row
+USELESS = 0.9  # more than this share are no grades
+LEFT_OVER = 0.1  # of what is stored: where fewer are left to ask, they may be just those that no server grades
 LONGEST_STALL = 0.05  # seconds that requests under way may wait while stored judgments are handed out
 _TOO_LONG = re.compile(r"context|too long|too large|longer than|max_model_len|maximum.*(tokens|length)", re.IGNORECASE)
 
@@ -145,7 +145,7 @@ class LLMJudge:
         self.passage_tokens = passage_tokens
         self.stored_only = stored_only
         self._policy = policy or RetryPolicy()
-        self._api_key = (api_key or os.environ.get("OPENAI_API_KEY") or NO_KEY).strip()
+        self._api_key = (api_key or os.environ.get("OPENAI_API_KEY") or "").strip() or NO_KEY
         if not (self._api_key.isascii() and self._api_key.isprintable()):
             raise InputError("OPENAI_API_KEY holds characters that no HTTP header may hold; set it to the key alone")
 
@@ -284,6 +284,7 @@ class _Run:
         self._waiting: dict[str, list[Pair]] = {}  # pairs by key: the same question and passage are asked once
         self._tasks: set[asyncio.Task[Record]] = set()
         self._finished: list[asyncio.Task[Record]] = []
+        self._recent: deque[str | None] = deque(maxlen=ENOUGH)  # why the last answers have no grade, None where they do
         self._closing = self._store_failed = False
         self._counted_at = self._turned_at = time.monotonic()
         with ExitStack() as on_failure:
@@ -308,6 +309,8 @@ class _Run:
         waiting.append(pair)
         if len(waiting) > 1:
             return
+        if not self.busy:  # what has passed since the last answer was no asking
+            self._counted_at = time.monotonic()
         self._judge.stats.cut += request.is_cut
         with held_signals():  # raised while the task is being made, a signal would leave one that nobody can cancel
             task = self._loop.create_task(self._ask(request))
@@ -326,16 +329,13 @@ class _Run:
             self._turn(wait=False)
         if not self._finished:
             return
-        try:
-            records, error = self._store_finished()
-        except InputError as failure:
-            raise self._told_how_to_go_on(failure) from None
+        records, error = self._store_finished()
         for record in records:
             for pair in self._waiting.pop(record.key):
                 yield _judgment(pair, record.grade, record.probabilities, record.reason)
         self._check_use()
         if error is not None:
-            raise self._told_how_to_go_on(error) if isinstance(error, InputError) else error
+            raise error
 
     def close(self) -> None:
         """Wait a moment for what is under way, drop the rest, free the connections, store what has been answered."""
@@ -398,23 +398,22 @@ class _Run:
         return records, error
 
     def _check_use(self) -> None:
-        """Raise InputError where hardly any answer is a grade: the rest would be asked, and paid for, in vain.
+        """Raise InputError where hardly any answer is a grade (any more): the rest would be paid for in vain.
 
         Not while fewer are asked than a tenth of what the store gave: they may be just those that no server grades.
         """
         stats = self._judge.stats
-        unjudged = stats.unjudged.total()
-        if stats.asked >= max(ENOUGH, LEFT_OVER * stats.reused) and unjudged > USELESS * stats.asked:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in stats.unjudged.most_common())
-            useless = f"{unjudged} of the first {stats.asked} answers are no grades ({reasons}); mend server or prompt"
-            raise self._told_how_to_go_on(InputError(useless))
-
-    def _told_how_to_go_on(self, error: InputError) -> InputError:
-        done = self._judge.stats.judged
-        return InputError(f"{error}; {done} judgments of this run are stored, the same command goes on from there")
+        unjudged = Counter(reason for reason in self._recent if reason is not None)
+        if stats.asked >= max(ENOUGH, LEFT_OVER * stats.reused) and unjudged.total() > USELESS * len(self._recent):
+            reasons = ", ".join(f"{reason} {count}" for reason, count in unjudged.most_common())
+            raise InputError(
+                f"{unjudged.total()} of the last {len(self._recent)} answers are no grades ({reasons}); "
+                "mend server or prompt"
+            )
 
     def _count(self, records: list[Record]) -> None:
         stats = self._judge.stats
+        self._recent.extend(record.reason for record in records)
         stats.asked += len(records)
         stats.unjudged.update(record.reason for record in records if record.reason is not None)
         stats.prompt_tokens += sum(record.prompt_tokens or 0 for record in records)

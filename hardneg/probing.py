@@ -14,6 +14,7 @@ from hardneg.prompting import PromptTemplate
 # Left free, a model answers "Paris": a digit shows that the constraint binds.
 _UNGRADEABLE = "What is the capital of France? Answer with one word."
 _SAMPLE = ("What is the capital of France?", "Paris is the capital of France and its largest city.")
+NAMES_SHOWN = 10  # of the models that a server has
 _UNKNOWN_FIELD = (400, 422)  # how servers say that they do not take a field of the request
 
 
@@ -88,8 +89,8 @@ async def reprobe(endpoint: Endpoint, template: PromptTemplate, findings: JudgeF
     found = await probe(endpoint, findings.model, template)
     if found.constraint != findings.constraint:
         raise InputError(f"its answers are now constrained by {found.constraint}, not {findings.constraint}")
-    if findings.logprobs and not found.logprobs:
-        raise InputError("it gives no log-probabilities (any more), unlike the judge at the start")
+    if (findings.logprobs and not found.logprobs) or (findings.probabilities and not found.probabilities):
+        raise InputError("it gives no usable log-probabilities (any more), unlike the judge at the start")
     if endpoint.answers_as not in (None, found.answers_as):
         raise InputError(f'it now answers as "{found.answers_as}", before as "{endpoint.answers_as}"')
     return found.answers_as
@@ -136,7 +137,8 @@ def _unreachable(url: str, fault: Fault, model: str) -> str:
     """One line on an endpoint that does not answer, with the remedy."""
     if isinstance(fault, Unreachable):
         port = urlsplit(url).port or 8000
-        return f"no LLM server answers at {url}; start it (`vllm serve {model} --port {port}`) and wait until it is up"
+        start = f"start it (`vllm serve {model} --port {port}`) and wait until it is up, or correct the address"
+        return f"no LLM server answers at {url}; {start} ({fault})"
     return f"the LLM server at {url} does not answer ({fault}); wait until it is up, or see its log"
 
 
@@ -147,7 +149,8 @@ def _served(listing: object, url: str, model: str) -> Mapping[str, Any]:
     for entry in entries:
         if model == entry.get("id") or model in (entry.get("aliases") or ()):
             return entry
-    names = ", ".join(str(entry.get("id")) for entry in entries) or "nothing"
+    names = ", ".join(str(entry.get("id")) for entry in entries[:NAMES_SHOWN]) or "nothing"
+    names += f" and {len(entries) - NAMES_SHOWN} others" if len(entries) > NAMES_SHOWN else ""
     raise InputError(f"{url} does not serve {model}; it serves {names}: name that, or start the server with {model}")
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from hardneg.errors import InputError, clear_os_errors
@@ -40,7 +39,6 @@ def cut_to_tokens(text: str, tokens: int) -> str:
     return beginning.rstrip()
 
 
-@dataclass(frozen=True)
 class PromptTemplate:
     """A judge's prompt with `{query}` and, after it, `{passage}`; other braces are plain text.
 
@@ -51,29 +49,25 @@ class PromptTemplate:
     'Q: why {x}? P: because {query} Grade:'
     """
 
-    text: str
-    sha256: str = field(init=False)
-    tokens: int = field(init=False)  # estimated, without question and passage
-    _parts: tuple[str, str, str] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, text: str) -> None:
         """Check the placeholders. Raises InputError where one is missing, repeated or out of order."""
         for placeholder in ("{query}", "{passage}"):
-            count = self.text.count(placeholder)
+            count = text.count(placeholder)
             if count != 1:
                 raise InputError(
                     f"the judge's prompt holds {placeholder} {count} times; write {{query}} and {{passage}} once each"
                 )
-        head, _, rest = self.text.partition("{query}")
+        head, _, rest = text.partition("{query}")
         if "{passage}" not in rest:
             raise InputError(
                 "the judge's prompt has {passage} before {query}; put the passage last, or the server's prefix cache "
                 "cannot reuse the question"
             )
         middle, _, tail = rest.partition("{passage}")
-        object.__setattr__(self, "_parts", (head, middle, tail))
-        object.__setattr__(self, "sha256", hashlib.sha256(self.text.encode()).hexdigest())
-        object.__setattr__(self, "tokens", sum(map(estimate_tokens, self._parts)))
+        self.text = text
+        self.sha256 = hashlib.sha256(text.encode()).hexdigest()
+        self._parts = (head, middle, tail)
+        self.tokens = sum(map(estimate_tokens, self._parts))  # estimated, without question and passage
 
     def render(self, query: str, passage: str) -> str:
         """The prompt for one question and passage; braces inside them stay as they are."""

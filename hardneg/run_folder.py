@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -68,7 +68,7 @@ def _refuse(folder: Path, found: Mapping[str, Any], now: Mapping[str, Any], keys
 
 
 def _differences(found: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str], of: str = "") -> Iterator[str]:
-    """What differs under these keys, within a part of the configuration that alone which does."""
+    """`key: this there, that now` of each setting that differs, of one in a part of the configuration as `part.key`."""
     for key in keys:
         there, here = found.get(key), now.get(key)
         if isinstance(there, dict) and isinstance(here, dict):
@@ -79,18 +79,19 @@ def _differences(found: Mapping[str, Any], now: Mapping[str, Any], keys: Sequenc
 
 
 def save_model(
-    model: "SentenceTransformer", folder: Path, record: Mapping[str, Any], lists: Iterable[CandidateList]
+    model: "SentenceTransformer", folder: Path, record: Mapping[str, Any], lists: Sequence[CandidateList] = ()
 ) -> None:
-    """Write model, model card, training.json and the graded candidates as one folder, whole or not at all."""
+    """Write model, model card, training.json and any graded candidates as one folder, whole or not at all."""
     with atomic_dir(folder) as temporary, quiet_progress():
         try:
             model.save(str(temporary), create_model_card=False)
         except SafetensorError as error:  # what a full disk looks like from inside safetensors
             raise InputError(f"cannot write {folder}: {error}; free some disk space and run again") from error
-        files = checksums(temporary)
-        write_candidates(temporary / CANDIDATES, lists)
-        of_candidates = sha256_file(temporary / CANDIDATES)
-        _write_record(temporary, {**record, "files_sha256": files, "candidates_sha256": of_candidates})
+        record = {**record, "files_sha256": checksums(temporary)}
+        if lists:
+            write_candidates(temporary / CANDIDATES, lists)
+            record["candidates_sha256"] = sha256_file(temporary / CANDIDATES)
+        _write_record(temporary, record)
 
 
 def copy_as_final(source: Path, final: Path, record: Mapping[str, Any]) -> None:

@@ -53,27 +53,28 @@ def topic_of(row: Row) -> str:
     return row.topic or row.question
 
 
-def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]]) -> list[str]:
+def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]], texts: Sequence[Sequence[str]]) -> list[str]:
     """Group rows that must not be parted: of one topic, name, question, passage or concept, also in a chain.
 
     Args:
         rows: the answered rows.
-        passages: the passages of each row's answer, without titles, and whatever else no two splits may share.
+        passages: the passages of each row's answer, without titles.
+        texts: the same as the corpus will have them.
 
     Returns:
         The group of every row, named after its alphabetically first topic.
     """
     members: dict[tuple[str, str], list[int]] = defaultdict(list)
     annotations = tying_annotations([(topic_of(row), row.concept, row.synonyms) for row in rows])
-    for position, (row, texts) in enumerate(zip(rows, passages, strict=True)):
+    for position, (row, of_row, as_chunks) in enumerate(zip(rows, passages, texts, strict=True)):
         members["topic", normalise_topic(topic_of(row))].append(position)
         for annotation in annotations[position]:
             members[annotation].append(position)
         members["question", normalise_question(row.question)].append(position)
-        passages_of_row = dict.fromkeys(map(normalise, texts))
-        for passage in passages_of_row:
+        answer = dict.fromkeys(map(normalise, of_row))
+        for passage in answer | dict.fromkeys(map(normalise, as_chunks)):
             members["passage", passage].append(position)
-        members["answer", "\0".join(passages_of_row)].append(position)
+        members["answer", "\0".join(answer)].append(position)
     ties = [(tied[0], other) for tied in without_boilerplate(members, rows) for other in tied]
     first, second = np.array(ties).T
     graph = coo_array((np.ones(len(ties)), (first, second)), shape=(len(rows), len(rows)))

@@ -29,7 +29,9 @@ DEFAULTS: dict[str, Any] = {
     "max_model_len": 4096,
     "context_tokens": None,  # refuse prompts of more words than this
     "binds": ["choice", "integer", "object"],  # constraints it obeys; others it ignores
+    "refuses": [],  # constraints, or "logprobs", that it takes for unknown fields: 422
     "free_text": "The passage",  # what it says unconstrained
+    "knows_paris": False,  # and says that when it is asked for the capital of France
     "logprobs": True,
     "latency": 0.0,  # seconds
     "rate": None,  # answers per second, one after the other
@@ -153,6 +155,8 @@ class _Server:
             return refusal
         if body["model"] != config["model"]:
             return _error(404, f"The model `{body['model']}` does not exist.")
+        if unknown := [name for name in config["refuses"] if name in _fields(body)]:
+            return web.json_response({"detail": f"extra fields not permitted: {unknown}"}, status=422)
         if body.get("top_logprobs", 0) > 20:
             return _error(400, "top_logprobs must be at most 20")
         if config["context_tokens"] and len(prompt.split()) > config["context_tokens"]:
@@ -212,7 +216,8 @@ class _Server:
             before, after = ('{"grade": ', "}") if _kind(schema) == "object" else ("", "")
             content = f"{before}{digit}{after}"
         else:
-            content = self.config["free_text"].replace("DIGIT", str(digit))
+            is_asked = self.config["knows_paris"] and prompt.startswith("What is the capital of France?")
+            content = "Paris" if is_asked else self.config["free_text"].replace("DIGIT", str(digit))
             before, _, after = content.partition(str(digit))
         content, refusal = _WORDS.get(fault or "", (content, None))
         logprobs = None
@@ -248,6 +253,13 @@ _WORDS: dict[str, tuple[str | None, str | None]] = {
     "empty": ("", None),
     "five": ("5", None),
 }
+
+
+def _fields(body: dict[str, Any]) -> list[str]:
+    """What a server may not know: the constraint's kind, and "logprobs"."""
+    schema = body.get("response_format")
+    kinds = ["choice" if "structured_outputs" in body else "", _kind(schema) if schema else ""]
+    return [*kinds, "logprobs" if body.get("logprobs") else ""]
 
 
 def _kind(response_format: dict[str, Any]) -> str:
@@ -314,6 +326,13 @@ def _status(status: int) -> Any:
     return fail
 
 
+def _error_of(status: int, message: str, code: str) -> Any:
+    async def fail(server: _Server, request: web.Request, prompt: str) -> web.Response:
+        return web.json_response({"error": {"message": message, "code": code}}, status=status)
+
+    return fail
+
+
 def _text(text: str, content_type: str = "application/json") -> Any:
     async def answer(server: _Server, request: web.Request, prompt: str) -> web.Response:
         return web.Response(text=text, content_type=content_type)
@@ -330,6 +349,9 @@ _FAULTS: dict[str, Any] = {
     "html": _text("<html>Bad gateway</html>", "text/html"),
     "json-list": _text('["4"]'),
     "empty-choices": _text('{"model": "stub-model", "choices": []}'),
+    "429-within": _text('{"error": {"code": 429, "message": "slow down"}}'),
+    "402-within": _text('{"error": {"code": 402, "message": "no credit"}}'),
+    "no-credit": _error_of(429, "You exceeded your current quota", "insufficient_quota"),
     **{str(status): _status(status) for status in (400, 401, 403, 404, 408, 429, 500, 502, 503)},
     **dict.fromkeys([*_WORDS, "no-logprobs", "other-model"], _sound),
 }

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,15 +126,19 @@ def test_records_of_another_kind(tmp_path: Path, records: object, message: str) 
 
 
 def test_loading_a_data_folder(tiny_data_dir: Path) -> None:
-    chunks = load_chunks(tiny_data_dir)
-    assert len(load_qa_pairs(tiny_data_dir)) == 24
-    assert [len(load_queries(tiny_data_dir, split, len(chunks))) for split in ("train", "val", "test")] == [12, 6, 6]
+    assert (len(load_chunks(tiny_data_dir)), len(load_qa_pairs(tiny_data_dir))) == (30, 24)
+    assert [len(load_queries(tiny_data_dir, split)) for split in ("train", "val", "test")] == [12, 6, 6]
 
 
-def test_a_corpus_that_the_manifest_does_not_know(tiny_data_dir: Path) -> None:
-    write_pickle(tiny_data_dir / "corpus_chunks.pkl", load_chunks(tiny_data_dir)[1:])
-    with pytest.raises(InputError, match=r"is not the corpus that .* tells of; run `python prepare_corpus.py` again"):
-        load_chunks(tiny_data_dir)
+@pytest.mark.parametrize("load", [load_chunks, load_qa_pairs, partial(load_queries, split="val")])
+def test_a_file_that_the_manifest_does_not_know(tiny_data_dir: Path, load: Callable[[Path], list[Any]]) -> None:
+    name = {load_chunks: "corpus_chunks", load_qa_pairs: "qa_pairs"}.get(load, "val_queries")
+    maker = "queries" if name == "val_queries" else "corpus"
+    write_pickle(tiny_data_dir / f"{name}.pkl", load(tiny_data_dir)[1:])
+    with pytest.raises(
+        InputError, match=rf"{name}\.pkl is not the file that .* tells of; run `python prepare_{maker}.py` again"
+    ):
+        load(tiny_data_dir)
 
 
 @pytest.mark.parametrize("manifest", [[], {"corpus": None}, {"corpus": "x"}, {"queries": {"sha256": "x"}}])
@@ -177,13 +182,11 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
 
 
 def test_queries_of_another_corpus(tiny_data_dir: Path) -> None:
-    with pytest.raises(InputError, match=r"points to chunk .* of a corpus of 3"):
-        load_queries(tiny_data_dir, "train", 3)
     manifest = read_json(tiny_data_dir / "manifest.json", MAKER)
     for stale in ({**manifest, "corpus": {"sha256": "other"}}, {"corpus": manifest["corpus"]}):
         write_json(tiny_data_dir / "manifest.json", stale)
         with pytest.raises(InputError, match=r"made for another corpus; run `python prepare_queries.py` again"):
-            load_queries(tiny_data_dir, "train", 30)
+            load_queries(tiny_data_dir, "train")
 
 
 def test_an_interrupted_write_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:

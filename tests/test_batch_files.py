@@ -91,6 +91,19 @@ def test_what_the_batch_could_not_answer_stays_outstanding(judge: LLMJudge, tmp_
     assert judge.plan(make_pairs(10)).to_ask == 5
 
 
+def test_a_pair_asked_twice_keeps_its_answer(judge: LLMJudge, tmp_path: Path) -> None:
+    """As when a batch that expired was started again and both results are in one file, in whatever order."""
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    export_batch(judge, make_pairs(2), requests)
+    run_batch(requests, results)
+    answers = results.read_text().splitlines()
+    expired = [json.dumps({**json.loads(line), "response": None}) for line in answers]
+    vague = answers[1].replace('"content": "', '"content": "Score: ', 1)
+    results.write_text("\n".join([expired[0], vague, *answers, expired[1]]) + "\n")
+    found = import_batch(judge, make_pairs(2), results)
+    assert (found.judged, found.unjudged, found.failed, found.unknown) == (2, {"not a grade": 1}, 1, 1)
+
+
 @pytest.mark.parametrize("name", [f"{MODEL}-2026-01-01", "what a gateway's alias stands for"])
 def test_the_model_may_answer_by_another_name(judge: LLMJudge, tmp_path: Path, name: str) -> None:
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"

@@ -963,11 +963,10 @@ def test_an_error_while_judging_says_how_many_pairs_are_left(stub: LLMStub, tmp_
         judge = make_judge(stub, store)
         judge.check()
         stub.configure(fault="401", after=20, times=None)
-        with pytest.raises(
-            InputError, match=r"HTTP 401.* goes on from there \(\d+ of 60 pairs are left to ask\)"
-        ) as caught:
+        with pytest.raises(InputError, match=r"HTTP 401.*: the same command goes on from there$") as caught:
             list(miner.judge_pairs(judge, list(make_pairs(60))))
-        assert f"({60 - len(store)} of 60 pairs" in str(caught.value)
+        told = f"; {len(store)} judgments of this run are stored, and {60 - len(store)} of 60 pairs are left to ask: "
+        assert told in str(caught.value)
     stub.configure(fault=None)
 
 

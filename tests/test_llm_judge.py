@@ -16,8 +16,9 @@ from hardneg.errors import InputError
 from hardneg.judge import Pair
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import GRACE, LLMJudge, Request, _Run
+from hardneg.probing import _served
 from tests.judge_data import FAST, PROMPT, assert_right, make_judge, make_pair, make_pairs, right_grade
-from tests.llm_stub import MODEL, LLMStub
+from tests.llm_stub import MODEL, LLMStub, true_probabilities
 from tests.real_llm import RealLLM, model_path
 
 
@@ -172,14 +173,51 @@ def test_the_best_constraint_that_binds_is_used(
         assert_right(judge, list(judge.judge(pairs)), pairs)
 
 
-def test_without_constraint_and_logprobs_grades_are_read_from_strict_text(tmp_path: Path) -> None:
-    with LLMStub(logprobs=False, binds=["integer"]) as server:
-        judge = make_judge(server, tmp_path)
+def likeliest_grade(judge: LLMJudge, pair: Pair) -> int:
+    request = judge.request(pair)
+    probabilities = true_probabilities(judge.template.render(request.query, request.passage))
+    return 1 + probabilities.index(max(probabilities))
+
+
+@pytest.mark.parametrize(
+    ("server", "constraint"),
+    [
+        ({"binds": [], "knows_paris": True, "free_text": "DIGIT"}, "none"),
+        ({"refuses": ["choice", "integer", "logprobs"]}, "object"),  # as hosted services
+    ],
+)
+def test_without_constraint_or_logprobs_grades_are_read_from_strict_text(
+    server: dict[str, object], constraint: str, tmp_path: Path
+) -> None:
+    with LLMStub(**{"logprobs": False, **server}) as stub:
+        judge = make_judge(stub, tmp_path)
         findings = judge.check()
         judgments = list(judge.judge(make_pairs(10)))
-    assert (findings.logprobs, findings.probabilities) == (False, False)
-    assert {judgment.grade for judgment in judgments} <= {1.0, 2.0, 3.0, 4.0}
-    assert all(judgment.probabilities is None for judgment in judgments)
+    assert (findings.constraint, findings.logprobs, findings.probabilities) == (constraint, False, False)
+    assert len(judgments) == 10
+    for judgment in judgments:
+        assert judgment.grade == likeliest_grade(judge, make_pair(judgment.chunk_id))
+        assert judgment.probabilities is None
+
+
+def test_a_server_in_trouble_at_the_start_is_asked_again(stub: LLMStub, tmp_path: Path) -> None:
+    with LLMStub(fault="503", times=2) as server:
+        assert make_judge(server, tmp_path).check().endpoints == {server.url: MODEL}
+
+
+def test_time_without_requests_is_not_counted(stub: LLMStub, tmp_path: Path) -> None:
+    first = make_judge(stub, tmp_path)
+    list(first.judge(make_pairs(20, start=1)))
+    judge = make_judge(stub, first.store, concurrency=1)
+    for _ in judge.judge([make_pair(0), *make_pairs(20, start=1), make_pair(21)]):
+        time.sleep(0.05)  # as a consumer that takes its time over what is stored
+    assert (judge.stats.asked, judge.stats.reused) == (2, 20) and judge.stats.seconds < 0.6
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_a_blank_key_is_none(blank: str, stub: LLMStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", blank)
+    assert make_judge(stub, tmp_path).check().endpoints == {stub.url: MODEL}
 
 
 @pytest.mark.parametrize(
@@ -199,8 +237,14 @@ def test_a_useless_server_is_one_clear_line(server: dict[str, object], remedy: s
 
 
 def test_no_server_names_the_command_that_starts_one(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"vllm serve {MODEL} --port 9"):
+    with pytest.raises(InputError, match=f"vllm serve {MODEL} --port 9.*Connect call failed"):
         make_judge(["http://127.0.0.1:9/v1"], tmp_path).check()
+
+
+def test_a_server_of_many_models_names_a_few(stub: LLMStub) -> None:
+    listing = {"data": [{"id": f"model-{number}"} for number in range(300)]}
+    with pytest.raises(InputError, match=r"it serves model-0, .*, model-9 and 290 others: name that"):
+        _served(listing, stub.url, "another")
 
 
 def test_a_path_without_v1_is_told_so(stub: LLMStub, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_question_in_two_splits_is_a_programming_error() -> None:
 def test_from_the_sample_to_queries_that_load(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(monkeypatch, data_dir)
     chunks = load_chunks(data_dir)
-    queries = {split: load_queries(data_dir, split, len(chunks)) for split in SPLITS}
+    queries = {split: load_queries(data_dir, split) for split in SPLITS}
     everything = [query for split in SPLITS for query in queries[split]]
     pairs = load_qa_pairs(data_dir)
     assert len({query["query_id"] for query in everything}) == len(everything) == len({p["question"] for p in pairs})
@@ -167,9 +167,9 @@ def test_a_new_corpus_makes_the_queries_stale(data_dir: Path, monkeypatch: pytes
     )
     prepare_corpus.main()
     with pytest.raises(InputError, match=r"made for another corpus; run `python prepare_queries.py` again"):
-        load_queries(data_dir, "train", 10**6)
+        load_queries(data_dir, "train")
     prepare(monkeypatch, data_dir)
-    assert load_queries(data_dir, "train", 10**6)
+    assert load_queries(data_dir, "train")
 
 
 def test_stopped_while_writing_it_can_run_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,9 +191,9 @@ def test_stopped_while_writing_it_can_run_again(data_dir: Path, monkeypatch: pyt
             prepare(patch, data_dir)
         if stop_at > 1:
             with pytest.raises(InputError, match=r"run `python prepare_queries.py`"):
-                load_queries(data_dir, "train", 10**6)
+                load_queries(data_dir, "train")
     prepare(monkeypatch, data_dir)
-    assert load_queries(data_dir, "train", 10**6)
+    assert load_queries(data_dir, "train")
 
 
 def test_without_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,9 +204,7 @@ def test_without_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("name", ["corpus_chunks.pkl", "qa_pairs.pkl"])
 def test_files_that_do_not_belong_together(data_dir: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pickle(data_dir / name, (load_chunks if name.startswith("corpus") else load_qa_pairs)(data_dir)[:50])
-    with pytest.raises(
-        InputError, match=rf"{name} is not the one that manifest.json describes; run `python prepare_cor"
-    ):
+    with pytest.raises(InputError, match=rf"{name} is not the file that .* tells of; run `python prepare_corpus.py`"):
         prepare(monkeypatch, data_dir)
     assert not (data_dir / "train_queries.pkl").exists()
     (data_dir / name).unlink()

@@ -204,7 +204,7 @@ def test_a_saved_model_loads_and_is_documented(model: SentenceTransformer, tmp_p
 
 def test_the_card_of_a_run_without_a_guard(model: SentenceTransformer, tmp_path: Path) -> None:
     scores = {"mrr": 0.5, "dcg": 0.6, "guard_ndcg": None, "guard_mrr": None}
-    save_model(model, tmp_path / "it", make_record(validation=scores, base_validation=scores), [])
+    save_model(model, tmp_path / "it", make_record(validation=scores, base_validation=scores))
     assert "| guard nDCG" not in (card := (tmp_path / "it" / "README.md").read_text()) and "| guard MRR" not in card
 
 
@@ -212,10 +212,11 @@ def test_the_base_model_kept_as_final_claims_no_training(model: SentenceTransfor
     record = make_record(chosen="the base model: nothing gained")
     for name in ("iteration", "strengths", "counts"):
         del record[name]
-    save_model(model, tmp_path / "final", record, [])
+    save_model(model, tmp_path / "final", record)
     card = (tmp_path / "final" / "README.md").read_text()
     assert "# tiny, unchanged" in card and "Why this one: the base model: nothing gained." in card
     assert "share of tuned weights" not in card and "training examples" not in card
+    assert not (tmp_path / "final" / "candidates.jsonl").exists()
 
 
 def test_a_failed_save_leaves_what_was_there(model: SentenceTransformer, tmp_path: Path) -> None:

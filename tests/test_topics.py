@@ -26,7 +26,7 @@ def row(question: str, topic: str = "", concept: str = "", synonyms: str = "") -
 def same_group(rows: list[Row], passages: list[list[str]]) -> list[list[int]]:
     """Positions by group, in the order of their first row."""
     groups: dict[str, list[int]] = {}
-    for position, group in enumerate(group_rows(rows, passages)):
+    for position, group in enumerate(group_rows(rows, passages, passages)):
         groups.setdefault(group, []).append(position)
     return list(groups.values())
 
@@ -145,9 +145,18 @@ def test_one_answer_under_many_wordings_is_no_boilerplate() -> None:
     assert len(same_group(rows, [["of the house", f"answer {i % 3}"] for i in range(len(rows))])) == 3
 
 
+def test_titles_in_the_chunks_do_not_part_one_answer() -> None:
+    """An FAQ whose rows in part tell their topic: one answer, and two chunks of it."""
+    rows = [row(f"q{i}", "gout" if i % 3 else "") for i in range(BOILERPLATE_ROWS + 5)]
+    answers = [["the answer"]] * len(rows)
+    chunks = [["gout: the answer" if row.topic else "the answer"] for row in rows]
+    assert len(set(group_rows(rows, answers, answers))) == len(set(group_rows(rows, answers, chunks))) == 1
+
+
 def test_a_group_is_named_after_its_first_topic() -> None:
     rows = [row("q0", "Gout"), row("q1", "Flu"), row("q2", "A cold")]
-    assert group_rows(rows, [["shared"], ["shared"], ["p2"]]) == ["flu", "flu", "a cold"]
+    passages = [["shared"], ["shared"], ["p2"]]
+    assert group_rows(rows, passages, passages) == ["flu", "flu", "a cold"]
 
 
 def split_sizes(groups: list[str], splits: list[str]) -> dict[str, int]:

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     base, tuned = load_model(args.base_model, "cpu"), load_model(args.base_model, "cpu")
     encoder = CachedEncoder(base, cache)
     lists = candidates(args, encoder, chunks)
-    queries = load_queries(args.data_dir, "val", len(chunks))
+    queries = load_queries(args.data_dir, "val")
     in_held_out_words = [reworded(query, HELD_OUT_WORDINGS) for query in queries if query["qtype"] in WORDINGS]
     pools = {
         name: Validator(chunks, asked, None, encoder).pool(encoder, args.pool_queries, args.pool_depth, args.seed)
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def candidates(args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Chunk]) -> list[CandidateList]:
     """The base model's candidates for the sampled training questions, graded."""
     index = training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
-    queries = load_queries(args.data_dir, "train", len(chunks))
+    queries = load_queries(args.data_dir, "train")
     queries = missed(queries, index) if args.missed else queries
     queries = miner.sample_queries(queries, args.num_queries, args.seed, 0)
     lists = miner.retrieve_candidates(queries, args.num_candidates, index=index)

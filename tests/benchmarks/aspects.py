@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     """Measure both models and print every figure with its change."""
     args = parse_arguments(argv)
     chunks, pairs = load_chunks(args.data_dir), load_qa_pairs(args.data_dir)
-    queries = load_queries(args.data_dir, args.split, len(chunks))
+    queries = load_queries(args.data_dir, args.split)
     models, device = (args.baseline_model, args.specialized_model), claim_device(args.device)
     found = []
     for name in models:

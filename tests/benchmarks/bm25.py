@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", choices=SPLITS[1:], default="test", help="whose questions")
     args = parser.parse_args(argv)
     chunks = load_chunks(args.data_dir)
-    queries = load_queries(args.data_dir, args.split, len(chunks))
+    queries = load_queries(args.data_dir, args.split)
     metrics = bm25_metrics(chunks, queries)
     means = "  ".join(f"{name}@{K} {values.mean():.4f}" for name, values in metrics.items())
     print(f"BM25, {len(queries):,} {args.split} questions among {len(chunks):,} chunks: {means}")

@@ -20,6 +20,7 @@ from pathlib import Path
 import openai
 
 from hardneg.judge import Pair
+from hardneg.judge_answers import CONSTRAINTS
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
 from tests.llm_stub import MODEL, LLMStub
@@ -45,7 +46,7 @@ def bare_loop(judge: LLMJudge, pairs: Iterator[Pair], concurrency: int) -> float
 
     async def worker(client: openai.AsyncOpenAI, todo: Iterator[dict]) -> None:
         for body in todo:
-            extra = {"structured_outputs": body.pop("structured_outputs")}
+            extra = {name: body.pop(name) for name in CONSTRAINTS["choice"]}
             await client.chat.completions.create(**body, extra_body=extra)
 
     async def run() -> float:
