@@ -261,7 +261,8 @@ def test_one_pair_that_is_always_throttled_is_left_unjudged(fault: str, stub: LL
 
 def test_several_pairs_that_are_always_throttled_do_not_end_the_run(stub: LLMStub, tmp_path: Path) -> None:
     """Nothing else is left to ask, so nothing but probes tells that the server is well."""
-    judge, pairs = checked_judge(stub, tmp_path, replace(FAST, patience=2.0)), list(make_pairs(20))
+    policy = replace(FAST, longest_pause=1.0, patience=1.5)  # they are waited for longer than a server that is gone
+    judge, pairs = checked_judge(stub, tmp_path, policy), list(make_pairs(20))
     stub.configure(fault="429", only="Passage 1")  # 1 and 10 to 19
     judgments = list(judge.judge(pairs[2:10] + pairs[10:16]))
     assert [judgment.grade is None for judgment in judgments].count(True) == 6
