@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import cycle, islice
@@ -475,8 +475,8 @@ def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
     if args.export_judgments:
         export_judgments(args.data_dir, args.export_judgments)
         return
-    setting = prepare(args, judge)
-    with nullcontext() if only_looks(args) else alone_in(args.output_dir, setting.configuration):
+    with ExitStack() as at_work:
+        setting = prepare(args, judge, at_work)
         check_finished(args.output_dir)
         for number in range(args.iterations):
             if not run_iteration(number, setting):
@@ -495,8 +495,11 @@ def export_judgments(data_dir: Path, target: Path) -> None:
         print(f"{store.export_jsonl(target):,} judgments written to {target}")
 
 
-def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
-    """Check every input before anything costs time or money, and measure the base model."""
+def prepare(args: argparse.Namespace, judge: Judge | None, at_work: ExitStack) -> Setting:
+    """Check every input before anything costs time or money, and measure the base model.
+
+    `at_work` keeps other processes out of the output folder from then on, unless the flags only look.
+    """
     resolve_model(args.base_model)
     manifest = read_manifest(args.data_dir)
     chunks = load_chunks(args.data_dir)
@@ -521,6 +524,8 @@ def prepare(args: argparse.Namespace, judge: Judge | None) -> Setting:
         check_room(weights, activations(base), free_bytes("cuda"))
     configuration = configure(args, manifest, base, judge, guard)
     claim(args.output_dir, configuration, dry=only_looks(args))
+    if not only_looks(args):
+        at_work.enter_context(alone_in(args.output_dir, configuration))
     encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
     validator = Validator(chunks, val_queries, guard, encoder)
     with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:

@@ -799,13 +799,14 @@ def test_numbers_out_of_range(arguments: list[str], flags: list[str], monkeypatc
 def test_the_same_command_twice_at_once(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second is refused before it judges, though it may look."""
+    """The second is refused before it embeds, though it may look."""
     monkeypatch.setattr(miner, "run_iteration", lambda *_: False)  # as one that is at work: folder claimed, none done
     miner.main(arguments)
-    monkeypatch.setattr(miner, "run_iteration", no_training)
+    embed = miner.CachedEncoder
+    monkeypatch.setattr(miner, "CachedEncoder", lambda *_: pytest.fail("embeds"))
     with alone_in(tmp_path / "models", {}):
         assert "another process is at work on" in refused(arguments, capsys)
-        monkeypatch.setattr(miner, "run_iteration", lambda *_: False)
+        monkeypatch.setattr(miner, "CachedEncoder", embed)
         miner.main([*arguments, "--dry-run"])
 
 
