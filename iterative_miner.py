@@ -477,7 +477,6 @@ def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
         return
     with ExitStack() as at_work:
         setting = prepare(args, judge, at_work)
-        check_finished(args.output_dir)
         for number in range(args.iterations):
             if not run_iteration(number, setting):
                 return
@@ -526,6 +525,7 @@ def prepare(args: argparse.Namespace, judge: Judge | None, at_work: ExitStack) -
     claim(args.output_dir, configuration, dry=only_looks(args))
     if not only_looks(args):
         at_work.enter_context(alone_in(args.output_dir, configuration))
+    check_finished(args.output_dir)
     encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
     validator = Validator(chunks, val_queries, guard, encoder)
     with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
