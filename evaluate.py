@@ -31,7 +31,7 @@ from hardneg.artifacts import (
     check_writable,
     load_chunks,
     load_queries,
-    read_manifest,
+    one_preparation,
     write_json,
 )
 from hardneg.device import claim_device, describe_device
@@ -147,11 +147,11 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
     """Read all files and check model names and the output's place, so that nothing fails after an hour of encoding."""
     for name in named_models(args):
         resolve_model(name)
-    chunks = load_chunks(args.data_dir)
-    queries = load_queries(args.data_dir, args.split)
+    with one_preparation(args.data_dir) as manifest:
+        chunks, queries = load_chunks(args.data_dir), load_queries(args.data_dir, args.split)
     graded = open_graded(args.graded) if args.graded else None
     check_writable(args.output)
-    return Inputs(chunks, queries, graded, read_manifest(args.data_dir))
+    return Inputs(chunks, queries, graded, manifest)
 
 
 def training_notes(model_name: str, inputs: Inputs, split: str) -> list[str]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, read_manifest
+from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, one_preparation
 from hardneg.averaging import average_weights, weights_of
 from hardneg.batch_files import export_batch, import_batch
 from hardneg.candidates import (
@@ -500,16 +500,13 @@ def prepare(args: argparse.Namespace, judge: Judge | None, at_work: ExitStack) -
     `at_work` keeps other processes out of the output folder from then on, unless the flags only look.
     """
     resolve_model(args.base_model)
-    manifest = read_manifest(args.data_dir)
-    chunks = load_chunks(args.data_dir)
-    queries = load_queries(args.data_dir, "train")
+    with one_preparation(args.data_dir) as manifest:
+        chunks = load_chunks(args.data_dir)
+        queries, val_queries = (load_queries(args.data_dir, split) for split in ("train", "val"))
     if args.num_queries > len(queries):
         raise InputError(
             f"--num-queries {args.num_queries}: there are only {len(queries)} training questions; ask for fewer"
         )
-    val_queries = load_queries(args.data_dir, "val")
-    if read_manifest(args.data_dir) != manifest:
-        raise InputError(f"{args.data_dir} was prepared anew while it was read; run the same command again")
     guard = open_guard(args.guard)
     check_batch_files(args)
     judge = judge or open_judge(args)
@@ -576,6 +573,8 @@ def run_iteration(number: int, setting: Setting) -> bool:
     print("\n[Step 2/5] Retrieving candidates...")
     args = setting.args
     queries = sample_queries(setting.queries, args.num_queries, args.seed, number)
+    if number > 0 and len(setting.queries) < (number + 1) * args.num_queries:
+        print(f"There are only {len(setting.queries):,} training questions: some are asked again")
     lists = retrieve_candidates(queries, args.num_candidates, index=index, known_answers=args.positives == "known")
     print(f"Retrieved candidates for {len(lists)} queries")
     del index  # and with it the last iteration's model: training needs its memory
@@ -790,8 +789,7 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "guard": args.guard,
         "guard_tolerance": args.guard_tolerance,
-        "mining": asdict(MINING)
-        | {"fusion_k": FUSION_K, "boilerplate_rows": BOILERPLATE_ROWS, "queries": "others in each iteration"},
+        "mining": asdict(MINING) | {"fusion_k": FUSION_K, "boilerplate_rows": BOILERPLATE_ROWS, "fresh_queries": True},
         "training": asdict(RECIPE) | {"scale": SCALE},
         "averaging": {
             "strengths": list(STRENGTHS),
@@ -862,7 +860,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--iterations", type=positive_int, default=2, help="rounds of mining and fine-tuning")
-    add("--num-queries", type=positive_int, default=1000, help="training questions to mine with in each iteration")
+    add(
+        "--num-queries",
+        type=positive_int,
+        default=1000,
+        help="training questions to mine with in each iteration, others in each while there are",
+    )
     add("--num-candidates", type=positive_int, default=50, help="chunks retrieved and judged per question")
     add("--base-model", default="sentence-transformers/all-MiniLM-L12-v2", help="model to adapt: hub name or folder")
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")

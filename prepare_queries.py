@@ -23,8 +23,8 @@ from hardneg.artifacts import (
     json_bytes,
     load_chunks,
     load_qa_pairs,
+    one_preparation,
     pickle_bytes,
-    read_manifest,
     write_files,
     write_json,
 )
@@ -38,8 +38,8 @@ SAMPLE_QUERIES = 5  # of each split, in queries_sample.json
 def main(argv: list[str] | None = None) -> None:
     """Read the pairs, make the queries, write and report them."""
     args = parse_arguments(argv)
-    manifest = read_manifest(args.data_dir)
-    chunks, pairs = load_chunks(args.data_dir), load_qa_pairs(args.data_dir)
+    with one_preparation(args.data_dir) as manifest:
+        chunks, pairs = load_chunks(args.data_dir), load_qa_pairs(args.data_dir)
     queries = build_queries(pairs)
     report = {split: count_queries(queries[split]) for split in SPLITS}
     write_queries(args.data_dir, manifest, queries, chunks, report)

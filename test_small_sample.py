@@ -23,7 +23,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, write_json
+from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, one_preparation, write_json
 from hardneg.candidates import CandidateList, candidate_pairs, with_grades
 from hardneg.device import claim_device, describe_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model
@@ -174,8 +174,8 @@ def load_sample(args: argparse.Namespace) -> Sample:
     """Check everything that can be wrong before anything is embedded or judged; raises InputError where it is."""
     check_writable(args.output_file)
     resolve_model(args.base_model)
-    chunks = load_chunks(args.data_dir)
-    queries = load_queries(args.data_dir, "train")
+    with one_preparation(args.data_dir):
+        chunks, queries = load_chunks(args.data_dir), load_queries(args.data_dir, "train")
     chosen = sample_over_types(queries, args.num_queries, args.seed)
     graded = open_graded(args.graded) if args.graded else None
     judge = open_judge(args)

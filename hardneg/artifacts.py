@@ -134,6 +134,15 @@ def read_manifest(data_dir: Path) -> dict[str, dict[str, Any]]:
     raise InputError(f"{path} is no manifest of a prepared corpus; run `{_CORPUS_MAKER}` again")
 
 
+@contextmanager
+def one_preparation(data_dir: Path) -> Iterator[dict[str, dict[str, Any]]]:
+    """The manifest, for reading files that belong together. Raises InputError where they were replaced meanwhile."""
+    manifest = read_manifest(data_dir)
+    yield manifest
+    if read_manifest(data_dir) != manifest:
+        raise InputError(f"{data_dir} was prepared anew while it was read; run the same command again")
+
+
 def load_chunks(data_dir: Path) -> list[Chunk]:
     """Read the corpus. Raises InputError where it is missing, damaged, or not the one the manifest tells of."""
     path = data_dir / "corpus_chunks.pkl"

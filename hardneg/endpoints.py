@@ -8,6 +8,7 @@ passes the same probe as at the start, while the others go on.
 
 import asyncio
 import email.utils
+import math
 import random
 import time
 from collections import deque
@@ -117,7 +118,6 @@ class Endpoint:
         self.probing = False
         self.doubt = asyncio.Lock()  # held while a refusal is looked into
         self.vouched_at = 0.0  # when a probe last passed (monotonic)
-        self.answered_at = 0.0  # when a request was last answered (monotonic)
         self._limit = concurrency
         self._policy = policy
         self._api_key = api_key
@@ -150,7 +150,6 @@ class Endpoint:
     def succeeded(self) -> None:
         """Note an answer: the window grows by about one per round trip, as in TCP's congestion avoidance."""
         self._pauses = self._failures = 0
-        self.answered_at = time.monotonic()
         self.window = min(self.window + 1 / self.window, self._limit)
 
     def failed(self, reason: str) -> None:
@@ -158,11 +157,6 @@ class Endpoint:
         self._failures += 1
         if self._failures >= self._policy.aside_after:
             self.set_aside(reason)
-
-    @property
-    def is_choked(self) -> bool:
-        """Whether it has throttled again and again without one answer in between."""
-        return self._pauses >= self._policy.attempts
 
     def crowd(self, sent_at: float) -> bool:
         """Halve the window, for a request sent at `sent_at`; False where it was halved since, for the same storm."""
@@ -181,10 +175,6 @@ class Endpoint:
             self._pauses += 1
             pause = max(pause, self._policy.pause(self._pauses, self._policy.throttle_pause))
         self.resume_at = max(self.resume_at, now + min(pause, self._policy.longest_pause))
-
-    def answered_a_probe(self) -> None:
-        """Note that it answers others than the requests it throttles: their pauses begin small again."""
-        self._pauses = 0
 
     def set_aside(self, reason: str, hopeless: bool = False) -> None:
         """Send no more requests until a probe passes."""
@@ -299,7 +289,6 @@ class EndpointPool:
             InputError: no endpoint answers any more, or none serves the model as it did.
         """
         failures = throttles = 0
-        throttled_since: float | None = None
         while True:
             endpoint = await self._acquire()
             sent_at = time.monotonic()
@@ -316,8 +305,7 @@ class EndpointPool:
                 self._note_failure()
                 endpoint.throttle(sent_at, fault)
                 throttles += 1
-                throttled_since = throttled_since or sent_at
-                if await self._throttles_only_some(endpoint, throttles, throttled_since):
+                if await self._throttles_for_its_own_sake(endpoint, throttles, sent_at):
                     raise GaveUp(f"no answer: {fault.kind}", f"{throttles} attempts, at last: {fault}") from None
             except Unreachable as fault:
                 self._note_failure()
@@ -404,31 +392,35 @@ class EndpointPool:
                 await self._try_again(endpoint)
             return endpoint.aside is None
 
-    async def _throttles_only_some(self, endpoint: Endpoint, times: int, since: float) -> bool:
-        """Whether an endpoint throttles a request for its own sake, as a gateway does with what is too large for it.
+    async def _throttles_for_its_own_sake(self, endpoint: Endpoint, times: int, sent_at: float) -> bool:
+        """Whether an endpoint throttles a request for what it is, as a gateway does with what is too large for it.
 
-        It has done so many times while it answered others; or where it answers nothing but probes, for longer than a
-        budget of tokens per minute takes to fill up again.
+        It does where it has done so many times and passes a probe. Where nobody has answered for longer than a budget
+        of tokens per minute takes to fill, it does where the request came after a passed probe; for all that are left
+        may be of that kind, and would take turns at ever longer pauses.
 
         Args:
-            endpoint: what throttled the request, not for the first time.
-            times: how often it did.
-            since: when it began to (monotonic).
+            endpoint: what throttled the request.
+            times: how often that has happened to the request.
+            sent_at: when the request was sent last (monotonic).
         """
-        is_often = times % (2 * self._policy.attempts) == 0
-        if not (is_often or endpoint.is_choked) or not await self._answers(endpoint):
+        if times % (2 * self._policy.attempts) == 0:
+            return await self._answers(endpoint)
+        is_stuck_since = (self._failing_since or math.inf) + 2 * self._policy.longest_pause
+        if time.monotonic() < is_stuck_since:
             return False
-        is_long = time.monotonic() - since > 2 * self._policy.longest_pause
-        return is_long or (is_often and endpoint.answered_at > since)
+        is_proven = is_stuck_since < endpoint.vouched_at < sent_at
+        if is_proven or await self._answers(endpoint):
+            endpoint.resume_at = 0.0  # to this request's next attempt, or to the others that are left
+        return is_proven
 
     async def _answers(self, endpoint: Endpoint) -> bool:
-        """Whether an endpoint passes a probe: if so, patience and its pauses begin anew."""
+        """Whether an endpoint passes a probe, though it throttles."""
         try:
             await self._probe(endpoint)
         except (Fault, InputError):
             return False
-        endpoint.answered_a_probe()
-        self._failing_since = None
+        endpoint.vouched_at = time.monotonic()
         return True
 
     async def _try_again(self, endpoint: Endpoint) -> None:

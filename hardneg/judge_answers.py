@@ -34,7 +34,7 @@ CONSTRAINTS: Mapping[str, Mapping[str, Any]] = {
 MAX_TOKENS = 4  # of an answer: a digit, perhaps with a space and an end mark; a constraint may need more
 
 # What determines an answer besides model and prompt: part of every key of the store. The constraint is not: whichever
-# one a server understands, the grade is the model's distribution over the same four digits.
+# one a server understands, the grade is the model's distribution over the same four digits, before any penalty.
 DECODING = {"temperature": 0, "seed": 0}
 
 # Where logprobs are unconstrained (llama.cpp), a digit missing among 20 listed tokens may hold up to a 17th of the mass

@@ -420,8 +420,9 @@ class _Run:
         stats.cached_tokens += sum(record.cached_tokens or 0 for record in records)
         if self._pool is not None:
             stats.requests, self._pool.requests = stats.requests + self._pool.requests, 0
-        now = time.monotonic()
-        stats.seconds, self._counted_at = stats.seconds + now - self._counted_at, now
+        if records:
+            now = time.monotonic()
+            stats.seconds, self._counted_at = stats.seconds + now - self._counted_at, now
 
     async def _ask(self, request: Request) -> Record:
         """Ask until there is an answer or no hope of one, with less of a passage that the server finds too long."""

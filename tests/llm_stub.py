@@ -33,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "free_text": "The passage",  # what it says unconstrained
     "knows_paris": False,  # and says that when it is asked for the capital of France
     "logprobs": True,
+    "digit_mass": 1.0,  # share of the probability that its log-probabilities give to the digits
     "latency": 0.0,  # seconds
     "rate": None,  # answers per second, one after the other
     "queue": None,  # with `rate`: requests that may wait; a 429 for more
@@ -222,7 +223,8 @@ class _Server:
         content, refusal = _WORDS.get(fault or "", (content, None))
         logprobs = None
         if body.get("logprobs") and self.config["logprobs"] and fault != "no-logprobs":
-            logprobs = {"content": _tokens(before, str(digit), after, probabilities)}
+            listed = tuple(self.config["digit_mass"] * p for p in probabilities)
+            logprobs = {"content": _tokens(before, str(digit), after, listed)}
         words = len(prompt.split())
         return {
             "id": "chatcmpl-1",

@@ -16,9 +16,10 @@ import pytest
 from hardneg.endpoints import Endpoint, EndpointPool, RetryPolicy, Throttled, _retry_after
 from hardneg.errors import InputError
 from hardneg.judge import Judgment, Pair
+from hardneg.judge_answers import request_body
 from hardneg.llm_judge import JudgeStats, LLMJudge
 from tests.judge_data import FAST, assert_right, make_judge, make_pair, make_pairs
-from tests.llm_stub import LLMStub, true_probabilities
+from tests.llm_stub import MODEL, LLMStub, true_probabilities
 
 SHORT = replace(FAST, timeout=2.0)
 IMPATIENT = replace(FAST, patience=0.5)
@@ -237,9 +238,10 @@ def test_a_pair_that_always_fails_is_unjudged_after_its_attempts(stub: LLMStub, 
     assert judge.stats.requests == FAST.attempts
 
 
-def test_a_storm_of_429_never_ends_a_pair_only_the_run(stub: LLMStub, tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [29, 30])  # so that it ends with a request as well as with a probe
+def test_a_storm_of_429_never_ends_a_pair_only_the_run(times: int, stub: LLMStub, tmp_path: Path) -> None:
     judge = checked_judge(stub, tmp_path)
-    stub.configure(fault="429", times=30)
+    stub.configure(fault="429", times=times)
     pairs = list(make_pairs(10))
     assert_right(judge, list(judge.judge(pairs)), pairs)
     impatient = make_judge(stub, judge.store, policy=IMPATIENT)
@@ -261,8 +263,7 @@ def test_one_pair_that_is_always_throttled_is_left_unjudged(fault: str, stub: LL
 
 def test_several_pairs_that_are_always_throttled_do_not_end_the_run(stub: LLMStub, tmp_path: Path) -> None:
     """Nothing else is left to ask, so nothing but probes tells that the server is well."""
-    policy = replace(FAST, longest_pause=1.0, patience=1.5)  # they are waited for longer than a server that is gone
-    judge, pairs = checked_judge(stub, tmp_path, policy), list(make_pairs(20))
+    judge, pairs = checked_judge(stub, tmp_path, replace(FAST, patience=1.0)), list(make_pairs(20))
     stub.configure(fault="429", only="Passage 1")  # 1 and 10 to 19
     judgments = list(judge.judge(pairs[2:10] + pairs[10:16]))
     assert [judgment.grade is None for judgment in judgments].count(True) == 6
@@ -275,14 +276,26 @@ def test_what_a_server_says_when_it_throttles_is_told(stub: LLMStub, tmp_path: P
     assert "throttles every request (HTTP 429: slow down)" in judge_until_error(judge, 10)[1]
 
 
-def test_a_slow_server_gets_fewer_requests_at_once(tmp_path: Path) -> None:
-    """32 callers of a server that answers 20 within the timeout."""
-    with LLMStub(rate=50) as server:
-        judge = make_judge(server, tmp_path, concurrency=32, policy=replace(FAST, timeout=0.4))
-        pairs = list(make_pairs(150))
-        judgments = list(judge.judge(pairs))
-    assert sum(judgment.grade is None for judgment in judgments) == 0
-    assert judge.stats.requests < 2 * len(pairs)
+def test_a_timeout_halves_what_is_asked_at_once(stub: LLMStub) -> None:
+    """Once for all that were sent before, and it grows again."""
+
+    async def check() -> None:
+        endpoint = Endpoint(stub.url, "no key", 64, replace(FAST, timeout=1.0))
+        endpoint.answers_as = MODEL
+        pool = EndpointPool([endpoint], failing_probe, FAST)
+        sent_at = time.monotonic()
+        stub.configure(fault="hang", times=1)
+        await pool.ask(request_body(MODEL, "a prompt", "choice"))
+        await pool.close()
+        assert pool.requests == 2 and endpoint.window == 1 + 1  # half of the one under way, and one more for the answer
+        assert not endpoint.crowd(sent_at) and endpoint.window == 2
+        endpoint.window, endpoint.in_flight = 64.0, 40
+        assert endpoint.crowd(time.monotonic()) and endpoint.window == 20
+
+    async def failing_probe(_: Endpoint) -> str:
+        raise AssertionError
+
+    asyncio.run(check())
 
 
 def test_retry_after_pauses_the_whole_endpoint(stub: LLMStub, tmp_path: Path) -> None:
@@ -389,7 +402,7 @@ def test_an_endpoint_that_is_down_at_the_start_joins_later(tmp_path: Path) -> No
         assert second.stats()["chats"] > 50
 
 
-@pytest.mark.parametrize("other", [{"logprobs": False}, {"binds": ["integer"]}])
+@pytest.mark.parametrize("other", [{"logprobs": False}, {"digit_mass": 0.1}, {"binds": ["integer"]}])
 def test_an_endpoint_that_grades_otherwise_does_not_join(other: dict[str, object], tmp_path: Path) -> None:
     with LLMStub(latency=0.01) as first, LLMStub(**other) as second:
         second.kill()

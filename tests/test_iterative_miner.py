@@ -606,7 +606,7 @@ def test_boilerplate_is_learnt_in_no_iteration(
 
 
 def test_each_iteration_asks_other_questions(
-    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eight of twelve; what the first asked is still learnt in the second."""
     learnt: list[set[str]] = []
@@ -617,6 +617,7 @@ def test_each_iteration_asks_other_questions(
 
     monkeypatch.setattr(miner, "fine_tune", fine_tune)
     miner.main([*arguments, "--num-queries", "8"])
+    assert "There are only 12 training questions: some are asked again" in capsys.readouterr().out
     folders = (tmp_path / "models" / "iteration_0", tmp_path / "models" / "iteration_1")
     first, second = ({item.query["query_id"] for item in graded_candidates(folder)} for folder in folders)
     assert (len(first), len(second), len(first | second)) == (8, 8, 12)
@@ -658,6 +659,7 @@ def test_killed_in_the_second_iteration_and_run_again(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(miner, "RECIPE", replace(miner.RECIPE, batch_size=4))  # some steps of so few examples
+    arguments += ["--num-queries", "8"]  # of twelve
     command = [sys.executable, "-c", KILLED, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
@@ -681,10 +683,11 @@ def test_killed_in_the_second_iteration_and_run_again(
 
 
 def test_a_damaged_iteration_is_neither_built_on_nor_kept(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a copy to another machine that was cut short: it would be loaded all the same."""
     miner.main([*arguments, "--iterations", "1"])
+    monkeypatch.setattr(miner, "CachedEncoder", lambda *_: pytest.fail("embeds"))
     (tmp_path / "models" / "iteration_0" / "tokenizer.json").unlink()
     for iterations in ("1", "2"):
         error = refused([*arguments, "--iterations", iterations], capsys)
