@@ -536,7 +536,7 @@ def prepare(args: argparse.Namespace, judge: Judge | None, at_work: ExitStack) -
 def sample_queries(queries: Sequence[Query], count: int, seed: int, number: int) -> list[Query]:
     """The training questions of one iteration, in a seeded order: those that no iteration before had, while there are.
 
-    The same ones mined again add nothing (LOG.md).
+    The same ones mined again added nothing, others a little (LOG.md).
 
     Args:
         queries: all training questions.
