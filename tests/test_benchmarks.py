@@ -39,7 +39,7 @@ from tests.benchmarks import (
     untouched,
 )
 from tests.benchmarks.noisy_judge import NoisyJudge
-from tests.tiny_data import tiny_corpus, write_pickle
+from tests.tiny_data import tiny_corpus, write_pickle, write_tiny_data
 from tests.tiny_model import build_tiny_model
 
 
@@ -396,7 +396,7 @@ def test_questions_with_a_concept_of_training_are_left_out(
     for pair in pairs:
         if pair["split"] == "train" or pair["question"] == related:
             pair["concept"] = "C1"
-    write_pickle(tiny_data_dir / "qa_pairs.pkl", pairs)
+    write_tiny_data(tiny_data_dir, changed_pairs=pairs)
     flags = ["--baseline-model", str(tiny_model), "--specialized-model", str(tiny_model), "--device", "cpu"]
     output = tmp_path / "unrelated.json"
     unrelated.main([*flags, "--data-dir", str(tiny_data_dir), "--output", str(output)])

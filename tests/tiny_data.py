@@ -85,12 +85,14 @@ def tiny_corpus() -> tuple[list[Chunk], list[QAPair], dict[str, list[Query]]]:
     return chunks, pairs, queries
 
 
-def write_tiny_data(data_dir: Path, changed_chunks: list[Chunk] | None = None) -> Path:
+def write_tiny_data(
+    data_dir: Path, changed_chunks: list[Chunk] | None = None, changed_pairs: list[QAPair] | None = None
+) -> Path:
     """Write the pickles and a manifest as prepare_corpus.py and prepare_queries.py would; returns `data_dir`."""
     chunks, pairs, queries = tiny_corpus()
     data_dir.mkdir(parents=True, exist_ok=True)
     write_pickle(data_dir / "corpus_chunks.pkl", changed_chunks or chunks)
-    write_pickle(data_dir / "qa_pairs.pkl", pairs)
+    write_pickle(data_dir / "qa_pairs.pkl", changed_pairs or pairs)
     for split, records in queries.items():
         write_pickle(data_dir / f"{split}_queries.pkl", records)
     corpus_sha256 = sha256_file(data_dir / "corpus_chunks.pkl")
