@@ -216,11 +216,16 @@ class Endpoint:
         status = error.get("code") if isinstance(error, dict) else None
         if not (isinstance(status, int) and 400 <= status < 600):
             return None
-        return _fault_of(status, self._clean(error.get("message")), None)
+        return _fault_of(status, self._clean(error.get("message") or ""), None)
 
     def _clean(self, words: object) -> str:
         """A server's own explanation on one line, without the key should the server repeat it."""
-        return " ".join(str(words).replace(self._api_key, "[key]").split())[:LONGEST_WORDS]
+        return one_line(str(words).replace(self._api_key, "[key]"))
+
+
+def one_line(words: str) -> str:
+    """The beginning of a text, as much of it as is worth showing, on one line."""
+    return " ".join(words.split())[:LONGEST_WORDS]
 
 
 def _fault_of(status: int, detail: str, retry_after: float | None) -> Fault:
@@ -236,7 +241,7 @@ def _connection_fault(error: BaseException | None) -> Fault:
     """Which trouble it was, by the first aiohttp error among the causes: the transport calls most of them time-outs."""
     while error is not None:
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return Unreachable("no connection", " ".join(str(error).split())[:LONGEST_WORDS])
+            return Unreachable("no connection", one_line(str(error)))
         if isinstance(error, asyncio.TimeoutError):  # aiohttp's own are such too
             return Transient(TIMEOUT)
         if isinstance(error, aiohttp.ClientError | OSError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from hardneg.endpoints import LONGEST_WORDS, Endpoint, Fault, Rejected, RetryPolicy, Unreachable
+from hardneg.endpoints import Endpoint, Fault, Rejected, RetryPolicy, Unreachable, one_line
 from hardneg.errors import InputError
 from hardneg.judge_answers import CONSTRAINTS, Answer, request_body
 from hardneg.prompting import PromptTemplate
@@ -186,7 +186,7 @@ async def _graded_sample(endpoint: Endpoint, model: str, constraint: str, templa
             raise
         answer = await endpoint.ask(request_body(model, prompt, constraint, logprobs=False))
     if answer.grade is None:
-        said = " ".join(answer.content.split())[:LONGEST_WORDS]
+        said = one_line(answer.content)
         raise InputError(
             f'{model} at {endpoint.url} takes no constraint and answers "{said}" instead of a grade 1-4; use a server '
             "with structured outputs (vLLM 0.12 or newer, llama.cpp), or a prompt that asks for the number alone"
