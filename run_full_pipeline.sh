@@ -17,7 +17,7 @@
 #
 # Environment variables and their defaults:
 #   SOURCE          lavita/MedQuAD [sample]; hub data set, file, XML folder or sample
-#   BASE_MODEL      sentence-transformers/all-MiniLM-L12-v2 [all-MiniLM-L6-v2, packaged]; model to adapt, without prompts
+#   BASE_MODEL      sentence-transformers/all-MiniLM-L12-v2 [all-MiniLM-L6-v2, packaged]; model to adapt
 #   JUDGE           llm [answer-key]; who grades
 #   LLM_ENDPOINT    http://localhost:8000/v1; the judge's server, several separated by spaces
 #   LLM_MODEL       Qwen/Qwen2.5-7B-Instruct; model the endpoints serve (a key, if they want one, is OPENAI_API_KEY)
@@ -33,6 +33,7 @@
 #   DEVICE          auto; where the embedding model runs: auto, cpu, cuda or cuda:N
 #   SEED            42; of splits, samples and training order
 #   CORPUS_FLAGS    none [--val-fraction 0.2 --test-fraction 0.3]; further flags of prepare_corpus.py
+#   JUDGE_FLAGS     none; further flags of both scripts that judge, such as --prompt and --concurrency
 #   SAMPLE_FLAGS    none; further flags of test_small_sample.py
 #   MINER_FLAGS     none; further flags of iterative_miner.py
 #   EVALUATE_FLAGS  none; further flags of evaluate.py, such as --require-target
@@ -82,7 +83,7 @@ read_arguments() {
             shift
             ;;
         --help | -h)
-            sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+            sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]##*/}"
             exit
             ;;
         *) fail "unknown argument $1; see ./run_full_pipeline.sh --help" ;;
@@ -117,7 +118,7 @@ choose_settings() {
     : "${NUM_QUERIES:=1000}" "${NUM_CANDIDATES:=50}" "${ITERATIONS:=2}"
     : "${DATA_DIR:=data}" "${OUTPUT_DIR:=models/medical-specialized}"
     : "${GRADED=bundled}" "${MIN_KAPPA:=}" "${DEVICE:=auto}" "${SEED:=42}"
-    : "${CORPUS_FLAGS:=}" "${SAMPLE_FLAGS:=}" "${MINER_FLAGS:=}" "${EVALUATE_FLAGS:=}"
+    : "${CORPUS_FLAGS:=}" "${JUDGE_FLAGS:=}" "${SAMPLE_FLAGS:=}" "${MINER_FLAGS:=}" "${EVALUATE_FLAGS:=}"
     [[ -z $MIN_KAPPA || ($JUDGE == llm && -n $GRADED) ]] || fail "MIN_KAPPA needs JUDGE=llm and a GRADED set"
     judge_flags=(--judge "$JUDGE")
     sample_graded=()
@@ -151,13 +152,13 @@ command_of() {
             --full-run "${NUM_QUERIES}x${NUM_CANDIDATES}x$ITERATIONS" "${judge_flags[@]}"
             ${sample_graded[@]+"${sample_graded[@]}"} --base-model "$BASE_MODEL" --data-dir "$DATA_DIR"
             --seed "$SEED" --device "$DEVICE")
-        flags=$SAMPLE_FLAGS
+        flags="$JUDGE_FLAGS $SAMPLE_FLAGS"
         ;;
     train)
         command=(iterative_miner.py --iterations "$ITERATIONS" --num-queries "$NUM_QUERIES"
             --num-candidates "$NUM_CANDIDATES" "${judge_flags[@]}" --base-model "$BASE_MODEL" --data-dir "$DATA_DIR"
             --output-dir "$OUTPUT_DIR" --seed "$SEED" --device "$DEVICE")
-        flags=$MINER_FLAGS
+        flags="$JUDGE_FLAGS $MINER_FLAGS"
         ;;
     evaluate)
         command=(evaluate.py --baseline-model "$BASE_MODEL" --specialized-model "$OUTPUT_DIR/final" --k 5
@@ -210,9 +211,11 @@ pass_on() {
     fi
 }
 
-# By SIGTERM, whatever came: a SIGHUP is lost on a child that bash has only begun to start.
+# By SIGTERM, whatever came: a SIGHUP is lost on a child that bash has only begun to start. One that is stopped (by Ctrl-Z
+# or for reading the terminal) has to go on to receive it.
 stop_child() {
     kill -s TERM -- "-$child" 2>/dev/null || true
+    kill -s CONT -- "-$child" 2>/dev/null || true
 }
 
 # Runs a command in a process group of its own, so that a signal to this script ends it, and all that it started, once.
@@ -239,7 +242,7 @@ run() {
     printf '+'
     printf ' %q' "$@"
     printf '\n'
-    attend "$@"
+    attend "$@" </dev/null # in the background, what asked the terminal would wait for good
 }
 
 # Runs a stage; where it fails, `finish` is next.

@@ -28,8 +28,8 @@ SCRIPT = "run_full_pipeline.sh"
 SETTINGS = (ROOT / SCRIPT).read_text(encoding="utf-8").split("# Environment variables", 1)[1].split("\n\n", 1)[0]
 VARIABLES = {line.split()[1] for line in SETTINGS.splitlines()[1:] if line.startswith("#   ") and line[4].isupper()}
 
-# Takes `venv` and `pip` for done; fails in the script that FAIL_IN names, stays a while in that of STAY_IN, and leaves
-# a process behind in that of LEAVE_IN.
+# Takes `venv` and `pip` for done; fails in the script that FAIL_IN names, stays a while in that of STAY_IN, leaves
+# a process behind in that of LEAVE_IN, and reads its input in that of READ_IN.
 FAKE_PYTHON = """#!/bin/sh
 echo "python was asked to run: $*" >>"$RAN"
 case $* in
@@ -37,7 +37,8 @@ case $* in
 *"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
 "- "*) cat >/dev/null ;;
 "$FAIL_IN"*) exit 7 ;;
-"$STAY_IN"*) echo staying && exec sleep 60 ;;
+"$READ_IN"*) read -r answer && echo "was told $answer" ;;
+"$STAY_IN"*) echo "staying as $$" && exec sleep 60 ;;
 esac
 """
 
@@ -55,7 +56,8 @@ class Clone:
         self.folder = folder
         self.ran = folder / "ran.txt"
         inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-        self.environment = inherited | {"RAN": str(self.ran), "FAIL_IN": "none", "STAY_IN": "none", "LEAVE_IN": "none"}
+        nowhere = dict.fromkeys(("FAIL_IN", "STAY_IN", "LEAVE_IN", "READ_IN"), "none")
+        self.environment = inherited | {"RAN": str(self.ran)} | nowhere
         if python is not None:
             self.environment["PYTHON"] = str(python)
 
@@ -63,6 +65,7 @@ class Clone:
         return subprocess.Popen(
             [str(self.folder / SCRIPT), *arguments],
             env=self.environment | variables,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -124,6 +127,9 @@ def test_help_names_every_variable_that_is_read(clone: Clone) -> None:
     assert read - set_by_bash - exported == VARIABLES
     assert {name for name in VARIABLES if f"  {name} " not in shown} == set()
     assert not (clone.folder / "logs").exists()
+    command = [Path(clone.folder.name) / SCRIPT, "--help"]
+    elsewhere = subprocess.run(command, cwd=clone.folder.parent, capture_output=True, text=True, check=True)
+    assert elsewhere.stdout == shown
 
 
 @pytest.mark.parametrize(
@@ -192,6 +198,7 @@ def test_variables_reach_their_stages_and_further_flags_come_last(clone: Clone) 
         "LLM_ENDPOINT": "http://localhost:8000/v1 http://localhost:8001/v1",
         "MIN_KAPPA": "0.25",
         "GRADED": "people.jsonl",
+        "JUDGE_FLAGS": "--prompt p.txt",
         "MINER_FLAGS": "--concurrency 128  --guard none",
         "SEED": "7",
         "ITERATIONS": "3",
@@ -204,7 +211,8 @@ def test_variables_reach_their_stages_and_further_flags_come_last(clone: Clone) 
     assert endpoints in train
     assert "--graded people.jsonl --min-kappa 0.25" in sample
     assert "--full-run 1000x50x3 " in sample
-    assert train.endswith("--seed 7 --device auto --concurrency 128 --guard none")
+    assert sample.endswith("--seed 7 --device auto --prompt p.txt")
+    assert train.endswith("--seed 7 --device auto --prompt p.txt --concurrency 128 --guard none")
 
 
 def test_words_of_a_variable_are_no_wildcards(clone: Clone) -> None:
@@ -269,6 +277,27 @@ def test_a_signal_ends_the_stage_too(clone: Clone, name: str, status: int) -> No
     assert time.monotonic() - started < 20
     assert process.returncode == status
     assert f"Stopped with status {status} in stage corpus" in shown
+
+
+def test_a_stage_that_was_halted_is_ended_too(clone: Clone) -> None:
+    process = clone.start("--quick", "--to", "corpus", STAY_IN="prepare_corpus.py")
+    assert process.stdout is not None
+    line = ""
+    while "staying" not in line:
+        assert process.poll() is None
+        line = process.stdout.readline()
+    os.kill(int(line.split()[-1]), signal.SIGSTOP)
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+
+
+def test_a_stage_has_no_terminal_to_wait_for(clone: Clone) -> None:
+    """In the background, a question that it asked there would stop it for good."""
+    process = clone.start("--quick", "--to", "corpus", READ_IN="prepare_corpus.py")
+    shown, _ = process.communicate("something typed\n", timeout=20)
+    assert process.returncode == 1
+    assert "was told" not in shown
 
 
 @pytest.mark.parametrize(("name", "status"), [("INT", 130), ("TERM", 143), ("HUP", 129)])
