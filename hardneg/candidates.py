@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hardneg.artifacts import SHARED, Chunk, Query, atomic_file
-from hardneg.encoder import BLOCK, CachedEncoder, best_places
+from hardneg.encoder import BLOCK, CachedEncoder
 from hardneg.errors import clear_os_errors
 from hardneg.judge import Judgment, Pair
 
@@ -76,19 +76,16 @@ def search(
         for query, scores in zip(queries[start : start + BLOCK], block, strict=True):
             answers = query["ground_truth_chunk_ids"] if known_answers else []
             known = [position[chunk_id] for chunk_id in answers if chunk_id in position]
-            places = best_places(scores, min(k, len(scores)))
-            wanted = np.concatenate([places, np.setdiff1d(np.array(known, np.int64), places)])
-            found = [
-                Candidate(int(chunk_ids[place]), _rank(scores, place), float(scores[place]), place in known)
-                for place in wanted.tolist()
-            ]
-            lists.append(CandidateList(query, tuple(sorted(found, key=lambda candidate: candidate.rank))))
+            order = np.argsort(-scores, kind="stable")
+            ranks = np.empty_like(order)
+            ranks[order] = np.arange(1, len(order) + 1)
+            wanted = sorted({*order[:k].tolist(), *known}, key=lambda place: ranks[place])
+            found = (
+                Candidate(int(chunk_ids[place]), int(ranks[place]), float(scores[place]), place in known)
+                for place in wanted
+            )
+            lists.append(CandidateList(query, tuple(found)))
     return lists
-
-
-def _rank(scores: np.ndarray, place: int) -> int:
-    """Rank from 1 of one position under the same tie rule."""
-    return 1 + int((scores > scores[place]).sum()) + int((scores[:place] == scores[place]).sum())
 
 
 def with_grades(lists: Iterable[CandidateList], judgments: Iterable[Judgment]) -> list[CandidateList]:

@@ -8,7 +8,7 @@ FRAGMENT_SHARE = 0.1  # a piece below this share of the limit is a fragment and 
 
 # A blank line, or the start of a list item; each run of whitespace is looked at once, from its beginning.
 _BLOCK_BREAK = re.compile(r"\n\s*\n|(?<!\s)\s{2,}(?=[-•*]\s)")
-_SENTENCE_END = re.compile(r"""[.!?]["'”’)\]]*\s+(?=["'“‘(\[]*[A-Z0-9])""")
+_SENTENCE_END = re.compile(r"""[.!?؟।]["'”’»)\]]*\s+(?=["'“‘«¿¡(\[]*([^\W_]))""")
 _INITIAL_OR_ABBREVIATION = re.compile(
     r"[^\W\d_]|al|approx|ca|cf|dept|dr|e\.g|eq|figs?|gen|i\.e|inc|jr|m\.d|mr|mrs|ms|nos?|ph\.d|prof|rev|sr|st|vol|vs",
     re.IGNORECASE,
@@ -52,14 +52,14 @@ def split_text(text: str, limit: int) -> list[str]:
 def split_sentences(text: str) -> Iterator[str]:
     """Yield the sentences, headings and list items of `text`, whitespace collapsed.
 
-    A sentence ends at `.`, `!` or `?` before whitespace and a capital or digit, except after an abbreviation
-    ("Dr.", "e.g."), an initial ("E. coli") or a list number ("2.").
+    A sentence ends at `.`, `!` or `?` (Arabic and Hindi ones too) before whitespace and a digit or letter that is no
+    small one, except after an abbreviation ("Dr.", "e.g."), an initial ("E. coli") or a list number ("2.").
     """
     for block in _BLOCK_BREAK.split(text):
         block = " ".join(block.split())
         start = 0
         for end in _SENTENCE_END.finditer(block):
-            if not _stops_within_sentence(block, start, end.start()):
+            if not (end[1].islower() or _stops_within_sentence(block, start, end.start())):
                 yield block[start : end.end()].rstrip()
                 start = end.end()
         if start < len(block):

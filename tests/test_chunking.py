@@ -25,6 +25,10 @@ from hardneg.sources import read_rows
         ("Surgery\n   \nSurgery is rare", ["Surgery", "Surgery is rare"]),
         ("Signs are\n    - fever    - a dry-cough", ["Signs are", "- fever", "- a dry-cough"]),
         ("wrapped\nline", ["wrapped line"]),
+        ("Подагра болезненна. Она лечится.", ["Подагра болезненна.", "Она лечится."]),
+        ("La goutte, p. ex. évitable. Évitez la bière.", ["La goutte, p. ex. évitable.", "Évitez la bière."]),
+        ("Duele. ¿Mucho? Sí.", ["Duele.", "¿Mucho?", "Sí."]),
+        ("यह दर्द है। यह ठीक होता है।", ["यह दर्द है।", "यह ठीक होता है।"]),
         ("  \n ", []),
     ],
 )
