@@ -11,7 +11,6 @@ fractions (0.15 is +15 %), with intervals over groups, figures by question type,
 
 import argparse
 import platform
-import random
 import time
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
@@ -35,7 +34,7 @@ from hardneg.artifacts import (
     write_json,
 )
 from hardneg.device import claim_device, describe_device
-from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k
+from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k, truncation_notes
 from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, relative_gain, retrieval_metrics
@@ -50,8 +49,6 @@ RULE = "=" * 50
 METRICS = ("MRR", "DCG", "Precision", "Recall")  # as printed
 TARGETED = ("MRR", "DCG")  # the success criteria
 DEEP = 50  # Recall@50: what a candidate list of that depth can reach
-TRUNCATION_SAMPLE = 2000  # chunks whose tokens are counted
-TRUNCATION_WORTH_A_NOTE = 0.05  # share of chunks
 TYPES_PRINTED = 12
 QUESTIONS_LISTED = 10  # that gained most, and that lost most
 QUESTION_WIDTH = 80  # characters of a question on the terminal
@@ -73,10 +70,11 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
         baseline_model, specialized_model = (load_model(name, device) for name in named_models(args))
     notes = training_notes(args.specialized_model, inputs, args.split)
     for name, model in ((args.baseline_model, baseline_model), (args.specialized_model, specialized_model)):
-        notes += prompt_notes(name, model) + truncation_notes(name, model, inputs.chunks, args.seed)
+        notes += truncation_notes(name, model, inputs.chunks, args.seed)
 
     with timed(seconds, "baseline"):
         baseline = score_model("Baseline", args.baseline_model, baseline_model, inputs, args)
+        notes += base_notes(args, baseline.fingerprint)
     with timed(seconds, "specialized"):
         specialized = score_model("Specialized", args.specialized_model, specialized_model, inputs, args)
     with timed(seconds, "compare"):
@@ -172,27 +170,16 @@ def training_notes(model_name: str, inputs: Inputs, split: str) -> list[str]:
     return notes
 
 
-def prompt_notes(name: str, model: "SentenceTransformer") -> list[str]:
-    """A line where the model was made for prompts before texts: here all get its default one, or none."""
-    if model.default_prompt_name:
-        return [f"Note: {name} puts its prompt {model.default_prompt_name!r} before questions and passages alike"]
-    prompts = [kind for kind, prompt in model.prompts.items() if prompt]
-    return [f"Note: {name} has prompts ({', '.join(prompts)}) that are not used here"] if prompts else []
-
-
-def truncation_notes(name: str, model: "SentenceTransformer", chunks: Sequence[Chunk], seed: int) -> list[str]:
-    """A line where many chunks are longer than the model reads."""
-    limit = model.max_seq_length
-    if not (limit and callable(model.tokenizer)):  # static embeddings read all of a text
-        return []
-    sample = random.Random(seed).sample(chunks, min(TRUNCATION_SAMPLE, len(chunks)))
-    tokens = model.tokenizer([chunk["text"] for chunk in sample], truncation=False, verbose=False)["input_ids"]
-    share = sum(len(ids) > limit for ids in tokens) / len(sample)
-    if share <= TRUNCATION_WORTH_A_NOTE:
+def base_notes(args: argparse.Namespace, baseline_fingerprint: str) -> list[str]:
+    """A line where the specialized model was adapted from another model than the baseline; two models of one run may be
+    compared with each other."""
+    baseline, specialized = (training_record(Path(name)).get("configuration", {}) for name in named_models(args))
+    base = specialized.get("base_weights")
+    if base in (None, baseline_fingerprint, baseline.get("base_weights")):
         return []
     return [
-        f"Note: {name} reads only the first {limit} tokens of a text; about {share:.0%} of the chunks are longer "
-        f"(estimated from {len(sample):,} of {len(chunks):,})"
+        f"Warning: {args.specialized_model} was adapted from {specialized['base_model']}, not from "
+        f"{args.baseline_model}: the improvement is not the adaptation's alone"
     ]
 
 
@@ -216,8 +203,8 @@ def score_model(
     """Embed corpus and questions (from the cache where they are there), search exactly, score."""
     encoder = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
     with tqdm(total=len(inputs.chunks) + len(inputs.queries), desc=role, unit="text") as bar:
-        chunk_vectors = encoder.encode([chunk["text"] for chunk in inputs.chunks], bar.update)
-        query_vectors = encoder.encode([query["query"] for query in inputs.queries], bar.update)
+        chunk_vectors = encoder.encode_passages([chunk["text"] for chunk in inputs.chunks], bar.update)
+        query_vectors = encoder.encode_queries([query["query"] for query in inputs.queries], bar.update)
     boilerplate = boilerplate_ids(inputs.chunks)
     ranked = top_k(query_vectors, chunk_vectors, max(args.k, DEEP) + len(boilerplate))
     relevant = [set(query["ground_truth_chunk_ids"]) for query in inputs.queries]

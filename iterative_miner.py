@@ -20,6 +20,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from inspect import signature
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ from hardneg.candidates import (
     with_grades,
 )
 from hardneg.device import check_room, claim_device, describe_device, free_bytes, mini_batch_size
-from hardneg.encoder import CachedEncoder, fingerprint, load_model, resolve_model
+from hardneg.encoder import CachedEncoder, fingerprint, load_model, resolve_model, truncation_notes
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.flag_types import positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_graded
@@ -57,7 +58,7 @@ from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import CONFIDENCE
 from hardneg.prompting import read_prompt
-from hardneg.recipe import SCALE, Example, Recipe, activations, check_trainable
+from hardneg.recipe import SCALE, Example, Recipe, activations, check_trainable, weight_bytes
 from hardneg.run_folder import (
     alone_in,
     check_finished,
@@ -88,11 +89,12 @@ def retrieve_candidates(
 
     Args:
         queries: training queries.
-        k: chunks per query, --num-candidates; 50 as in the paper, 10 makes a run five times shorter.
+        k: chunks per query; what is set here is the default of --num-candidates. 50 as in the paper, 10 makes a run
+            five times shorter.
         index: the searchable chunks.
         known_answers: False for a corpus without an answer key: the judge alone decides what is relevant.
     """
-    vectors = index.encoder.encode([query["query"] for query in queries])
+    vectors = index.encoder.encode_queries([query["query"] for query in queries])
     return search(queries, vectors, index.chunk_ids, index.vectors, k, known_answers)
 
 
@@ -364,7 +366,8 @@ def fine_tune(
 
     texts = [chunk["text"] for chunk in chunks]
     teacher = teach(base, recipe, mined.examples, mined.candidates, texts, model.device)
-    at_once = mini_batch_size(free_bytes(model.device.type), activations(model))  # beside the teacher
+    free = free_bytes(model.device.type)  # beside the teacher
+    at_once = mini_batch_size(free, weight_bytes(model), activations(model))
 
     def report(epoch: int, loss: float) -> None:
         tqdm.write(f"Epoch {epoch}: loss {loss:.4f}")
@@ -503,10 +506,6 @@ def prepare(args: argparse.Namespace, judge: Judge | None, at_work: ExitStack) -
     with one_preparation(args.data_dir) as manifest:
         chunks = load_chunks(args.data_dir)
         queries, val_queries = (load_queries(args.data_dir, split) for split in ("train", "val"))
-    if args.num_queries > len(queries):
-        raise InputError(
-            f"--num-queries {args.num_queries}: there are only {len(queries)} training questions; ask for fewer"
-        )
     guard = open_guard(args.guard)
     check_batch_files(args)
     judge = judge or open_judge(args)
@@ -515,9 +514,10 @@ def prepare(args: argparse.Namespace, judge: Judge | None, at_work: ExitStack) -
     base = load_model(args.base_model, claim_device(args.device))
     print(f"Embedding model on {describe_device(base.device.type)}")
     check_trainable(base, args.base_model)
+    for note in truncation_notes(args.base_model, base, chunks, args.seed):
+        print(note)
     if base.device.type == "cuda" and not only_looks(args):
-        weights = sum(parameter.nbytes for parameter in base.parameters())
-        check_room(weights, activations(base), free_bytes("cuda"))
+        check_room(weight_bytes(base), activations(base), free_bytes("cuda"))
     configuration = configure(args, manifest, base, judge, guard)
     claim(args.output_dir, configuration, dry=only_looks(args))
     if not only_looks(args):
@@ -540,10 +540,11 @@ def sample_queries(queries: Sequence[Query], count: int, seed: int, number: int)
 
     Args:
         queries: all training questions.
-        count: how many of them, at most all.
+        count: how many of them; all, where there are fewer.
         seed: of the order.
         number: of the iteration, from 0.
     """
+    count = min(count, len(queries))
     generator = random.Random(seed)
     first = generator.sample(queries, count)
     taken = {query["query_id"] for query in first}
@@ -573,8 +574,9 @@ def run_iteration(number: int, setting: Setting) -> bool:
     print("\n[Step 2/5] Retrieving candidates...")
     args = setting.args
     queries = sample_queries(setting.queries, args.num_queries, args.seed, number)
-    if number > 0 and len(setting.queries) < (number + 1) * args.num_queries:
-        print(f"There are only {len(setting.queries):,} training questions: some are asked again")
+    if len(setting.queries) < (number + 1) * args.num_queries:
+        then = "some are asked again" if number else "fewer than --num-queries"
+        print(f"There are only {len(setting.queries):,} training questions: {then}")
     lists = retrieve_candidates(queries, args.num_candidates, index=index, known_answers=args.positives == "known")
     print(f"Retrieved candidates for {len(lists)} queries")
     del index  # and with it the last iteration's model: training needs its memory
@@ -659,7 +661,7 @@ def mined_before(setting: Setting, number: int) -> list[Mined]:
 def embed_corpus(encoder: CachedEncoder, chunks: Sequence[Chunk]) -> Index:
     """Embed every chunk; index those that training may see."""
     with progress_bar("Embedding", len(chunks), "chunk") as bar:
-        vectors = encoder.encode([chunk["text"] for chunk in chunks], bar.update)
+        vectors = encoder.encode_passages([chunk["text"] for chunk in chunks], bar.update)
     print(f"Embedded {len(vectors)} chunks")
     return training_index(encoder, chunks, vectors)
 
@@ -866,7 +868,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=1000,
         help="training questions to mine with in each iteration, others in each while there are",
     )
-    add("--num-candidates", type=positive_int, default=50, help="chunks retrieved and judged per question")
+    candidates = signature(retrieve_candidates).parameters["k"].default
+    add("--num-candidates", type=positive_int, default=candidates, help="chunks retrieved and judged per question")
     add("--base-model", default="sentence-transformers/all-MiniLM-L12-v2", help="model to adapt: hub name or folder")
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
     add("--output-dir", type=Path, default=Path("models/medical-specialized"), help="where the models go")

@@ -26,7 +26,7 @@ from typing import Any
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, one_preparation, write_json
 from hardneg.candidates import CandidateList, candidate_pairs, with_grades
 from hardneg.device import claim_device, describe_device
-from hardneg.encoder import CachedEncoder, load_model, resolve_model
+from hardneg.encoder import CachedEncoder, load_model, resolve_model, truncation_notes
 from hardneg.errors import InputError
 from hardneg.flag_types import positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
@@ -187,13 +187,7 @@ def load_sample(args: argparse.Namespace) -> Sample:
 
 
 def sample_over_types(queries: Sequence[Query], count: int, seed: int) -> list[Query]:
-    """A seeded sample that takes the question types in turns, so that rare ones occur too.
-
-    Raises:
-        InputError: there are not that many questions.
-    """
-    if count > len(queries):
-        raise InputError(f"--num-queries {count}: there are only {len(queries)} training questions; ask for fewer")
+    """A seeded sample, at most all, that takes the question types in turns, so that rare ones occur too."""
     by_type: dict[str, list[Query]] = defaultdict(list)
     for query in random.Random(seed).sample(queries, len(queries)):
         by_type[query["qtype"]].append(query)
@@ -206,6 +200,8 @@ def retrieve(args: argparse.Namespace, sample: Sample) -> list[CandidateList]:
     model = load_model(args.base_model, claim_device(args.device))
     print(f"Embedding model on {describe_device(model.device.type)}")
     check_trainable(model, args.base_model)
+    for note in truncation_notes(args.base_model, model, sample.chunks, args.seed):
+        print(note)
     encoder = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
     index = embed_corpus(encoder, sample.chunks)
     lists = retrieve_candidates(sample.queries, args.num_candidates, index=index)

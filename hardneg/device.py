@@ -17,7 +17,7 @@ HIDING = ("none", "nodevfiles", "void")  # what people and schedulers set CUDA_V
 # (0.4 GiB) and 8 gradient-cached passages of 12 layers (0.7 GiB): reckoned, not measured. vLLM at
 # --gpu-memory-utilization 0.9 leaves about 2 GiB of an A10G.
 MIN_FREE = 1.75 * GIB
-COPIES = 4  # of a model's weights, beside the base model: the one in training, its gradients and AdamW's two moments
+GROWTH = 3  # times its weights that a model takes more once it is trained: its gradients and AdamW's two moments
 MIN_PASSAGES = 8  # whose activations are held at once, however little memory there is
 # Activations of one passage in training, per layer and dimension: 38 MiB measured for 220 tokens in the 6 layers of 384
 # of a MiniLM under bfloat16, and some more.
@@ -168,14 +168,15 @@ def passage_bytes(layers: int, dimensions: int) -> int:
     return ACTIVATION_BYTES * layers * dimensions
 
 
-def mini_batch_size(free: int, passage: int) -> int:
+def mini_batch_size(free: int, weights: int, passage: int) -> int:
     """How many passages to hold activations of at once; the gradient cache makes the result the same.
 
     Args:
-        free: free memory of the device in bytes, half of which is spent.
+        free: free memory of the device in bytes, beside the model to be trained; half of what training leaves is spent.
+        weights: bytes of the model's parameters.
         passage: bytes of one passage's activations.
     """
-    return max(MIN_PASSAGES, free // 2 // passage)
+    return max(MIN_PASSAGES, (free - GROWTH * weights) // 2 // passage)
 
 
 def check_room(weights: int, passage: int, free: int) -> None:
@@ -186,7 +187,7 @@ def check_room(weights: int, passage: int, free: int) -> None:
         passage: bytes of one passage's activations.
         free: bytes still free on the GPU.
     """
-    needed = COPIES * weights + MIN_PASSAGES * passage
+    needed = (1 + GROWTH) * weights + MIN_PASSAGES * passage
     if free < needed:
         raise InputError(
             f"too little free GPU memory ({free / GIB:.1f} GiB beside the base model; training it needs "

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,7 +13,7 @@ import numpy as np
 from httpx2 import HTTPError
 from safetensors import SafetensorError
 
-from hardneg.artifacts import sha256_file
+from hardneg.artifacts import Chunk, sha256_file
 from hardneg.device import has_bfloat16
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.hub import hub_silence, may_be_hub_name
@@ -36,6 +37,8 @@ _NOT_ARCHITECTURE = {
     "hidden_dropout_prob",
 }
 _DAMAGED = (AttributeError, KeyError, TypeError, ValueError)  # what comes of a configuration file that lacks something
+TRUNCATION_SAMPLE = 2000  # chunks whose tokens are counted
+TRUNCATION_WORTH_A_NOTE = 0.05  # share of chunks
 BLOCK = 1024  # texts encoded between two commits to the cache; also query rows per score block
 
 
@@ -102,6 +105,29 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
         ) from error
 
 
+def truncation_notes(name: str, model: "SentenceTransformer", chunks: Sequence[Chunk], seed: int) -> list[str]:
+    """A line where many chunks are longer than the model reads: it ranks them by their beginnings alone.
+
+    Args:
+        name: what the user calls the model.
+        model: the model.
+        chunks: the corpus, of which a sample is looked at.
+        seed: of that sample.
+    """
+    limit = model.max_seq_length
+    if not (limit and callable(model.tokenizer)):  # static embeddings read all of a text
+        return []
+    sample = random.Random(seed).sample(chunks, min(TRUNCATION_SAMPLE, len(chunks)))
+    tokens = model.tokenizer([chunk["text"] for chunk in sample], truncation=False, verbose=False)["input_ids"]
+    share = sum(len(ids) > limit for ids in tokens) / len(sample)
+    if share <= TRUNCATION_WORTH_A_NOTE:
+        return []
+    return [
+        f"Note: {name} reads only the first {limit} tokens of a text; about {share:.0%} of the chunks are longer "
+        f"(estimated from {len(sample):,} of {len(chunks):,}); prepare_corpus.py --chunk-chars cuts shorter ones"
+    ]
+
+
 @contextmanager
 def quiet_progress() -> Iterator[None]:
     """Without transformers' progress bars for loading and saving: the stages print their own lines."""
@@ -153,6 +179,12 @@ def _tokenizer_settings(tokenizer: Any) -> dict[str, object]:
     return {key: settings[key] for key in settings.keys() - {"truncation", "padding"}}
 
 
+def prompts_of(model: "SentenceTransformer") -> tuple[str, str]:
+    """What the model wants before queries and before passages, as its `encode_query` and `encode_document` do it."""
+    of_passages = next((name for name in ("document", "passage", "corpus") if name in model.prompts), "document")
+    return model.prompts.get("query") or "", model.prompts.get(of_passages) or ""
+
+
 class CachedEncoder:
     """A model whose embeddings are kept on disk, so that no text is encoded twice under the same weights."""
 
@@ -191,17 +223,31 @@ class CachedEncoder:
                 f"cannot use the embedding cache {self._path}: {error}; {remedy(error, otherwise)}"
             ) from error
 
-    def encode(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
-        """Embed texts, from the cache where they are there; new ones are stored block by block.
+    def encode_queries(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
+        """Embed questions, behind the model's prompt for them where it has one; as `encode_passages`."""
+        return self._encode_cached(self.model.encode_query, prompts_of(self.model)[0], texts, progress)
+
+    def encode_passages(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
+        """Embed passages, from the cache where they are there; new ones are stored block by block.
 
         Args:
-            texts: any strings; duplicates are encoded once.
+            texts: any strings, without the model's prompt for passages; duplicates are encoded once.
             progress: called with the number of texts done since the last call.
 
         Returns:
             float32 array (len(texts), dimension), rows of unit length (so a dot product is the cosine).
         """
-        keys = [hashlib.sha256(text.encode()).digest() for text in texts]
+        return self._encode_cached(self.model.encode_document, prompts_of(self.model)[1], texts, progress)
+
+    def _encode_cached(
+        self,
+        encode: Callable[..., np.ndarray],
+        prompt: str,
+        texts: Sequence[str],
+        progress: Callable[[int], object] | None,
+    ) -> np.ndarray:
+        begin = f"{prompt}\0" if prompt else ""
+        keys = [hashlib.sha256((begin + text).encode()).digest() for text in texts]
         by_key = dict(zip(keys, texts, strict=True))
         vectors = self._stored(list(by_key))
         if progress and vectors:
@@ -210,7 +256,7 @@ class CachedEncoder:
         missing = sorted((key for key in by_key if key not in vectors), key=lambda key: -len(by_key[key]))
         for start in range(0, len(missing), BLOCK):
             block = missing[start : start + BLOCK]
-            encoded = self._encode([by_key[key] for key in block])
+            encoded = self._run(encode, [by_key[key] for key in block])
             vectors.update(zip(block, encoded, strict=True))
             with self._connection() as connection:
                 rows = [(self._cached_under, key, vectors[key].tobytes()) for key in block]
@@ -219,11 +265,11 @@ class CachedEncoder:
                 progress(len(block))
         return np.stack([vectors[key] for key in keys]) if keys else np.empty((0, self._dimension()), np.float32)
 
-    def _encode(self, texts: list[str]) -> np.ndarray:
+    def _run(self, encode: Callable[..., np.ndarray], texts: list[str]) -> np.ndarray:
         import torch
 
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bfloat16):
-            return self.model.encode(
+            return encode(
                 texts,
                 batch_size=ENCODE_BATCH,
                 normalize_embeddings=True,

@@ -169,8 +169,8 @@ def score_graded(encoder: CachedEncoder, graded: GradedSet) -> dict[str, np.ndar
     Returns:
         per question "MRR@5", "DCG@5" and "nDCG@10"; see `metrics.graded_metrics`.
     """
-    queries = encoder.encode([question.question for question in graded.questions])
-    answers = encoder.encode([answer.text for question in graded.questions for answer in question.answers])
+    queries = encoder.encode_queries([question.question for question in graded.questions])
+    answers = encoder.encode_passages([answer.text for question in graded.questions for answer in question.answers])
     bounds = np.cumsum([len(question.answers) for question in graded.questions])[:-1]
     ranked_grades = []
     for question, query, vectors in zip(graded.questions, queries, np.split(answers, bounds), strict=True):

@@ -36,7 +36,8 @@ pipeline_tag: sentence-similarity
 
 # {title}
 
-Load it with `SentenceTransformer(path)`; similarity is the cosine.{why}
+Load it with `SentenceTransformer(path)`, embed questions with its `encode_query` and passages with its
+`encode_document`; similarity is the cosine.{why}
 
 ## Validation
 

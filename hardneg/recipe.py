@@ -34,32 +34,38 @@ class Recipe:
     distillation_weight: float  # of the distance from the base model's embeddings
 
 
+def weight_bytes(model: "SentenceTransformer") -> int:
+    """Bytes of the model's parameters."""
+    return sum(parameter.nbytes for parameter in model.parameters())
+
+
 def activations(model: "SentenceTransformer") -> int:
     """Bytes of one passage's activations in training (`device.passage_bytes`); next to none without a transformer."""
-    transformers = [module.auto_model for module in model.modules() if hasattr(module, "auto_model")]
-    if not transformers:
+    transformer = getattr(model[0], "auto_model", None)
+    if transformer is None:
         return passage_bytes(1, 1)
-    config = transformers[0].config.get_text_config()
+    config = transformer.config.get_text_config()
     return passage_bytes(config.num_hidden_layers, config.hidden_size)
 
 
 def check_trainable(model: "SentenceTransformer", name: str) -> None:
-    """Raise InputError where a model encodes by settings that the training here would not follow.
+    """Raise InputError where a model encodes or compares otherwise than it would be trained and measured here.
 
     Args:
         model: the base model.
         name: what the user calls it.
     """
-    for setting in ("truncate_dim", "default_prompt_name"):
-        value = getattr(model, setting)
-        if value is not None:
-            raise InputError(
-                f"{name} encodes with {setting} {value}, which training does not know; "
-                f"take {setting} out of a copy's config_sentence_transformers.json and name that"
-            )
-    prompts = [name for name, prompt in model.prompts.items() if prompt]
-    if prompts:
+    from sentence_transformers.sentence_transformer.modules import Normalize, Router
+
+    if model.truncate_dim is not None:
         raise InputError(
-            f"{name} puts a prompt before some texts ({', '.join(prompts)}), which training and evaluation do not; "
-            "empty prompts in a copy's config_sentence_transformers.json and name that"
+            f"{name} encodes with truncate_dim {model.truncate_dim}, which training does not know; "
+            "take truncate_dim out of a copy's config_sentence_transformers.json and name that"
+        )
+    if any(isinstance(module, Router) for module in model):
+        raise InputError(f"{name} has a Router, parts of its own for queries and passages; name a model without")
+    if model.similarity_fn_name != "cosine" and not isinstance(model[-1], Normalize):
+        raise InputError(
+            f"{name} compares embeddings by {model.similarity_fn_name}, training and evaluation here by the cosine; "
+            "name a model of normalised embeddings"
         )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hardneg.device import has_bfloat16
-from hardneg.encoder import CachedEncoder
+from hardneg.encoder import CachedEncoder, prompts_of
 from hardneg.errors import InputError
 from hardneg.recipe import SCALE, Example, Recipe
 
@@ -169,8 +169,8 @@ def teach(
     trained_on = {chunk_id for example in examples for chunk_id in (example.positive_id, *example.negative_ids)}
     ids = sorted(trained_on | candidates)
     return Teacher(
-        queries=torch.from_numpy(base.encode(list(_queries(examples).values()))).to(device),
-        chunks=torch.from_numpy(base.encode([chunk_texts[chunk_id] for chunk_id in ids])).to(device),
+        queries=torch.from_numpy(base.encode_queries(list(_queries(examples).values()))).to(device),
+        chunks=torch.from_numpy(base.encode_passages([chunk_texts[chunk_id] for chunk_id in ids])).to(device),
         chunk_ids=torch.tensor(ids),
         frozen_contrast_weight=recipe.frozen_contrast_weight,
         distillation_weight=recipe.distillation_weight,
@@ -240,12 +240,13 @@ def train(
     rows = {query_id: row for row, query_id in enumerate(_queries(examples))}
     masks = [relevant[query_id] for query_id in rows]
     loss = MaskedContrastiveLoss(model, masks, mini_batch_size, teacher=teacher)
+    dataset = _dataset(examples, chunk_texts, rows)
     epochs = _EpochProgress(report)
     with without_dropout(model), TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model=model,
-            args=_arguments(recipe, seed, Path(scratch), model.device.type),
-            train_dataset=_dataset(examples, chunk_texts, rows),
+            args=_arguments(recipe, seed, Path(scratch), model.device.type, _prompts(model, dataset)),
+            train_dataset=dataset,
             loss=loss,
         )
         trainer.remove_callback(ProgressCallback)
@@ -288,7 +289,18 @@ def _dataset(examples: Sequence[Example], chunk_texts: Sequence[str], rows: Mapp
     return Dataset.from_dict(columns)
 
 
-def _arguments(recipe: Recipe, seed: int, scratch: Path, device_type: str) -> SentenceTransformerTrainingArguments:
+def _prompts(model: SentenceTransformer, dataset: Dataset) -> dict[str, str] | None:
+    """What the model wants before the texts of each column; None where it wants nothing."""
+    of_queries, of_passages = prompts_of(model)
+    if not (of_queries or of_passages):
+        return None
+    passages = [name for name in dataset.column_names if name not in ("anchor", "label")]
+    return {"anchor": of_queries} | dict.fromkeys(passages, of_passages)
+
+
+def _arguments(
+    recipe: Recipe, seed: int, scratch: Path, device_type: str, prompts: dict[str, str] | None
+) -> SentenceTransformerTrainingArguments:
     return SentenceTransformerTrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=recipe.epochs,
@@ -298,6 +310,7 @@ def _arguments(recipe: Recipe, seed: int, scratch: Path, device_type: str) -> Se
         seed=seed,
         bf16=has_bfloat16(device_type),
         use_cpu=device_type == "cpu",
+        prompts=prompts,
         logging_strategy="epoch",
         logging_nan_inf_filter=False,  # a diverged loss must be seen
         save_strategy="no",

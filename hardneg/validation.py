@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -92,14 +93,19 @@ class Validator:
         mrr, dcg = float(metrics["MRR"].mean()), float(metrics["DCG"].mean())
         if self._guard is None:
             return Score(mrr, dcg, None, None, None)
-        guard, was = score_graded(encoder, self._guard), score_graded(self._base, self._guard)
-        low = lowest_change(was["nDCG@10"], guard["nDCG@10"])
+        guard = score_graded(encoder, self._guard)
+        low = lowest_change(self._base_guard["nDCG@10"], guard["nDCG@10"])
         return Score(mrr, dcg, float(guard["nDCG@10"].mean()), float(guard["MRR@5"].mean()), low)
+
+    @cached_property
+    def _base_guard(self) -> dict[str, np.ndarray]:
+        assert self._guard is not None
+        return score_graded(self._base, self._guard)
 
     def metrics(self, encoder: CachedEncoder, progress: Callable[[int], object] | None = None) -> dict[str, np.ndarray]:
         """`retrieval_metrics` at K of every validation question."""
-        vectors = encoder.encode([chunk["text"] for chunk in self._chunks], progress)
-        query_vectors = encoder.encode([query["query"] for query in self._queries])
+        vectors = encoder.encode_passages([chunk["text"] for chunk in self._chunks], progress)
+        query_vectors = encoder.encode_queries([query["query"] for query in self._queries])
         positions = top_k(query_vectors, vectors, K)
         relevant = [set(query["ground_truth_chunk_ids"]) for query in self._queries]
         return retrieval_metrics(self._chunk_ids[positions], relevant, K)
@@ -111,8 +117,8 @@ class Validator:
         Figures on a pool are higher than on the whole corpus; they compare models, they are no result.
         """
         queries = random.Random(seed).sample(self._queries, min(n_queries, len(self._queries)))
-        vectors = encoder.encode([chunk["text"] for chunk in self._chunks])
-        positions = top_k(encoder.encode([query["query"] for query in queries]), vectors, depth)
+        vectors = encoder.encode_passages([chunk["text"] for chunk in self._chunks])
+        positions = top_k(encoder.encode_queries([query["query"] for query in queries]), vectors, depth)
         answers = {chunk_id for query in queries for chunk_id in query["ground_truth_chunk_ids"]}
         ids = sorted(answers.union(positions.ravel().tolist()))
         return Validator([self._chunks[chunk_id] for chunk_id in ids], queries, self._guard, self._base)

@@ -190,7 +190,7 @@ def test_every_loss_trains_on_what_it_measures(name: str, tiny_model: Path, tmp_
     chunks, _, queries = tiny_corpus()
     model = load_model(str(tiny_model), "cpu")
     encoder = CachedEncoder(model, tmp_path / "embeddings.sqlite")
-    index = training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
+    index = training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
     lists = miner.retrieve_candidates(queries["train"], 15, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
     examples = mine_hard_examples(lists, rules=replace(miner.MINING, max_positives=1)).examples
@@ -221,7 +221,7 @@ def test_missed_is_what_has_no_answer_at_rank_1(tiny_model: Path, tmp_path: Path
     """Both ask with the words of chunk 3, which is therefore the nearest one in any model."""
     chunks, _, _ = tiny_corpus()
     encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
-    index = training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
+    index = training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
     found, missed = (
         Query(query_id=name, query=chunks[3]["text"], ground_truth_chunk_ids=known, qtype="", topic="", group="")
         for name, known in (("found", [3, 7]), ("missed", [4]))

@@ -161,12 +161,24 @@ def test_claiming_hides_the_other_gpus(tmp_path: Path, monkeypatch: pytest.Monke
 def test_mini_batch_size(free_gib: float, expected: int) -> None:
     passage = passage_bytes(6, 384)
     assert passage == pytest.approx(44 * 2**20, rel=1e-4)  # what the figures above are reckoned with
-    assert mini_batch_size(int(free_gib * GIB), passage) == expected
+    assert mini_batch_size(int(free_gib * GIB), 0, passage) == expected
 
 
 def test_a_larger_model_holds_fewer_passages_at_once() -> None:
     """A model of 12 layers of 768 dimensions has four times the activations of MiniLM's 6 of 384."""
-    assert mini_batch_size(16 * GIB, passage_bytes(12, 768)) == mini_batch_size(4 * GIB, passage_bytes(6, 384)) == 46
+    large, small = passage_bytes(12, 768), passage_bytes(6, 384)
+    assert mini_batch_size(16 * GIB, 0, large) == mini_batch_size(4 * GIB, 0, small) == 46
+
+
+@pytest.mark.parametrize(("parameters", "total_gib"), [(471e6, 12), (33e6, 4), (568e6, 23)])
+def test_what_training_takes_fits_beside_the_passages(parameters: float, total_gib: int) -> None:
+    """Two copies of the weights, gradients, two moments, and the passages held at once: LaBSE on a card of 12 GiB."""
+    weights, passage = int(4 * parameters), passage_bytes(12, 768)
+    free = total_gib * GIB - weights
+    check_room(weights, passage, free)
+    at_once = mini_batch_size(free - weights, weights, passage)
+    assert 5 * weights + at_once * passage <= total_gib * GIB
+    assert at_once >= 8
 
 
 def test_room_to_train_a_model_beside_its_base() -> None:

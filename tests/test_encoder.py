@@ -13,12 +13,24 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from transformers import CanineTokenizer
 
 from hardneg import encoder as encoder_module
 from hardneg.device import has_bfloat16
-from hardneg.encoder import PACKAGED_SHA256, CachedEncoder, best_places, fingerprint, load_model, resolve_model, top_k
+from hardneg.encoder import (
+    PACKAGED_SHA256,
+    CachedEncoder,
+    best_places,
+    fingerprint,
+    load_model,
+    prompts_of,
+    resolve_model,
+    top_k,
+    truncation_notes,
+)
 from hardneg.errors import InputError
+from tests.tiny_data import tiny_corpus
 
 TEXTS = ["How is gout treated?", "Bleeding gums", "Gout is treated with allopurinol.", "Wheezing and cough at night."]
 
@@ -41,9 +53,9 @@ def encoded(shared_model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) 
     texts: list[str] = []
     encode = shared_model.encode
 
-    def counting(some: Sequence[str], **options: Any) -> np.ndarray:
-        texts.extend(some)
-        return encode(some, **options)
+    def counting(inputs: Sequence[str], **options: Any) -> np.ndarray:
+        texts.extend(inputs)
+        return encode(inputs, **options)
 
     monkeypatch.setattr(shared_model, "encode", counting)
     return texts
@@ -59,12 +71,37 @@ def test_a_checkpoint_in_half_precision_is_loaded_in_full(model: SentenceTransfo
 
 
 def test_vectors_are_the_model_s_unit_vectors(shared_model: SentenceTransformer, tmp_path: Path) -> None:
-    vectors = CachedEncoder(shared_model, tmp_path / "new" / "cache.sqlite").encode(TEXTS)
+    vectors = CachedEncoder(shared_model, tmp_path / "new" / "cache.sqlite").encode_passages(TEXTS)
     assert vectors.dtype == np.float32 and vectors.shape == (4, 32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     for text, vector in zip(TEXTS, vectors, strict=True):
         own = shared_model.encode(text, normalize_embeddings=True)
         np.testing.assert_allclose(vector, own, atol=1e-3 if has_bfloat16("cpu") else 1e-5)
+
+
+def test_prompts_are_put_before_queries_and_passages(model: SentenceTransformer, tmp_path: Path) -> None:
+    model.prompts |= {"query": "asthma: ", "document": "gout: "}
+    encoder = CachedEncoder(model, tmp_path / "cache.sqlite")
+    for _ in ("encoded", "from the cache"):
+        for prompt, vectors in (
+            ("asthma: ", encoder.encode_queries(TEXTS)),
+            ("gout: ", encoder.encode_passages(TEXTS)),
+        ):
+            own = model.encode([prompt + text for text in TEXTS], prompt="", normalize_embeddings=True)
+            np.testing.assert_allclose(vectors, own, atol=1e-3 if has_bfloat16("cpu") else 1e-5)
+
+
+def test_prompts_are_those_of_the_library(model: SentenceTransformer) -> None:
+    assert prompts_of(model) == ("", "")
+    for prompts, expected in (
+        ({"query": "query: ", "document": "passage: "}, ("query: ", "passage: ")),
+        ({"query": None, "passage": "p: ", "corpus": "c: "}, ("", "p: ")),
+        ({"corpus": "c: ", "clustering": "x: "}, ("", "c: ")),
+    ):
+        model.prompts = prompts
+        assert prompts_of(model) == expected
+        for encode, prompt in zip((model.encode_query, model.encode_document), expected, strict=True):
+            np.testing.assert_array_equal(encode(TEXTS[0]), model.encode(TEXTS[0], prompt=prompt))
 
 
 def test_precisions_do_not_share_vectors(
@@ -73,16 +110,16 @@ def test_precisions_do_not_share_vectors(
     vectors = {}
     for bfloat16 in (False, True):
         monkeypatch.setattr(encoder_module, "has_bfloat16", lambda device, answer=bfloat16: answer)
-        vectors[bfloat16] = CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode(TEXTS)
+        vectors[bfloat16] = CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode_passages(TEXTS)
     assert not np.array_equal(vectors[False], vectors[True])
     assert ((vectors[False] * vectors[True]).sum(axis=1) > 0.999).all()
 
 
 def test_nothing_is_encoded_twice(shared_model: SentenceTransformer, encoded: list[str], tmp_path: Path) -> None:
-    first = CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode([*TEXTS, TEXTS[0]])
+    first = CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode_passages([*TEXTS, TEXTS[0]])
     assert sorted(encoded) == sorted(TEXTS)
     np.testing.assert_array_equal(first[0], first[4])
-    again = CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode([*TEXTS[::-1], "new"])
+    again = CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode_passages([*TEXTS[::-1], "new"])
     assert sorted(encoded) == sorted([*TEXTS, "new"])
     np.testing.assert_array_equal(again[:4], first[:4][::-1])
 
@@ -90,14 +127,14 @@ def test_nothing_is_encoded_twice(shared_model: SentenceTransformer, encoded: li
 def test_progress_counts_every_text(shared_model: SentenceTransformer, tmp_path: Path) -> None:
     encoder = CachedEncoder(shared_model, tmp_path / "cache.sqlite")
     done: list[int] = []
-    encoder.encode(TEXTS[:2], done.append)
+    encoder.encode_passages(TEXTS[:2], done.append)
     assert done == [2]
-    encoder.encode(TEXTS, done.append)
+    encoder.encode_passages(TEXTS, done.append)
     assert done == [2, 2, 2]
 
 
 def test_no_texts(shared_model: SentenceTransformer, tmp_path: Path) -> None:
-    assert CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode([]).shape == (0, 32)
+    assert CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode_passages([]).shape == (0, 32)
 
 
 def test_more_texts_than_a_block_or_a_query(
@@ -106,9 +143,9 @@ def test_more_texts_than_a_block_or_a_query(
     monkeypatch.setattr(encoder_module, "BLOCK", 100)
     texts = [f"gout {n}" for n in range(1100)]  # more than 2 x 500, what one SELECT asks for
     encoder = CachedEncoder(shared_model, tmp_path / "cache.sqlite")
-    first = encoder.encode(texts)
+    first = encoder.encode_passages(texts)
     monkeypatch.setattr(shared_model, "encode", None)
-    np.testing.assert_array_equal(encoder.encode(texts), first)
+    np.testing.assert_array_equal(encoder.encode_passages(texts), first)
 
 
 def test_killed_halfway_keeps_the_finished_blocks(
@@ -124,9 +161,9 @@ def test_killed_halfway_keeps_the_finished_blocks(
 
     texts = ["a long text on gout", "b long text", "c text", "d", "e"]
     with pytest.raises(KeyboardInterrupt):
-        CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode(texts, die_in_the_third)
+        CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode_passages(texts, die_in_the_third)
     assert len(encoded) == 4
-    CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode(texts)
+    CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode_passages(texts)
     assert sorted(encoded) == sorted(texts)
 
 
@@ -135,10 +172,10 @@ def test_models_do_not_share_vectors(
 ) -> None:
     with torch.no_grad():
         next(model.parameters())[3:].mul_(-0.5)
-    first = CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode(TEXTS)
-    other = CachedEncoder(model, tmp_path / "cache.sqlite").encode(TEXTS)
+    first = CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode_passages(TEXTS)
+    other = CachedEncoder(model, tmp_path / "cache.sqlite").encode_passages(TEXTS)
     assert not np.allclose(first, other, atol=1e-3)
-    np.testing.assert_array_equal(CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode(TEXTS), first)
+    np.testing.assert_array_equal(CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode_passages(TEXTS), first)
 
 
 def test_a_damaged_cache_is_named(shared_model: SentenceTransformer, tmp_path: Path) -> None:
@@ -153,7 +190,7 @@ def test_another_database_is_no_cache(shared_model: SentenceTransformer, tmp_pat
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE embeddings (something TEXT)")
     with pytest.raises(InputError, match="cannot use the embedding cache"):
-        CachedEncoder(shared_model, path).encode(TEXTS)
+        CachedEncoder(shared_model, path).encode_passages(TEXTS)
 
 
 def test_a_cache_that_cannot_be_written(shared_model: SentenceTransformer, tmp_path: Path) -> None:
@@ -241,6 +278,29 @@ def test_a_single_number_among_the_weights(model: SentenceTransformer) -> None:
     first = fingerprint(model)
     model[0].temperature += 1
     assert fingerprint(model) != first
+
+
+# ---------------------------------------------------------------- what a model reads
+
+
+def test_chunks_longer_than_the_model_reads(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model), "cpu")  # reads 64 tokens
+    chunks, _, _ = tiny_corpus()
+    long = [chunk | {"text": chunk["text"] * 20} for chunk in chunks[:3]]
+    (note,) = truncation_notes("tiny", model, long + chunks[3:], seed=0)
+    assert note == (
+        "Note: tiny reads only the first 64 tokens of a text; about 10% of the chunks are longer "
+        "(estimated from 30 of 30); prepare_corpus.py --chunk-chars cuts shorter ones"
+    )
+    assert truncation_notes("tiny", model, long[:1] + chunks[1:], seed=0) == []
+    assert model.encode(["gout " * 500]).shape == (1, 32)  # counting has not switched truncation off
+
+
+def test_a_model_of_static_embeddings(tiny_model: Path) -> None:
+    """Its tokenizer is of another library, and it reads texts of any length."""
+    tokenizer = load_model(str(tiny_model), "cpu").tokenizer.backend_tokenizer
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu")
+    assert truncation_notes("static", model, tiny_corpus()[0], seed=0) == []
 
 
 # ---------------------------------------------------------------- top-k

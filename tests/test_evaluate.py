@@ -7,18 +7,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 import evaluate
 from hardneg.artifacts import Chunk, Query, read_json, sha256_file, write_json
-from hardneg.encoder import load_model
+from hardneg.encoder import fingerprint, load_model
 from hardneg.errors import InputError
 from hardneg.graded import GradedSet, load_graded, open_graded
 from tests.tiny_data import tiny_corpus, write_pickle, write_tiny_data
@@ -228,36 +229,48 @@ def test_question_types_and_extremes(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_gain_without_boilerplate(
-    arguments: list[str], tiny_data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    tiny_model: Path,
+    other_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Of a corpus without those passages; here three, which both models rank among the first five of some question."""
     evaluate.main(arguments)
     assert results(tmp_path)["without_boilerplate"] is None
     chunks, _, _ = tiny_corpus()
-    chunks[0]["qa_ids"] = [f"row {row}" for row in range(21)]
+    boilerplate = {0, 9, 24}
+    for chunk_id in boilerplate:
+        chunks[chunk_id]["qa_ids"] = [f"row {row}" for row in range(21)]
     data_dir = write_tiny_data(tmp_path / "data", chunks)
+    monkeypatch.setattr(evaluate, "DEEP", 1)  # so that nothing is ranked deeper than it must be
     capsys.readouterr()
-    evaluate.main([*arguments, "--data-dir", str(data_dir)])
+    evaluate.main([*arguments, "--specialized-model", str(other_model), "--data-dir", str(data_dir)])
     own = results(tmp_path)["without_boilerplate"]
-    assert (own["passages_left_out"], own["questions"]) == (1, 6)
-    assert own["improvement"]["MRR@5"]["gain"] == 0
-    assert (
-        "\nWithout boilerplate (1 of the chunks, each in over 20 answers; 6 questions):\n  MRR@5: +0.0%"
-        in capsys.readouterr().out
-    )
+    assert (own["passages_left_out"], own["questions"]) == (3, 6)
+    for role, model in (("baseline", tiny_model), ("specialized", other_model)):
+        figures = own["improvement"]["MRR@5"][role], own["improvement"]["DCG@5"][role]
+        assert figures == pytest.approx(brute_force(model, "test", 5, boilerplate))
+        assert figures != pytest.approx(brute_force(model, "test", 5))
+    gain = evaluate.percent(own["improvement"]["MRR@5"]["gain"])
+    heading = "\nWithout boilerplate (3 of the chunks, each in over 20 answers; 6 questions):\n  MRR@5: "
+    assert heading + gain in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- real models
 
 
-def brute_force(model: Path, split: str, k: int) -> tuple[float, float]:
-    """MRR@k and DCG@k by plain loops over plain sentence-transformers."""
+def brute_force(model: Path, split: str, k: int, left_out: AbstractSet[int] = frozenset()) -> tuple[float, float]:
+    """MRR@k and DCG@k by plain loops over plain sentence-transformers, in the chunks but those left out."""
     encoder = SentenceTransformer(str(model), device="cpu")
     chunks, _, queries = tiny_corpus()
     chunk_vectors = encoder.encode([chunk["text"] for chunk in chunks])
     reciprocal, gained = 0.0, 0.0
     for query in queries[split]:
         similarities = chunk_vectors @ encoder.encode(query["query"])
-        order = sorted(range(len(chunks)), key=lambda chunk_id: -similarities[chunk_id])[:k]
+        searched = (chunk_id for chunk_id in range(len(chunks)) if chunk_id not in left_out)
+        order = sorted(searched, key=lambda chunk_id: -similarities[chunk_id])[:k]
         ranks = [rank for rank, chunk_id in enumerate(order, 1) if chunk_id in query["ground_truth_chunk_ids"]]
         reciprocal += 1 / ranks[0] if ranks else 0
         gained += sum(1 / np.log2(rank + 1) for rank in ranks)
@@ -433,34 +446,26 @@ def test_a_model_that_is_not_whole_is_not_evaluated(
         evaluate.main([*arguments, "--specialized-model", str(trained)])
 
 
-def test_chunks_longer_than_the_model_reads(tiny_model: Path) -> None:
-    model = load_model(str(tiny_model), "cpu")  # reads 64 tokens
-    chunks, _, _ = tiny_corpus()
-    long = [chunk | {"text": chunk["text"] * 20} for chunk in chunks[:3]]
-    (note,) = evaluate.truncation_notes("tiny", model, long + chunks[3:], seed=0)
-    assert note == (
-        "Note: tiny reads only the first 64 tokens of a text; about 10% of the chunks are longer "
-        "(estimated from 30 of 30)"
-    )
-    assert evaluate.truncation_notes("tiny", model, long[:1] + chunks[1:], seed=0) == []
-    assert model.encode(["gout " * 500]).shape == (1, 32)  # counting has not switched truncation off
-
-
-def test_a_model_of_static_embeddings(tiny_model: Path) -> None:
-    """Its tokenizer is of another library, and it reads texts of any length."""
-    tokenizer = load_model(str(tiny_model), "cpu").tokenizer.backend_tokenizer
-    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu")
-    assert evaluate.truncation_notes("static", model, tiny_corpus()[0], seed=0) == []
-
-
-def test_prompts_that_are_not_used_are_told(tiny_model: Path) -> None:
-    model = load_model(str(tiny_model), "cpu")
-    assert evaluate.prompt_notes("tiny", model) == []
-    model.prompts = {"query": "query: ", "document": ""}
-    assert evaluate.prompt_notes("tiny", model) == ["Note: tiny has prompts (query) that are not used here"]
-    model.default_prompt_name = "query"
-    assert evaluate.prompt_notes("tiny", model) == [
-        "Note: tiny puts its prompt 'query' before questions and passages alike"
+def test_a_baseline_that_the_model_was_not_adapted_from(
+    arguments: list[str], tiny_model: Path, other_model: Path, tmp_path: Path
+) -> None:
+    of_tiny = {"configuration": {"base_model": "tiny", "base_weights": fingerprint(load_model(str(tiny_model), "cpu"))}}
+    folders = [tmp_path / name for name in ("iteration_0", "iteration_1")]
+    for folder in folders:
+        shutil.copytree(tiny_model, folder)
+        write_json(folder / "training.json", of_tiny)
+    nudged = load_model(str(folders[0]), "cpu")
+    with torch.no_grad():
+        next(nudged.parameters()).view(-1)[0] += 1
+    nudged.save_pretrained(str(folders[0]), create_model_card=False)
+    notes = []
+    for baseline in (tiny_model, folders[0], other_model):
+        evaluate.main([*arguments, "--baseline-model", str(baseline), "--specialized-model", str(folders[1])])
+        notes.append([note for note in results(tmp_path)["notes"] if "adapted from" in note])
+    assert notes[:2] == [[], []]
+    assert notes[2] == [
+        f"Warning: {folders[1]} was adapted from tiny, not from {other_model}: "
+        "the improvement is not the adaptation's alone"
     ]
 
 

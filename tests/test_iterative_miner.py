@@ -230,7 +230,7 @@ def test_more_unjudged_than_allowed_stops(unjudged: int, stops: bool) -> None:
 def index(tiny_model: Path, tmp_path: Path) -> Index:
     chunks, _, _ = tiny_corpus()
     encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
-    return training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
+    return training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
 
 
 def test_held_out_chunks_are_no_candidates(index: Index) -> None:
@@ -617,7 +617,9 @@ def test_each_iteration_asks_other_questions(
 
     monkeypatch.setattr(miner, "fine_tune", fine_tune)
     miner.main([*arguments, "--num-queries", "8"])
-    assert "There are only 12 training questions: some are asked again" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.count("There are only 12 training questions: some are asked again") == 1
+    assert "fewer than --num-queries" not in shown
     folders = (tmp_path / "models" / "iteration_0", tmp_path / "models" / "iteration_1")
     first, second = ({item.query["query_id"] for item in graded_candidates(folder)} for folder in folders)
     assert (len(first), len(second), len(first | second)) == (8, 8, 12)
@@ -632,6 +634,7 @@ def test_questions_begin_anew_once_all_were_asked() -> None:
     assert samples[0] == [query["query_id"] for query in random.Random(42).sample(queries, 3)]
     other_seed = [query["query_id"] for query in miner.sample_queries(queries, 7, 43, 0)]
     assert sorted(other_seed) == sorted(asked[:7]) and other_seed != asked[:7]
+    assert [len(miner.sample_queries(queries, 8, 42, number)) for number in range(2)] == [7, 7]
 
 
 KILLED = """
@@ -764,7 +767,6 @@ def test_spoilt_data(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--num-queries", "13"], "--num-queries 13: there are only 12 training questions; ask for fewer"),
         (["--base-model", "models/none"], "model folder models/none does not exist"),
         (["--base-model", "nobody/nothing"], "model nobody/nothing cannot be loaded"),
         (["--guard", "none.jsonl"], "none.jsonl"),

@@ -276,20 +276,28 @@ def test_distillation_holds_the_model_near_the_base(tiny_model: Path, tmp_path: 
         teacher = teach(base, recipe, examples, set(), texts, model.device)
         train(model, examples, texts, relevant, recipe, lambda *_: None, seed=7, mini_batch_size=6, teacher=teacher)
         moved = model.encode(texts, normalize_embeddings=True)
-        return float(1 - (moved * base.encode(texts)).sum(axis=1).mean())
+        return float(1 - (moved * base.encode_passages(texts)).sum(axis=1).mean())
 
     alone, held = distance(0.0), distance(6.0)
     assert 0 < held < 0.75 * alone
 
 
-def test_the_base_model_is_no_distance_from_itself(tiny_model: Path, tmp_path: Path) -> None:
-    """The teacher's rows are those of the examples, also where a question has several and chunks come unsorted."""
+@pytest.mark.parametrize("prompts", [{}, {"query": "asthma: ", "document": "gout: "}])
+def test_the_base_model_is_no_distance_from_itself(tiny_model: Path, tmp_path: Path, prompts: dict[str, str]) -> None:
+    """The teacher's rows are those of the examples, also where a question has several and chunks come unsorted; and
+    what is trained is what is encoded, prompts included."""
     examples, texts, relevant = tiny_examples()
     examples = [replace(examples[-1], positive_id=0), *reversed(examples)]
-    base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+
+    def load() -> SentenceTransformer:
+        model = load_model(str(tiny_model), "cpu")
+        model.prompts.update(prompts)
+        return model
+
+    base = CachedEncoder(load(), tmp_path / "embeddings.sqlite")
 
     def losses(weight: float) -> list[float]:
-        model = load_model(str(tiny_model), "cpu")
+        model = load()
         recipe = replace(RECIPE, learning_rate=0.0, distillation_weight=weight)
         teacher = teach(base, recipe, examples, set(), texts, model.device)
         assert (teacher is None) == (weight == 0)
@@ -315,7 +323,7 @@ def test_the_contrast_takes_in_all_candidates(tiny_model: Path, tmp_path: Path) 
         return train(model, *once, seed=7, mini_batch_size=6, teacher=teacher)[0]
 
     ids = [example.positive_id, *dict.fromkeys([*example.negative_ids, *others[-3:]])]
-    cosines = base.encode([texts[chunk_id] for chunk_id in ids]) @ base.encode([example.query])[0]
+    cosines = base.encode_passages([texts[chunk_id] for chunk_id in ids]) @ base.encode_queries([example.query])[0]
     expected = nn.functional.cross_entropy(SCALE * torch.from_numpy(cosines), torch.tensor(0)).item()
     assert (loss(1.0) - loss(0.0), loss(3.0) - loss(0.0)) == pytest.approx((expected, 3 * expected), rel=0.02)
 

@@ -61,9 +61,11 @@ class Table:
         self.vectors = vectors
         self.encoded: list[str] = []
 
-    def encode(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
+    def encode_passages(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
         self.encoded.extend(texts)
         return np.array([self.vectors[text] for text in texts], np.float32)
+
+    encode_queries = encode_passages
 
 
 def make_chunk(chunk_id: int) -> Chunk:
@@ -147,8 +149,8 @@ def test_a_pool_ranks_like_the_corpus_where_it_holds_all_of_the_top(tiny_model: 
     validator = Validator(chunks, queries["val"], None, encoder)
     whole = validator.score(encoder)
     assert validator.pool(encoder, 200, len(chunks), seed=0).score(encoder) == whole
-    vectors = encoder.encode([chunk["text"] for chunk in chunks])
-    ranked = top_k(encoder.encode([query["query"] for query in queries["val"]]), vectors, 5)
+    vectors = encoder.encode_passages([chunk["text"] for chunk in chunks])
+    ranked = top_k(encoder.encode_queries([query["query"] for query in queries["val"]]), vectors, 5)
     hits = [
         [1 / rank for rank, place in enumerate(row, 1) if place in query["ground_truth_chunk_ids"]]
         for row, query in zip(ranked.tolist(), queries["val"], strict=True)

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def candidates(args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Chunk]) -> list[CandidateList]:
     """The base model's candidates for the sampled training questions, graded."""
-    index = training_index(encoder, chunks, encoder.encode([chunk["text"] for chunk in chunks]))
+    index = training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
     queries = load_queries(args.data_dir, "train")
     queries = missed(queries, index) if args.missed else queries
     queries = miner.sample_queries(queries, args.num_queries, args.seed, 0)

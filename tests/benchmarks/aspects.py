@@ -34,8 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     found = []
     for name in models:
         encoder = CachedEncoder(load_model(name, device), args.data_dir / "embeddings.sqlite")
-        vectors = encoder.encode([chunk["text"] for chunk in chunks])
-        asked = encoder.encode([query["query"] for query in queries])
+        vectors = encoder.encode_passages([chunk["text"] for chunk in chunks])
+        asked = encoder.encode_queries([query["query"] for query in queries])
         found.append(aspects(queries, asked, chunks, vectors, pairs))
     base, adapted = found
     print(f"{len(queries):,} {args.split} questions, {models}")
