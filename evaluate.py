@@ -178,7 +178,7 @@ def base_notes(args: argparse.Namespace, baseline_fingerprint: str) -> list[str]
     if base in (None, baseline_fingerprint, baseline.get("base_weights")):
         return []
     return [
-        f"Warning: {args.specialized_model} was adapted from {specialized['base_model']}, not from "
+        f"Warning: {args.specialized_model} was adapted from {specialized.get('base_model')}, not from "
         f"{args.baseline_model}: the improvement is not the adaptation's alone"
     ]
 

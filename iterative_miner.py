@@ -574,9 +574,10 @@ def run_iteration(number: int, setting: Setting) -> bool:
     print("\n[Step 2/5] Retrieving candidates...")
     args = setting.args
     queries = sample_queries(setting.queries, args.num_queries, args.seed, number)
-    if len(setting.queries) < (number + 1) * args.num_queries:
-        then = "some are asked again" if number else "fewer than --num-queries"
-        print(f"There are only {len(setting.queries):,} training questions: {then}")
+    there = len(setting.queries)
+    if there < (number + 1) * args.num_queries:
+        taken = "all" if there <= args.num_queries else "some"
+        print(f"There are only {there:,} training questions: {taken} are asked{' again' if number else ''}")
     lists = retrieve_candidates(queries, args.num_candidates, index=index, known_answers=args.positives == "known")
     print(f"Retrieved candidates for {len(lists)} queries")
     del index  # and with it the last iteration's model: training needs its memory

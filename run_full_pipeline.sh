@@ -211,8 +211,8 @@ pass_on() {
     fi
 }
 
-# By SIGTERM, whatever came: a SIGHUP is lost on a child that bash has only begun to start. One that is stopped (by Ctrl-Z
-# or for reading the terminal) has to go on to receive it.
+# By SIGTERM, whatever came: a SIGHUP is lost on a child that bash has only begun to start. One that is halted (SIGSTOP,
+# or SIGTTIN for asking at /dev/tty) has to go on to receive it.
 stop_child() {
     kill -s TERM -- "-$child" 2>/dev/null || true
     kill -s CONT -- "-$child" 2>/dev/null || true

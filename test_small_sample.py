@@ -177,6 +177,7 @@ def load_sample(args: argparse.Namespace) -> Sample:
     with one_preparation(args.data_dir):
         chunks, queries = load_chunks(args.data_dir), load_queries(args.data_dir, "train")
     chosen = sample_over_types(queries, args.num_queries, args.seed)
+    args.full_run = (min(args.full_run[0], len(queries)), *args.full_run[1:])
     graded = open_graded(args.graded) if args.graded else None
     judge = open_judge(args)
     if isinstance(judge, LLMJudge) and not args.stored_only:

@@ -8,7 +8,7 @@ FRAGMENT_SHARE = 0.1  # a piece below this share of the limit is a fragment and 
 
 # A blank line, or the start of a list item; each run of whitespace is looked at once, from its beginning.
 _BLOCK_BREAK = re.compile(r"\n\s*\n|(?<!\s)\s{2,}(?=[-•*]\s)")
-_SENTENCE_END = re.compile(r"""[.!?؟।]["'”’»)\]]*\s+(?=["'“‘«¿¡(\[]*([^\W_]))""")
+_SENTENCE_END = re.compile(r"""[.!?؟।]["'”’»)\]]*\s+(?=["'“‘„«¿¡(\[]*([^\W_]))""")
 _INITIAL_OR_ABBREVIATION = re.compile(
     r"[^\W\d_]|al|approx|ca|cf|dept|dr|e\.g|eq|figs?|gen|i\.e|inc|jr|m\.d|mr|mrs|ms|nos?|ph\.d|prof|rev|sr|st|vol|vs",
     re.IGNORECASE,

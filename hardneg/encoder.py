@@ -91,7 +91,7 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
     silence = "" if Path(source).is_dir() else hub_silence("models", source)
     try:
         with quiet_progress():
-            return SentenceTransformer(
+            model = SentenceTransformer(
                 source,
                 device=device,
                 local_files_only=bool(silence),
@@ -103,6 +103,9 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
             f"model {name_or_path} cannot be loaded ({reason}); check the name and the network, "
             f"or use a local folder or {PACKAGED_NAMES[0]}, which is packaged"
         ) from error
+    if not model.prompts.get("document"):  # which is always there, so the library never looks at its other names
+        model.prompts["document"] = model.prompts.get("passage") or model.prompts.get("corpus") or ""
+    return model
 
 
 def truncation_notes(name: str, model: "SentenceTransformer", chunks: Sequence[Chunk], seed: int) -> list[str]:
@@ -118,7 +121,8 @@ def truncation_notes(name: str, model: "SentenceTransformer", chunks: Sequence[C
     if not (limit and callable(model.tokenizer)):  # static embeddings read all of a text
         return []
     sample = random.Random(seed).sample(chunks, min(TRUNCATION_SAMPLE, len(chunks)))
-    tokens = model.tokenizer([chunk["text"] for chunk in sample], truncation=False, verbose=False)["input_ids"]
+    texts = [prompts_of(model)[1] + chunk["text"] for chunk in sample]
+    tokens = model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
     share = sum(len(ids) > limit for ids in tokens) / len(sample)
     if share <= TRUNCATION_WORTH_A_NOTE:
         return []
@@ -180,9 +184,8 @@ def _tokenizer_settings(tokenizer: Any) -> dict[str, object]:
 
 
 def prompts_of(model: "SentenceTransformer") -> tuple[str, str]:
-    """What the model wants before queries and before passages, as its `encode_query` and `encode_document` do it."""
-    of_passages = next((name for name in ("document", "passage", "corpus") if name in model.prompts), "document")
-    return model.prompts.get("query") or "", model.prompts.get(of_passages) or ""
+    """What the model wants before queries and before passages, as its `encode_query` and `encode_document` put it."""
+    return model.prompts.get("query") or "", model.prompts.get("document") or ""
 
 
 class CachedEncoder:

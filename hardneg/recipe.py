@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hardneg.device import passage_bytes
+from hardneg.encoder import prompts_of
 from hardneg.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,9 +63,19 @@ def check_trainable(model: "SentenceTransformer", name: str) -> None:
             f"{name} encodes with truncate_dim {model.truncate_dim}, which training does not know; "
             "take truncate_dim out of a copy's config_sentence_transformers.json and name that"
         )
-    if any(isinstance(module, Router) for module in model):
-        raise InputError(f"{name} has a Router, parts of its own for queries and passages; name a model without")
-    if model.similarity_fn_name != "cosine" and not isinstance(model[-1], Normalize):
+    lengths = (getattr(model[0], f"{role}_length", None) for role in ("query", "document"))
+    if any(isinstance(module, Router) for module in model) or any(lengths):
+        raise InputError(
+            f"{name} has parts or lengths of its own for queries and for passages, which training does not know; "
+            "name a model without"
+        )
+    if any(model.prompts.values()) and not any(prompts_of(model)):
+        raise InputError(
+            f"{name} has prompts ({', '.join(model.prompts)}), none of them for retrieval; name those to use `query` "
+            "and `document` in a copy's config_sentence_transformers.json, and name that copy"
+        )
+    same_order = ("cosine", "dot", "euclidean") if isinstance(model[-1], Normalize) else ("cosine",)
+    if model.similarity_fn_name not in same_order:
         raise InputError(
             f"{name} compares embeddings by {model.similarity_fn_name}, training and evaluation here by the cosine; "
             "name a model of normalised embeddings"

@@ -245,7 +245,7 @@ def train(
     with without_dropout(model), TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model=model,
-            args=_arguments(recipe, seed, Path(scratch), model.device.type, _prompts(model, dataset)),
+            args=_arguments(recipe, seed, Path(scratch), model.device.type, column_prompts(model, dataset)),
             train_dataset=dataset,
             loss=loss,
         )
@@ -289,8 +289,11 @@ def _dataset(examples: Sequence[Example], chunk_texts: Sequence[str], rows: Mapp
     return Dataset.from_dict(columns)
 
 
-def _prompts(model: SentenceTransformer, dataset: Dataset) -> dict[str, str] | None:
-    """What the model wants before the texts of each column; None where it wants nothing."""
+def column_prompts(model: SentenceTransformer, dataset: Dataset) -> dict[str, str] | None:
+    """What the model wants before the texts of each column: queries in "anchor", passages in all others but "label".
+
+    None where it wants nothing.
+    """
     of_queries, of_passages = prompts_of(model)
     if not (of_queries or of_passages):
         return None

@@ -91,17 +91,28 @@ def test_prompts_are_put_before_queries_and_passages(model: SentenceTransformer,
             np.testing.assert_allclose(vectors, own, atol=1e-3 if has_bfloat16("cpu") else 1e-5)
 
 
-def test_prompts_are_those_of_the_library(model: SentenceTransformer) -> None:
-    assert prompts_of(model) == ("", "")
-    for prompts, expected in (
+@pytest.mark.parametrize(
+    ("saved", "expected"),
+    [
+        ({}, ("", "")),
         ({"query": "query: ", "document": "passage: "}, ("query: ", "passage: ")),
-        ({"query": None, "passage": "p: ", "corpus": "c: "}, ("", "p: ")),
-        ({"corpus": "c: ", "clustering": "x: "}, ("", "c: ")),
-    ):
-        model.prompts = prompts
-        assert prompts_of(model) == expected
-        for encode, prompt in zip((model.encode_query, model.encode_document), expected, strict=True):
-            np.testing.assert_array_equal(encode(TEXTS[0]), model.encode(TEXTS[0], prompt=prompt))
+        ({"query": "query: ", "passage": "passage: "}, ("query: ", "passage: ")),
+        ({"query": "query: ", "corpus": "c: ", "clustering": "x: "}, ("query: ", "c: ")),
+        ({"document": "d: ", "passage": "p: "}, ("", "d: ")),
+    ],
+)
+def test_prompts_are_taken_from_the_models_folder(
+    tiny_model: Path, tmp_path: Path, saved: dict[str, str], expected: tuple[str, str]
+) -> None:
+    """Under whichever name the library has for those of passages."""
+    folder = tmp_path / "prompted"
+    shutil.copytree(tiny_model, folder)
+    path = folder / "config_sentence_transformers.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"prompts": saved}), encoding="utf-8")
+    model = load_model(str(folder), "cpu")
+    assert prompts_of(model) == expected
+    for encode, prompt in zip((model.encode_query, model.encode_document), expected, strict=True):
+        np.testing.assert_array_equal(encode(TEXTS[0]), model.encode(prompt + TEXTS[0], prompt=""))
 
 
 def test_precisions_do_not_share_vectors(

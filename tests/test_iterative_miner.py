@@ -582,6 +582,24 @@ def test_a_whole_run_and_the_same_again(
     assert "num_candidates: 10 there, 9 now" in refused([*arguments, "--num-candidates", "9"], capsys)
 
 
+def test_what_the_model_does_not_read_is_told_before_anything_is_judged(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chunks, _, _ = tiny_corpus()
+    for chunk in chunks[:3]:
+        chunk["text"] *= 20
+    write_tiny_data(tmp_path / "data", chunks)
+    miner.main([*arguments, "--dry-run"])
+    assert "reads only the first 64 tokens of a text; about 10% of the chunks are longer" in capsys.readouterr().out
+
+
+def test_the_depth_of_retrieval_is_the_flags_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runbook sends people to the function for it."""
+    assert miner.parse_arguments([]).num_candidates == 50
+    monkeypatch.setattr(miner, "retrieve_candidates", lambda queries, k=10: [])
+    assert miner.parse_arguments([]).num_candidates == 10
+
+
 def test_boilerplate_is_learnt_in_no_iteration(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -619,11 +637,16 @@ def test_each_iteration_asks_other_questions(
     miner.main([*arguments, "--num-queries", "8"])
     shown = capsys.readouterr().out
     assert shown.count("There are only 12 training questions: some are asked again") == 1
-    assert "fewer than --num-queries" not in shown
+    assert shown.count("There are only") == 1
     folders = (tmp_path / "models" / "iteration_0", tmp_path / "models" / "iteration_1")
     first, second = ({item.query["query_id"] for item in graded_candidates(folder)} for folder in folders)
     assert (len(first), len(second), len(first | second)) == (8, 8, 12)
     assert learnt == [first, first | second]
+    miner.main([*arguments, "--num-queries", "20", "--output-dir", str(tmp_path / "all")])
+    shown = capsys.readouterr().out
+    assert shown.count("There are only 12 training questions: all are asked\n") == 1
+    assert shown.count("There are only 12 training questions: all are asked again\n") == 1
+    assert [len(queries) for queries in learnt[2:]] == [12, 12]
 
 
 def test_questions_begin_anew_once_all_were_asked() -> None:

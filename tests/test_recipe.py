@@ -28,8 +28,16 @@ def test_models_that_encode_otherwise_than_they_are_trained_are_refused(model: S
 
 def test_a_model_with_a_router_is_refused(model: SentenceTransformer) -> None:
     router = SentenceTransformer(modules=[Router.for_query_document([*model], [*model])])
-    with pytest.raises(InputError, match=r"^tiny has a Router, .* name a model without$"):
+    with pytest.raises(InputError, match=r"^tiny has parts or lengths of its own .* name a model without$"):
         check_trainable(router, "tiny")
+
+
+def test_prompts_for_something_else_are_no_prompts_for_retrieval(model: SentenceTransformer) -> None:
+    model.prompts["s2p_query"] = "Find: "
+    with pytest.raises(InputError, match=r"^tiny has prompts \(.*s2p_query\), none of them for .* that copy$"):
+        check_trainable(model, "tiny")
+    model.prompts["query"] = "Find: "
+    check_trainable(model, "tiny")
 
 
 def test_a_model_that_compares_otherwise_is_refused(model: SentenceTransformer) -> None:

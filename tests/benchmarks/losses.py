@@ -11,7 +11,7 @@ from torch import nn
 from hardneg.artifacts import Chunk
 from hardneg.candidates import CandidateList
 from hardneg.recipe import SCALE, Example, Recipe
-from hardneg.training import without_dropout
+from hardneg.training import column_prompts, without_dropout
 
 TRIPLET_MARGIN = 0.1  # of cosines, as published
 COSINE_PER_GRADE = 0.1  # what MarginMSE takes a grade's difference to be worth in cosine
@@ -39,6 +39,7 @@ def train_with(
             warmup_steps=recipe.warmup_fraction,
             seed=seed,
             use_cpu=True,
+            prompts=column_prompts(model, dataset),
             save_strategy="no",
             report_to="none",
         )
