@@ -511,11 +511,7 @@ def prepare(args: argparse.Namespace, judge: Judge | None, at_work: ExitStack) -
     judge = judge or open_judge(args)
     if isinstance(judge, LLMJudge) and asks_server(args):
         print(describe_findings(judge.check()))
-    base = load_model(args.base_model, claim_device(args.device))
-    print(f"Embedding model on {describe_device(base.device.type)}")
-    check_trainable(base, args.base_model)
-    for note in truncation_notes(args.base_model, base, chunks, args.seed):
-        print(note)
+    base = load_base(args, chunks)
     if base.device.type == "cuda" and not only_looks(args):
         check_room(weight_bytes(base), activations(base), free_bytes("cuda"))
     configuration = configure(args, manifest, base, judge, guard)
@@ -531,6 +527,20 @@ def prepare(args: argparse.Namespace, judge: Judge | None, at_work: ExitStack) -
     print(f"Base model {args.base_model} on {len(val_queries)} validation questions: {figures}")
     pool = validator.pool(encoder, POOL_QUERIES, POOL_DEPTH, args.seed)
     return Setting(args, chunks, queries, judge, base, base_score, validator, pool, configuration)
+
+
+def load_base(args: argparse.Namespace, chunks: Sequence[Chunk]) -> "SentenceTransformer":
+    """The base model on the device that --device names; says what it does not read of the chunks.
+
+    Raises:
+        InputError: it cannot be loaded, or not be trained here.
+    """
+    base = load_model(args.base_model, claim_device(args.device))
+    print(f"Embedding model on {describe_device(base.device.type)}")
+    check_trainable(base, args.base_model)
+    for note in truncation_notes(args.base_model, base, chunks, args.seed):
+        print(note)
+    return base
 
 
 def sample_queries(queries: Sequence[Query], count: int, seed: int, number: int) -> list[Query]:

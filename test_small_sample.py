@@ -25,8 +25,7 @@ from typing import Any
 
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, one_preparation, write_json
 from hardneg.candidates import CandidateList, candidate_pairs, with_grades
-from hardneg.device import claim_device, describe_device
-from hardneg.encoder import CachedEncoder, load_model, resolve_model, truncation_notes
+from hardneg.encoder import CachedEncoder, resolve_model
 from hardneg.errors import InputError
 from hardneg.flag_types import positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
@@ -44,7 +43,6 @@ from hardneg.judge_report import (
 from hardneg.llm_judge import NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, auc, finite_or_none
 from hardneg.probing import JudgeFindings
-from hardneg.recipe import check_trainable
 from hardneg.script import run
 from hardneg.tables import aligned
 from hardneg.topics import boilerplate_ids
@@ -55,6 +53,7 @@ from iterative_miner import (
     check_judge_arguments,
     embed_corpus,
     judge_pairs,
+    load_base,
     mine_hard_examples,
     open_judge,
     report_mining,
@@ -198,12 +197,7 @@ def sample_over_types(queries: Sequence[Query], count: int, seed: int) -> list[Q
 
 def retrieve(args: argparse.Namespace, sample: Sample) -> list[CandidateList]:
     """The base model's candidates among the chunks that training may see."""
-    model = load_model(args.base_model, claim_device(args.device))
-    print(f"Embedding model on {describe_device(model.device.type)}")
-    check_trainable(model, args.base_model)
-    for note in truncation_notes(args.base_model, model, sample.chunks, args.seed):
-        print(note)
-    encoder = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
+    encoder = CachedEncoder(load_base(args, sample.chunks), args.data_dir / "embeddings.sqlite")
     index = embed_corpus(encoder, sample.chunks)
     lists = retrieve_candidates(sample.queries, args.num_candidates, index=index)
     print(f"Retrieved candidates for {len(lists)} queries")

@@ -35,7 +35,7 @@ from hardneg.script import run
 from hardneg.validation import Score
 from tests.judge_data import make_judge, make_pairs
 from tests.llm_stub import MODEL, LLMStub, true_grade
-from tests.tiny_data import tiny_corpus, write_pickle, write_tiny_data
+from tests.tiny_data import lengthen_three, tiny_corpus, write_pickle, write_tiny_data
 
 ROOT = Path(__file__).parent.parent
 
@@ -585,10 +585,7 @@ def test_a_whole_run_and_the_same_again(
 def test_what_the_model_does_not_read_is_told_before_anything_is_judged(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chunks, _, _ = tiny_corpus()
-    for chunk in chunks[:3]:
-        chunk["text"] *= 20
-    write_tiny_data(tmp_path / "data", chunks)
+    lengthen_three(tmp_path / "data")
     miner.main([*arguments, "--dry-run"])
     assert "reads only the first 64 tokens of a text; about 10% of the chunks are longer" in capsys.readouterr().out
 

@@ -22,7 +22,7 @@ from iterative_miner import JUDGE_PROMPT
 from tests.judge_data import PROMPT, make_judge
 from tests.llm_stub import MODEL, LLMStub, true_grade, true_probabilities
 from tests.real_llm import RealLLM, model_path
-from tests.tiny_data import tiny_corpus, write_tiny_data
+from tests.tiny_data import lengthen_three, tiny_corpus
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +69,7 @@ def test_a_model_that_is_not_whole_is_not_asked(base: list[str], tiny_model: Pat
 def test_what_the_model_does_not_read_is_told(
     base: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chunks, _, _ = tiny_corpus()
-    for chunk in chunks[:3]:
-        chunk["text"] *= 20
-    write_tiny_data(tmp_path / "data", chunks)
+    lengthen_three(tmp_path / "data")
     script.main([*base, "--judge", "answer-key"])
     shown = capsys.readouterr().out
     assert "Sampled 12 of 12 training questions" in shown  # of the 30 that it takes where there are as many

@@ -106,3 +106,11 @@ def write_tiny_data(
     }
     write_json(data_dir / "manifest.json", manifest)
     return data_dir
+
+
+def lengthen_three(data_dir: Path) -> None:
+    """Write the tiny data anew with three of the 30 chunks far longer than the tiny model reads."""
+    chunks, _, _ = tiny_corpus()
+    for chunk in chunks[:3]:
+        chunk["text"] *= 20
+    write_tiny_data(data_dir, chunks)
