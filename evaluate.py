@@ -39,6 +39,7 @@ from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, relative_gain, retrieval_metrics
 from hardneg.model_files import training_record
+from hardneg.recipe import check_cosine
 from hardneg.script import run
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic, normalise_topic
 
@@ -70,6 +71,7 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
         baseline_model, specialized_model = (load_model(name, device) for name in named_models(args))
     notes = training_notes(args.specialized_model, inputs, args.split)
     for name, model in ((args.baseline_model, baseline_model), (args.specialized_model, specialized_model)):
+        check_cosine(model, name)
         notes += truncation_notes(name, model, inputs.chunks, args.seed)
 
     with timed(seconds, "baseline"):

@@ -58,7 +58,7 @@ from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import CONFIDENCE
 from hardneg.prompting import read_prompt
-from hardneg.recipe import SCALE, Example, Recipe, activations, check_trainable, weight_bytes
+from hardneg.recipe import SCALE, Example, Recipe, activation_bytes, check_trainable, weight_bytes
 from hardneg.run_folder import (
     alone_in,
     check_finished,
@@ -367,7 +367,7 @@ def fine_tune(
     texts = [chunk["text"] for chunk in chunks]
     teacher = teach(base, recipe, mined.examples, mined.candidates, texts, model.device)
     free = free_bytes(model.device.type)  # beside the teacher
-    at_once = mini_batch_size(free, weight_bytes(model), activations(model))
+    at_once = mini_batch_size(free, weight_bytes(model), activation_bytes(model, chunks))
 
     def report(epoch: int, loss: float) -> None:
         tqdm.write(f"Epoch {epoch}: loss {loss:.4f}")
@@ -513,7 +513,7 @@ def prepare(args: argparse.Namespace, judge: Judge | None, at_work: ExitStack) -
         print(describe_findings(judge.check()))
     base = load_base(args, chunks)
     if base.device.type == "cuda" and not only_looks(args):
-        check_room(weight_bytes(base), activations(base), free_bytes("cuda"))
+        check_room(weight_bytes(base), activation_bytes(base, chunks), free_bytes("cuda"))
     configuration = configure(args, manifest, base, judge, guard)
     claim(args.output_dir, configuration, dry=only_looks(args))
     if not only_looks(args):
@@ -630,6 +630,8 @@ def run_iteration(number: int, setting: Setting) -> bool:
 def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
     """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
     model = load_model(setting.args.base_model, setting.base.device.type)
+    if fingerprint(model) != setting.configuration["base_weights"]:
+        raise InputError(f"{setting.args.base_model} has changed since this run began; name a folder with a copy of it")
     losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.encoder(setting.base))
     strengths = average_with_base(setting, model)
     print(f"Fine-tuning complete for iteration {number}")
@@ -841,7 +843,7 @@ def progress_bar(what: str, total: int, unit: str) -> tqdm:
 
 
 def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `open_judge`, which test_small_sample.py shares."""
+    """The flags of who judges and what is made of it, which test_small_sample.py shares."""
     add = parser.add_argument
     add("--judge", choices=("llm", "answer-key"), default="llm", help="who grades: a server's LLM or the data itself")
     add(
@@ -854,6 +856,13 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompt", type=Path, help="file with another prompt for the judge, holding {query} and then {passage}")
     add("--stored-only", action="store_true", help="ask no server: a pair without a stored judgment stays unjudged")
     add("--gpu-hour-price", type=price, help="price of the server per hour: shows what judging costs")
+    add(
+        "--positives",
+        choices=("known", "judge"),
+        default="known",
+        help="known: a question's answers in the data, unless refuted, and what the judge finds where it has none; "
+        "judge: what it finds alone",
+    )
 
 
 def check_judge_arguments(args: argparse.Namespace) -> None:
@@ -885,13 +894,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
     add("--output-dir", type=Path, default=Path("models/medical-specialized"), help="where the models go")
     add_judge_arguments(parser)
-    add(
-        "--positives",
-        choices=("known", "judge"),
-        default="known",
-        help="known: a question's answers in the data, unless refuted, and what the judge finds where it has none; "
-        "judge: what it finds alone",
-    )
     add("--dry-run", action="store_true", help="say what the judge would have to do, and stop")
     add("--judge-batch", type=Path, help="write the outstanding requests to an OpenAI batch file, and stop")
     add(

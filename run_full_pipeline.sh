@@ -356,9 +356,10 @@ def preflight(gib_needed, *commands):
     from hardneg.device import find_gpu
     from hardneg.encoder import resolve_model
     from hardneg.graded import open_graded
-    from iterative_miner import asks_server, check_output_dir, open_guard
+    from iterative_miner import asks_server, check_output_dir, only_looks, open_guard
 
     source = None  # of the corpus, where this run prepares it
+    trains = True
     for is_end, words in groupby(commands, lambda word: word == ";"):
         if is_end:
             continue
@@ -367,6 +368,12 @@ def preflight(gib_needed, *commands):
         source = getattr(args, "source", source)
         if sys.argv[0] == "iterative_miner.py":
             check_output_dir(args, source)
+            trains = not only_looks(args)
+        if sys.argv[0] == "evaluate.py" and not trains:
+            raise InputError(
+                "--dry-run, --judge-batch and --export-judgments train nothing that could be evaluated; stop before, "
+                "with --to train"
+            )
         for folder in ("data_dir", "output_dir"):
             if folder in args and sys.argv[0] != "evaluate.py":
                 check_disk(getattr(args, folder), int(gib_needed))

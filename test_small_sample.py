@@ -18,7 +18,7 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     lists = retrieve(args, sample)
     print(f"\nJudging {sum(len(item.candidates) for item in lists):,} (query, chunk) pairs...")
     judgments, effort = judge_all(sample.judge, list(candidate_pairs(lists, sample.chunks)), args.gpu_hour_price)
-    results = measure(lists, judgments, sample.chunks)
+    mined = mine_hard_examples(with_grades(as_mined(lists, args), judgments), boilerplate_ids(sample.chunks))
+    results = measure(lists, judgments, sample.chunks, mined)
     results["rate"] = effort | {"full_run_estimate": estimate_full_run(effort, args.full_run, args.gpu_hour_price)}
     results["judge"] = judge_record(sample.judge)
     results["graded"] = measure_against_people(sample, args.gpu_hour_price) if sample.graded else None
@@ -220,13 +221,25 @@ def judge_all(
 # ---------------------------------------------------------------- measuring the sample
 
 
-def measure(lists: Sequence[CandidateList], judgments: Sequence[Judgment], chunks: Sequence[Chunk]) -> dict[str, Any]:
+def as_mined(lists: Sequence[CandidateList], args: argparse.Namespace) -> Sequence[CandidateList]:
+    """The candidates as iterative_miner.py has them: where the judge alone finds positives, no answer is known."""
+    if args.positives == "known":
+        return lists
+    found = [[c for c in item.candidates if c.rank <= args.num_candidates] for item in lists]
+    return [
+        CandidateList(item.query, tuple(replace(candidate, known=False) for candidate in candidates))
+        for item, candidates in zip(lists, found, strict=True)
+    ]
+
+
+def measure(
+    lists: Sequence[CandidateList], judgments: Sequence[Judgment], chunks: Sequence[Chunk], mined: Mined
+) -> dict[str, Any]:
     """The sample's part of small_sample_results.json."""
     rows = judged_pairs(lists, judgments, chunks)
     judged = [row for row in rows if row.grade is not None]
     reasons = Counter(row.unjudged_reason for row in rows if row.grade is None)
     scores = Counter(whole_grade(row.grade) for row in judged)
-    mined = mine_hard_examples(with_grades(lists, judgments), boilerplate_ids(chunks))
     return {
         "score_distribution": {str(grade): scores[grade] for grade in GRADES} | {"unjudged": len(rows) - len(judged)},
         "mining": dict(mined.counts) | {"examples": len(mined.examples)},

@@ -19,9 +19,9 @@ HIDING = ("none", "nodevfiles", "void")  # what people and schedulers set CUDA_V
 MIN_FREE = 1.75 * GIB
 GROWTH = 3  # times its weights that a model takes more once it is trained: its gradients and AdamW's two moments
 MIN_PASSAGES = 8  # whose activations are held at once, however little memory there is
-# Activations of one passage in training, per layer and dimension: 38 MiB measured for 220 tokens in the 6 layers of 384
-# of a MiniLM under bfloat16, and some more.
-ACTIVATION_BYTES = 44 * 2**20 // (6 * 384)
+# Activations of one passage in training, per layer, dimension and token: 38 MiB measured for 220 tokens in the 6 layers
+# of 384 of a MiniLM under bfloat16, and some more.
+ACTIVATION_BYTES = 44 * 2**20 // (6 * 384 * 220)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +163,9 @@ def has_bfloat16(device: str) -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def passage_bytes(layers: int, dimensions: int) -> int:
-    """Bytes of a passage's activations in training an encoder of so many layers and dimensions, at 220 tokens."""
-    return ACTIVATION_BYTES * layers * dimensions
+def passage_bytes(layers: int, dimensions: int, tokens: int) -> int:
+    """Bytes of the activations of a passage of so many tokens when an encoder of these dimensions is trained."""
+    return ACTIVATION_BYTES * layers * dimensions * tokens
 
 
 def mini_batch_size(free: int, weights: int, passage: int) -> int:

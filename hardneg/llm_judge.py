@@ -190,23 +190,22 @@ class LLMJudge:
                 run.close()
 
     def plan(self, pairs: Iterable[Pair]) -> JudgePlan:
-        """Count what `judge(pairs)` would ask, without asking. Keys are held to 8 bytes each.
+        """Count what `judge(pairs)` would ask, without asking.
 
         Raises:
             InputError: the store cannot be read.
         """
         count = stored = prompt_tokens = cut = 0
-        to_ask: set[int] = set()
+        to_ask: set[str] = set()
         for pair in pairs:
             count += 1
             request = self.request(pair)
-            short_key = int(request.key[:16], 16)
-            if short_key in to_ask:
+            if request.key in to_ask:
                 continue
             if self.store.get(request.key) is not None:
                 stored += 1
             else:
-                to_ask.add(short_key)
+                to_ask.add(request.key)
                 cut += request.is_cut
                 prompt = self.template.render(request.query, request.passage)
                 prompt_tokens += estimate_tokens(prompt, TYPICAL_BYTES_PER_TOKEN)

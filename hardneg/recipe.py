@@ -1,8 +1,11 @@
 """What fine-tuning is given: examples, settings, and a model that it can train."""
 
+import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hardneg.artifacts import Chunk
 from hardneg.device import passage_bytes
 from hardneg.encoder import prompts_of
 from hardneg.errors import InputError
@@ -10,6 +13,7 @@ from hardneg.errors import InputError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+LONGEST = 100  # passages, by characters, among which the one of most tokens is looked for
 SCALE = 20.0  # 1 / temperature, the value all-MiniLM was trained with
 
 
@@ -40,13 +44,16 @@ def weight_bytes(model: "SentenceTransformer") -> int:
     return sum(parameter.nbytes for parameter in model.parameters())
 
 
-def activations(model: "SentenceTransformer") -> int:
-    """Bytes of one passage's activations in training (`device.passage_bytes`); next to none without a transformer."""
+def activation_bytes(model: "SentenceTransformer", chunks: Sequence[Chunk]) -> int:
+    """Bytes of the longest passage's activations in training (`device.passage_bytes`); next to none without a
+    transformer."""
     transformer = getattr(model[0], "auto_model", None)
     if transformer is None:
-        return passage_bytes(1, 1)
+        return passage_bytes(1, 1, 1)
     config = transformer.config.get_text_config()
-    return passage_bytes(config.num_hidden_layers, config.hidden_size)
+    longest = heapq.nlargest(LONGEST, (chunk["text"] for chunk in chunks), key=len)
+    tokens = max(map(len, model.tokenizer(longest, truncation=False, verbose=False)["input_ids"]))
+    return passage_bytes(config.num_hidden_layers, config.hidden_size, min(tokens, model.max_seq_length or tokens))
 
 
 def check_trainable(model: "SentenceTransformer", name: str) -> None:
@@ -56,7 +63,7 @@ def check_trainable(model: "SentenceTransformer", name: str) -> None:
         model: the base model.
         name: what the user calls it.
     """
-    from sentence_transformers.sentence_transformer.modules import Normalize, Router
+    from sentence_transformers.sentence_transformer.modules import Router
 
     if model.truncate_dim is not None:
         raise InputError(
@@ -74,6 +81,13 @@ def check_trainable(model: "SentenceTransformer", name: str) -> None:
             f"{name} has prompts ({', '.join(model.prompts)}), none of them for retrieval; name those to use `query` "
             "and `document` in a copy's config_sentence_transformers.json, and name that copy"
         )
+    check_cosine(model, name)
+
+
+def check_cosine(model: "SentenceTransformer", name: str) -> None:
+    """Raise InputError where a model does not rank by the cosine, as everything here does; arguments as above."""
+    from sentence_transformers.sentence_transformer.modules import Normalize
+
     same_order = ("cosine", "dot", "euclidean") if isinstance(model[-1], Normalize) else ("cosine",)
     if model.similarity_fn_name not in same_order:
         raise InputError(

@@ -16,6 +16,7 @@ from hardneg.encoder import quiet_progress
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.model_card import model_card
 from hardneg.model_files import check_file, check_whole, checksums
+from hardneg.validation import K
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -149,21 +150,25 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 def _card(record: Mapping[str, Any]) -> str:
     base, tuned = record["base_validation"], record["validation"]
-    names = {"mrr": "MRR@5", "dcg": "DCG@5", "guard_ndcg": "guard nDCG@10", "guard_mrr": "guard MRR@5"}
+    names = {"mrr": f"MRR@{K}", "dcg": f"DCG@{K}", "guard_ndcg": "guard nDCG@10", "guard_mrr": "guard MRR@5"}
     measures = [
         (name, f"{base[key]:.4f}", f"{tuned[key]:.4f}") for key, name in names.items() if tuned[key] is not None
     ]
     settings = dict(record["configuration"])
     if "iteration" in record:  # absent where the base model itself was kept
-        chosen = next(tried for tried in record["strengths"] if tried["chosen"])
         settings |= {
             "iteration": record["iteration"],
             "training examples": record["counts"]["examples"],
-            "share of tuned weights": chosen["strength"],
+            "share of tuned weights": chosen_strength(record),
         }
     return model_card(
         record["configuration"]["base_model"], settings, measures, "iteration" in record, record.get("chosen", "")
     )
+
+
+def chosen_strength(record: Mapping[str, Any]) -> float:
+    """The share of the tuned weights in an iteration's model, by its training.json."""
+    return next(tried["strength"] for tried in record["strengths"] if tried["chosen"])
 
 
 def finished_iterations(folder: Path) -> list[dict[str, Any]]:

@@ -24,8 +24,8 @@ def run(main: Callable[[], None]) -> None:
     """Run a script's `main`: status 2 and one line on bad input, 128 + the signal when told to stop, 0 otherwise.
 
     Raises:
-        SystemExit: with status 2 (bad input, no space for the output), 130, 143 or 129 (SIGINT, SIGTERM or SIGHUP), or
-            141 (SIGPIPE: nobody reads the output any more, as behind `| head`).
+        SystemExit: with status 2 (bad input, a place one may not use, no space for the output), 130, 143 or 129
+            (SIGINT, SIGTERM or SIGHUP), or 141 (SIGPIPE: nobody reads the output any more, as behind `| head`).
     """
     handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
     replaced = {signum: handler for signum, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
@@ -41,6 +41,11 @@ def run(main: Callable[[], None]) -> None:
         raise SystemExit(128 + signal.SIGPIPE) from None
     except InputError as error:
         _say(f"error: {error}\n")
+        raise SystemExit(2) from None
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        _say(f"error: cannot use {error.filename}: {error.strerror}; check the permissions, or name another place\n")
         raise SystemExit(2) from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -111,7 +116,8 @@ def _exchange(handler: _Handler, other: _Handler) -> None:
 
 
 def _stop_after_all(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Python drops an exception that falls into a destructor: send the signal again when that is over."""
+    """`run`'s `sys.unraisablehook`: Python drops an exception that falls into a destructor, so the signal is sent anew
+    when that is over."""
     if isinstance(unraisable.exc_value, _Stopped):
         _exchange(_stopping, _stop)
         threading.Timer(0.01, os.kill, (os.getpid(), unraisable.exc_value.args[0])).start()

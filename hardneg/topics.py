@@ -89,8 +89,8 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]], texts: Se
 def without_boilerplate(members: Mapping[tuple[str, str], list[int]], rows: Sequence[Row]) -> Iterator[list[int]]:
     """The rows that each key ties, but for passages that more than BOILERPLATE_ROWS rows have.
 
-    Rows of one whole answer are tied however many they are, for it is one answer under many wordings of its question;
-    unless more than BOILERPLATE_ROWS of them have a known topic: in MedQuAD boilerplate is all of many an answer.
+    A whole answer ties its rows however many they are: they ask one thing in many wordings. Where more than
+    BOILERPLATE_ROWS of them have a topic it is boilerplate, which in MedQuAD is all of many an answer.
     """
     for (kind, _), tied in members.items():
         counted = sum(bool(rows[row].topic) for row in tied) if kind == "answer" else len(tied)
@@ -198,7 +198,8 @@ def leakage(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, int]:
 
 
 def related_questions(pairs: Sequence[QAPair]) -> dict[str, set[str]]:
-    """The val and test questions, normalised, that share with training what is too general to tie them."""
+    """The val and test questions, normalised, that have a name or concept in common with a training question: what they
+    still share is too general to tie topics."""
     labels: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     for pair in pairs:
         keys = _keys(pair["topic"], pair["concept"], pair["synonyms"])

@@ -22,7 +22,7 @@ def relative_change(value: float, base: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Means over validation questions (MRR@5, DCG@5) and guard questions (nDCG@10, MRR@5; None without a guard)."""
+    """Means over validation questions (MRR and DCG at K) and guard questions (nDCG@10, MRR@5; None without a guard)."""
 
     mrr: float
     dcg: float
@@ -56,8 +56,8 @@ def lowest_change(base: np.ndarray, other: np.ndarray) -> float:
 def describe_change(score: Score, base: Score) -> str:
     """One line of validation figures with their change against the base model."""
     figures = [
-        ("MRR@5", score.mrr, base.mrr, None),
-        ("DCG@5", score.dcg, base.dcg, None),
+        (f"MRR@{K}", score.mrr, base.mrr, None),
+        (f"DCG@{K}", score.dcg, base.dcg, None),
         ("guard nDCG@10", score.guard_ndcg, base.guard_ndcg, score.guard_low if score != base else None),
         ("guard MRR@5", score.guard_mrr, base.guard_mrr, None),
     ]

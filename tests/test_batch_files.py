@@ -41,7 +41,10 @@ def run_batch(requests: Path, results: Path, change: Callable[[int, dict], dict]
     results.write_text("".join(json.dumps(line) + "\n" for line in reversed(answers)), encoding="utf-8")
 
 
-def test_what_comes_back_is_in_the_store_and_not_asked_again(judge: LLMJudge, tmp_path: Path) -> None:
+def test_what_comes_back_is_in_the_store_and_not_asked_again(
+    judge: LLMJudge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hardneg.batch_files.RECORDS_AT_ONCE", 7)
     pairs = [*make_pairs(30), make_pair(7)]
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
     assert export_batch(judge, pairs, requests) == 30

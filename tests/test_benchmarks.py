@@ -80,12 +80,6 @@ QUERY = Query(
 )
 
 
-@pytest.fixture
-def devices_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`claim_device` hides the GPUs from the process: put back behind the test."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-
-
 # ---------------------------------------------------------------- the noisy judge
 
 
@@ -134,7 +128,6 @@ def test_a_noisy_judge_s_probabilities_lie_between_its_cuts() -> None:
         assert (second - first, third - second) == (pytest.approx(13 / 7, abs=1e-3), pytest.approx(1, abs=1e-3))
 
 
-@pytest.mark.usefixtures("devices_as_before")
 def test_the_noisy_judge_s_run_is_another_than_the_key_s(
     tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -387,7 +380,6 @@ def test_what_is_no_wheel_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 # ---------------------------------------------------------------- unrelated questions
 
 
-@pytest.mark.usefixtures("devices_as_before")
 def test_questions_with_a_concept_of_training_are_left_out(
     tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -405,7 +397,6 @@ def test_questions_with_a_concept_of_training_are_left_out(
     assert read_json(output, "")["counts"]["queries"] == left
 
 
-@pytest.mark.usefixtures("devices_as_before")
 def test_questions_that_were_held_out_before_are_left_out(
     tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -487,7 +478,7 @@ def test_aspects_by_hand() -> None:
 
 
 def test_aspects_of_two_models(
-    tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, devices_as_before: None, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chunks, _, queries = tiny_corpus()
     other = build_tiny_model(tmp_path / "other", [chunk["text"] for chunk in chunks], seed=1)

@@ -118,8 +118,10 @@ def test_the_file_tree_is_the_repositorys() -> None:
         folder = name if not indent and name.endswith("/") else folder
     missing = {name for name in named if not (ROOT / name).exists()}
     assert missing == set()
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = files.split("\0")
     top = {name.split("/")[0] + ("/" if "/" in name else "") for name in listed if name and not name.startswith(".")}
+    assert "hardneg/" in top
     assert top <= named
 
 

@@ -263,7 +263,7 @@ def test_one_pair_that_is_always_throttled_is_left_unjudged(fault: str, stub: LL
 
 def test_several_pairs_that_are_always_throttled_do_not_end_the_run(stub: LLMStub, tmp_path: Path) -> None:
     """Nothing else is left to ask, so nothing but probes tells that the server is well."""
-    judge, pairs = checked_judge(stub, tmp_path, replace(FAST, patience=1.0)), list(make_pairs(20))
+    judge, pairs = checked_judge(stub, tmp_path, replace(FAST, attempts=40)), list(make_pairs(20))
     stub.configure(fault="429", only="Passage 1")  # 1 and 10 to 19
     judgments = list(judge.judge(pairs[2:10] + pairs[10:16]))
     assert [judgment.grade is None for judgment in judgments].count(True) == 6

@@ -290,6 +290,7 @@ def test_the_command(tiny_model: Path, other_model: Path, tiny_data_dir: Path, t
         figures = result[role]["metrics"]
         assert list(figures) == ["MRR@3", "DCG@3", "Precision@3", "Recall@3", "Recall@50"]
         assert (figures["MRR@3"], figures["DCG@3"]) == pytest.approx(brute_force(model, "test", 3))
+        assert figures["Recall@50"] == 1 > figures["Recall@3"]  # of 30 chunks
         lines = [f"{role.capitalize()} ({model}):", *(f"  {key}: {figures[key]:.4f}" for key in list(figures)[:4])]
         assert "\n".join(lines) + "\n" in done.stdout
     assert result["baseline"]["weights_sha256"] != result["specialized"]["weights_sha256"]
@@ -432,6 +433,17 @@ def test_questions_that_chose_the_model_are_no_test_of_it(tiny_data_dir: Path) -
     (note,) = notes_of(record, tiny_data_dir, split="val")
     assert note.endswith("was chosen by validation questions: no independent test of it")
     assert notes_of(record, tiny_data_dir) == notes_of({}, tiny_data_dir, split="val") == []
+
+
+def test_a_model_that_does_not_compare_by_the_cosine(
+    arguments: list[str], tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a baseline it would be measured by what it was not trained for."""
+    model = load_model(str(tiny_model), "cpu")
+    model = SentenceTransformer(modules=[*model][:-1], similarity_fn_name="dot")
+    model.save(str(tmp_path / "dot"))
+    with pytest.raises(InputError, match=r"dot compares embeddings by dot, .* of normalised embeddings$"):
+        evaluate.main([*arguments, "--baseline-model", str(tmp_path / "dot")])
 
 
 @pytest.mark.parametrize("damage", ["training.json", "tokenizer.json"])

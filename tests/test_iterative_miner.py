@@ -19,13 +19,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
 from hardneg.artifacts import Query, load_queries, read_json, sha256_file, write_json
-from hardneg.candidates import Candidate, CandidateList, Index, training_index
-from hardneg.encoder import CachedEncoder, load_model
+from hardneg.candidates import Candidate, CandidateList, Index, read_candidates, training_index
+from hardneg.encoder import CachedEncoder, fingerprint, load_model
 from hardneg.errors import InputError
 from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
@@ -38,6 +39,7 @@ from tests.llm_stub import MODEL, LLMStub, true_grade
 from tests.tiny_data import lengthen_three, tiny_corpus, write_pickle, write_tiny_data
 
 ROOT = Path(__file__).parent.parent
+TENSOR = "0.model.embeddings.word_embeddings.weight"
 
 # ---------------------------------------------------------------- mining by hand
 
@@ -272,10 +274,15 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
     lists = miner.retrieve_candidates(queries["train"], 3, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
     mined = mine(lists, max_positives=1)
-    taught = []
-    monkeypatch.setattr("hardneg.training.train", lambda *_, teacher, **__: taught.extend(teacher.chunk_ids.tolist()))
-    model = index.encoder.model
-    miner.fine_tune(model, mined, chunks, miner.RECIPE, 7, index.encoder)
+    taught, masked = [], []
+
+    def train(*arguments: Any, teacher: Any, **_: object) -> None:
+        taught.extend(teacher.chunk_ids.tolist())
+        masked.append(arguments[3])
+
+    monkeypatch.setattr("hardneg.training.train", train)
+    miner.fine_tune(index.encoder.model, mined, chunks, miner.RECIPE, 7, index.encoder)
+    assert masked == [mined.relevant]
     assert taught == sorted({candidate.chunk_id for item in lists for candidate in item.candidates})
     assert {each.positive_id for each in mined.examples} | {each.negative_ids[0] for each in mined.examples} < set(
         taught
@@ -293,8 +300,7 @@ def test_each_strength_is_measured_and_the_chosen_one_is_kept(tiny_model: Path) 
 
     def share(model: SentenceTransformer) -> float:
         """How far the model is on that way."""
-        name = "0.model.embeddings.word_embeddings.weight"
-        return float((model.state_dict()[name] - base.state_dict()[name]).mean())
+        return float((model.state_dict()[TENSOR] - base.state_dict()[TENSOR]).mean())
 
     def score(model: SentenceTransformer) -> Score:
         return Score(1 - abs(share(model) - 0.6), 1.0, None, None, None)
@@ -440,12 +446,6 @@ def test_the_base_model_s_card_claims_no_training(setting: miner.Setting) -> Non
 # ---------------------------------------------------------------- whole runs
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`claim_device` sets this variable; it is put back after each test."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-
-
 GUARD = [
     {"question_id": "1", "question": "my toe hurts", "answer": "One big toe turns red.", "grade": 4},
     {"question_id": "1", "question": "my toe hurts", "answer": "Side vision is lost slowly.", "grade": 1},
@@ -528,11 +528,18 @@ def assert_in_order(patterns: list[str], lines: list[str]) -> None:
 
 
 def test_a_whole_run_and_the_same_again(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "data" / "test_queries.pkl").unlink()  # the miner has no use for it
+    monkeypatch.setattr(miner, "RECIPE", replace(miner.RECIPE, batch_size=4))  # one step alone is all warm-up
     miner.main(arguments)
     output = tmp_path / "models"
+    before, after = weights(tiny_model), weights(output / "iteration_0")
+    assert any(not np.array_equal(before[key], after[key]) for key in before)
     lines = capsys.readouterr().out.splitlines()
     contract = [p.replace("{n}", n).replace("{folder}", str(output)) for n in "01" for p in CONTRACT]
     assert_in_order([*contract, r"Final model: .+", f"Model saved to: {output}/final"], lines)
@@ -590,6 +597,22 @@ def test_what_the_model_does_not_read_is_told_before_anything_is_judged(
     assert "reads only the first 64 tokens of a text; about 10% of the chunks are longer" in capsys.readouterr().out
 
 
+def test_what_keeps_a_run_safe_is_on_by_default() -> None:
+    args = miner.parse_arguments([])
+    assert (args.guard, args.guard_tolerance, args.max_unjudged, args.positives) == ("bundled", 0.02, 0.02, "known")
+
+
+def test_without_known_answers_the_judge_alone_finds_them(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(miner, "fine_tune", lambda *_: [0.0])
+    for positives, any_known in (("judge", False), ("known", True)):
+        folder = tmp_path / positives
+        miner.main([*arguments, "--iterations", "1", "--positives", positives, "--output-dir", str(folder)])
+        lists = read_candidates(folder / "iteration_0" / "candidates.jsonl")
+        assert any(candidate.known for item in lists for candidate in item.candidates) == any_known
+
+
 def test_the_depth_of_retrieval_is_the_flags_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runbook sends people to the function for it."""
     assert miner.parse_arguments([]).num_candidates == 50
@@ -644,6 +667,30 @@ def test_each_iteration_asks_other_questions(
     assert shown.count("There are only 12 training questions: all are asked\n") == 1
     assert shown.count("There are only 12 training questions: all are asked again\n") == 1
     assert [len(queries) for queries in learnt[2:]] == [12, 12]
+
+
+def test_each_iteration_mines_with_the_last_model_and_trains_the_base_model(
+    arguments: list[str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, mined_with, embed = [], [], miner.embed_corpus
+
+    def fine_tune(model: SentenceTransformer, *_: object) -> list[float]:
+        trained.append(fingerprint(model))
+        with torch.no_grad():
+            model.state_dict()[TENSOR].add_(len(trained))
+        return [0.0]
+
+    def embed_corpus(encoder: CachedEncoder, *given: Any) -> Index:
+        mined_with.append(encoder.fingerprint)
+        return embed(encoder, *given)
+
+    monkeypatch.setattr(miner, "fine_tune", fine_tune)
+    monkeypatch.setattr(miner, "embed_corpus", embed_corpus)
+    miner.main([*arguments, "--iterations", "3"])
+    iterations = [tmp_path / "models" / f"iteration_{number}" for number in range(3)]
+    base, first, second = (fingerprint(load_model(str(folder), "cpu")) for folder in (tiny_model, *iterations[:2]))
+    assert len({base, first, second}) == 3
+    assert (trained, mined_with) == ([base] * 3, [base, first, second])
 
 
 def test_questions_begin_anew_once_all_were_asked() -> None:
@@ -718,6 +765,30 @@ def test_a_damaged_iteration_is_neither_built_on_nor_kept(
     assert not (tmp_path / "models" / "iteration_1").exists()
     another = ["--base-model", str(tmp_path / "models" / "iteration_0"), "--output-dir", str(tmp_path / "another")]
     assert "tokenizer.json is not the file" in refused([*arguments, *another], capsys)
+
+
+def test_a_base_model_that_changes_under_way(
+    arguments: list[str],
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a hub's does between two downloads: averaged with another one's weights it would be none of both."""
+    base, mine_all = tmp_path / "base", miner.mine_hard_examples
+    shutil.copytree(tiny_model, base)
+
+    def update(*given: Any) -> miner.Mined:
+        newer = load_model(str(base), "cpu")
+        with torch.no_grad():
+            next(newer.parameters()).add_(1)
+        newer.save(str(base))
+        return mine_all(*given)
+
+    monkeypatch.setattr(miner, "mine_hard_examples", update)
+    error = refused([*arguments, "--base-model", str(base)], capsys)
+    assert f"{base} has changed since this run began; name a folder with a copy of it" in error
+    assert not (tmp_path / "models" / "iteration_0").exists()
 
 
 def test_data_that_are_prepared_anew_while_they_are_read(
@@ -908,9 +979,14 @@ def test_a_dry_run_asks_nothing(
     miner.main([*asking, "--dry-run", "--num-candidates", "5"])
 
 
-def test_a_dry_run_of_the_answer_key_says_something(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_of_the_answer_key_trains_nothing(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     miner.main([*arguments, "--dry-run"])
-    assert "pairs" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert re.search(r"^\d{3} pairs for the answer key, which asks nobody$", output, re.MULTILINE)
+    assert "[Step 3/5]" not in output
+    assert not (tmp_path / "models").exists()
 
 
 def test_exporting_the_judgments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -960,8 +1036,13 @@ def test_too_many_unjudged_then_a_sound_server(
     assert sum(now.values()) - sum(answered.values()) <= int(found[1]) + 10  # and the probes
 
 
-def test_a_few_unjudged_are_let_through_and_counted(asking: list[str], stub: LLMStub, tmp_path: Path) -> None:
+def test_a_few_unjudged_are_let_through_and_counted(
+    asking: list[str], stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stub.configure(fault="refusal", after=60, times=1)
+    error = refused([*asking, "--max-unjudged", "0"], capsys)
+    assert re.search(r"1 of \d+ pairs are unjudged, more than --max-unjudged 0;", error)
+    stub.configure(fault="refusal", after=2, times=1)  # after the probes: the same pair again, and alone
     miner.main(asking)
     record = read_json(tmp_path / "models" / "iteration_0" / "training.json", "")
     assert record["counts"]["unjudged"] == 1

@@ -36,6 +36,12 @@ def test_bad_input_is_one_line_and_status_2() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (2, "begun\n", "error: faq.csv is empty; export it again\n")
 
 
+def test_a_place_that_one_may_not_use_is_one_line_and_status_2() -> None:
+    done = run_main("raise PermissionError(13, 'Permission denied', '/root/models')")
+    message = "error: cannot use /root/models: Permission denied; check the permissions, or name another place\n"
+    assert (done.returncode, done.stderr) == (2, message)
+
+
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_to_stop_ends_the_script_without_traceback(name: str, status: int) -> None:
     stop = f"import os, signal; os.kill(os.getpid(), signal.{name}); print('went on')"

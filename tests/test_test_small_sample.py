@@ -113,6 +113,15 @@ def test_every_training_chunk_graded_by_the_answer_key(
     assert f"  - {warning}\n" in shown and "\nWHAT TRAINING WOULD USE: 14 examples\n" in shown
 
 
+def test_the_judge_alone_may_decide_what_is_an_answer(base: list[str], tmp_path: Path) -> None:
+    """One example per question at most, as in training; the judge is compared with the known answers all the same."""
+    script.main([*base, "--judge", "answer-key", "--num-candidates", "3", "--positives", "judge"])
+    found = results(tmp_path)
+    assert found["mining"]["candidates"] == 12 * 3 < len(found["sample_judgments"])
+    assert 0 < found["mining"]["examples"] <= 12
+    assert found["biases"]["known_answers"]["pairs"] == 15
+
+
 def test_judgments_and_hard_examples_are_whole(base: list[str], tmp_path: Path) -> None:
     script.main([*base, "--judge", "answer-key", "--num-queries", "12", "--num-candidates", "3"])
     found, (chunks, _, queries) = results(tmp_path), tiny_corpus()
@@ -249,7 +258,14 @@ QUESTION = "What helps against a cold?"
 def write_graded(path: Path, grades: list[int]) -> list[str]:
     """A graded set of one question; returns the flag that names it."""
     rows = [
-        {"question_id": "1", "question": QUESTION, "answer_id": str(n), "answer_title": "", "answer": text, "grade": g}
+        {
+            "question_id": "1",
+            "question": QUESTION,
+            "answer_id": str(n),
+            "answer_title": "Flu",
+            "answer": text,
+            "grade": g,
+        }
         for n, (text, g) in enumerate(zip(ANSWERS, grades, strict=True))
     ]
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
@@ -257,7 +273,8 @@ def write_graded(path: Path, grades: list[int]) -> list[str]:
 
 
 def stubs_scores() -> list[int]:
-    return [round(true_grade(prompt_of(QUESTION, answer))) for answer in ANSWERS]
+    """Each answer is shown under its title, which it does not name."""
+    return [round(true_grade(prompt_of(QUESTION, f"Flu: {answer}"))) for answer in ANSWERS]
 
 
 def test_a_judge_that_agrees_with_people(base: list[str], stub: LLMStub, tmp_path: Path) -> None:

@@ -310,7 +310,8 @@ def test_the_base_model_is_no_distance_from_itself(tiny_model: Path, tmp_path: P
 
 def test_the_contrast_takes_in_all_candidates(tiny_model: Path, tmp_path: Path) -> None:
     """One example at a rate of 0: the base model's own cross-entropy over its two chunks and three candidates."""
-    (example, *_), texts, relevant = tiny_examples()
+    (_, example, *_), texts, relevant = tiny_examples()
+    assert len(relevant[example.query_id]) == 3  # so that the others of them are seen to be left out
     base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
     others = [chunk_id for chunk_id in range(len(texts)) if chunk_id not in relevant[example.query_id]]
     candidates = {*others[-3:], *relevant[example.query_id]}
