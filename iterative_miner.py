@@ -63,6 +63,7 @@ from hardneg.run_folder import (
     alone_in,
     check_finished,
     check_owner,
+    chosen_strength,
     claim,
     copy_as_final,
     finished_iterations,
@@ -387,11 +388,13 @@ def fine_tune(
 
 # ---------------------------------------------------------------- how strongly to adapt
 
-# Shares of the tuned weights when averaged with the base model's. Above 0.8 a little more is gained and, of LiveQA, on
-# average more than twice as much forgotten; the guard does not see it. In steps of a tenth, for where the guard's limit
-# falls between two is chance, and a step of a fifth costs up to six points of gain (LOG.md). The weakest are for guards
-# of few questions.
-STRENGTHS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # the strongest first
+# Shares of the tuned weights when averaged with the base model's. In steps of a tenth: where the guard's limit falls
+# between two is chance, and a step of a fifth costs up to six points of gain (LOG.md). The weakest are for guards of
+# few questions.
+STRENGTHS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # the strongest first
+# Of a single training: above it a little more is gained and, of LiveQA, on average more than twice as much forgotten,
+# which the guard does not see. The mean of several is nearer to the base model than each.
+STRONGEST_ALONE = 0.8
 POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
 
@@ -428,8 +431,24 @@ def past_the_best(tried: Sequence[Averaged], tolerance: float) -> bool:
     return any(averaged.score.is_harmless(tolerance) and averaged.gain > last.gain for averaged in before)
 
 
-def average_with_base(setting: "Setting", tuned: "SentenceTransformer") -> list[dict[str, Any]]:
-    """Average the tuned model with the base model, in place, at the chosen strength; returns all that were tried."""
+def average_with_earlier(setting: "Setting", tuned: "SentenceTransformer", number: int) -> None:
+    """Set what iteration `number` trained to the mean of what it and all iterations before it trained, in place.
+
+    Such a model soup (arXiv 2203.05482) has what the last iteration gains, and less of what it learns of the training
+    questions' wording alone (LOG.md).
+    """
+    if number == 0:
+        return
+    output_dir, base_weights = setting.args.output_dir, setting.base.state_dict()
+    earlier = load_model(str(iteration_folder(output_dir, number - 1)), setting.base.device.type)
+    share = chosen_strength(finished_iterations(output_dir)[number - 1])
+    average_weights(earlier, base_weights, weights_of(earlier), 1 / share)  # undoes the mixing with the base model
+    average_weights(tuned, earlier.state_dict(), weights_of(tuned), 1 / (number + 1))
+
+
+def average_with_base(setting: "Setting", tuned: "SentenceTransformer", number: int) -> list[dict[str, Any]]:
+    """Average what `number` + 1 iterations trained with the base model, in place, at the chosen strength; returns all
+    that were tried."""
 
     def score(model: "SentenceTransformer") -> Score:
         return setting.pool.score(setting.encoder(model))
@@ -437,7 +456,7 @@ def average_with_base(setting: "Setting", tuned: "SentenceTransformer") -> list[
     base_score, tolerance = score(setting.base), setting.args.guard_tolerance
     base_weights, tuned_weights = setting.base.state_dict(), weights_of(tuned)
     tried: list[Averaged] = []
-    for strength in STRENGTHS:
+    for strength in STRENGTHS if number else [each for each in STRENGTHS if each <= STRONGEST_ALONE]:
         average_weights(tuned, base_weights, tuned_weights, strength)
         found = score(tuned)
         print(f"  {strength:.0%} tuned + base: {describe_change(found, base_score)}")
@@ -633,7 +652,8 @@ def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransf
     if fingerprint(model) != setting.configuration["base_weights"]:
         raise InputError(f"{setting.args.base_model} has changed since this run began; name a folder with a copy of it")
     losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.encoder(setting.base))
-    strengths = average_with_base(setting, model)
+    average_with_earlier(setting, model, number)
+    strengths = average_with_base(setting, model, number)
     print(f"Fine-tuning complete for iteration {number}")
     with progress_bar("Validating", len(setting.chunks), "chunk") as bar:
         score = setting.validator.score(setting.encoder(model), bar.update)
@@ -804,10 +824,12 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "guard": args.guard,
         "guard_tolerance": args.guard_tolerance,
-        "mining": asdict(MINING) | {"fusion_k": FUSION_K, "boilerplate_rows": BOILERPLATE_ROWS, "fresh_queries": True},
+        "mining": asdict(MINING) | {"fusion_k": FUSION_K, "boilerplate_rows": BOILERPLATE_ROWS},
         "training": asdict(RECIPE) | {"scale": SCALE},
         "averaging": {
+            "of": "what all iterations trained",
             "strengths": list(STRENGTHS),
+            "strongest_alone": STRONGEST_ALONE,
             "pool_queries": POOL_QUERIES,
             "pool_depth": POOL_DEPTH,
             "k": K,

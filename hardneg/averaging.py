@@ -25,7 +25,7 @@ def average_weights(
         model: of the same architecture as both; changed in place.
         base: the weights of the model before any adaptation, not `model`'s own.
         tuned: `weights_of` the fine-tuned model.
-        strength: share of the tuned weights, 0 to 1.
+        strength: share of the tuned weights, 0 to 1; 1 / share undoes an average at that share.
     """
     for name, tensor in model.state_dict().items():  # in place, each by itself: a GPU has no room for another copy
         tensor.copy_(tuned[name])

@@ -25,13 +25,14 @@ from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
 from hardneg.artifacts import Query, load_queries, read_json, sha256_file, write_json
+from hardneg.averaging import weights_of
 from hardneg.candidates import Candidate, CandidateList, Index, read_candidates, training_index
 from hardneg.encoder import CachedEncoder, fingerprint, load_model
 from hardneg.errors import InputError
 from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
 from hardneg.recipe import Example
-from hardneg.run_folder import alone_in, graded_candidates
+from hardneg.run_folder import alone_in, chosen_strength, graded_candidates
 from hardneg.script import run
 from hardneg.validation import Score
 from tests.judge_data import make_judge, make_pairs
@@ -309,7 +310,11 @@ def test_each_strength_is_measured_and_the_chosen_one_is_kept(tiny_model: Path) 
         base=base, pool=SimpleNamespace(score=score), encoder=lambda model: model, args=argparse.Namespace()
     )
     setting.args.guard_tolerance = 0.02
-    tried = miner.average_with_base(setting, tuned)
+    tuned_weights = weights_of(tuned)
+    tried = miner.average_with_base(setting, tuned, 1)
+    assert [each["strength"] for each in tried[:3]] == [1.0, 0.9, 0.8]  # of a mean of two trainings
+    tuned.load_state_dict(tuned_weights)
+    tried = miner.average_with_base(setting, tuned, 0)
     assert [(each["strength"], each["chosen"]) for each in tried] == [
         (0.8, False),
         (0.7, False),
@@ -553,7 +558,8 @@ def test_a_whole_run_and_the_same_again(
         assert record["configuration"] == read_json(output / "run.json", "")
         assert record["configuration"]["num_queries"] == 12
         strengths = [tried["strength"] for tried in record["strengths"]]
-        assert len(strengths) >= 2 and strengths == list(miner.STRENGTHS[: len(strengths)])
+        strongest = miner.STRENGTHS.index(1.0 if number else 0.8)
+        assert len(strengths) >= 2 and strengths == list(miner.STRENGTHS[strongest : strongest + len(strengths)])
         assert sum(tried["chosen"] for tried in record["strengths"]) == 1
         assert record["counts"]["candidates"] >= 120 and record["counts"]["unjudged"] == 0
         assert 12 <= record["counts"]["examples"] <= 24 * (number + 1)
@@ -672,6 +678,7 @@ def test_each_iteration_asks_other_questions(
 def test_each_iteration_mines_with_the_last_model_and_trains_the_base_model(
     arguments: list[str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Training adds 1, then 2, then 3 to a tensor of the base model's: on average 1, 1.5 and 2."""
     trained, mined_with, embed = [], [], miner.embed_corpus
 
     def fine_tune(model: SentenceTransformer, *_: object) -> list[float]:
@@ -691,6 +698,11 @@ def test_each_iteration_mines_with_the_last_model_and_trains_the_base_model(
     base, first, second = (fingerprint(load_model(str(folder), "cpu")) for folder in (tiny_model, *iterations[:2]))
     assert len({base, first, second}) == 3
     assert (trained, mined_with) == ([base] * 3, [base, first, second])
+    before = load_model(str(tiny_model), "cpu").state_dict()[TENSOR]
+    for folder, mean in zip(iterations, (1, 1.5, 2), strict=True):
+        share = chosen_strength(read_json(folder / "training.json", ""))
+        added = load_model(str(folder), "cpu").state_dict()[TENSOR] - before
+        assert added.numpy() == pytest.approx(share * mean, abs=1e-5)
 
 
 def test_questions_begin_anew_once_all_were_asked() -> None:
