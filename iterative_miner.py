@@ -591,7 +591,8 @@ def load_start(setting: Setting, number: int) -> "SentenceTransformer":
 
 def run_iteration(number: int, setting: Setting) -> bool:
     """The five steps, if not done before; the finished folder appears all at once. False where the flags stop it."""
-    rule, folder = "=" * 60, iteration_folder(setting.args.output_dir, number)
+    args = setting.args
+    rule, folder = "=" * 60, iteration_folder(args.output_dir, number)
     print(f"\n{rule}\nITERATION {number}\n{rule}")
     if is_finished(folder):
         print(f"Already done: {folder}")
@@ -601,7 +602,6 @@ def run_iteration(number: int, setting: Setting) -> bool:
     index = embed_corpus(setting.encoder(load_start(setting, number)), setting.chunks)
 
     print("\n[Step 2/5] Retrieving candidates...")
-    args = setting.args
     queries = sample_queries(setting.queries, args.num_queries, args.seed, number)
     there = len(setting.queries)
     if there < (number + 1) * args.num_queries:
@@ -614,11 +614,11 @@ def run_iteration(number: int, setting: Setting) -> bool:
     if stops_before_judging(setting, lists):
         return False
     print("\n[Step 3/5] LLM judging relevance...")
-    lists = llm_judge_relevance(lists, setting.chunks, setting.judge, setting.args.gpu_hour_price)
+    lists = llm_judge_relevance(lists, setting.chunks, setting.judge, args.gpu_hour_price)
     judged = sum(candidate.grade is not None for item in lists for candidate in item.candidates)
     print(f"LLM judged {judged} (query, chunk) pairs")
     reasons = setting.judge.stats.reasons if isinstance(setting.judge, LLMJudge) else Counter[str]()
-    check_unjudged(lists, setting.args.max_unjudged, reasons)
+    check_unjudged(lists, args.max_unjudged, reasons)
 
     print("\n[Step 4/5] Mining hard examples...")
     mined = mine_hard_examples(lists, boilerplate_ids(setting.chunks))
@@ -630,20 +630,24 @@ def run_iteration(number: int, setting: Setting) -> bool:
     learnt = accumulate([*mined_before(setting, number), mined])
     print(f"Training on {len(learnt.examples)} examples...")
     model, findings = adapt(setting, learnt, number)
-    record = {
+    findings["counts"] = {**mined.counts, "examples": len(learnt.examples)}
+    findings["seconds"] = round(time.monotonic() - started, 1)
+    save_model(model, folder, iteration_record(setting, number, findings), lists)
+    print(f"\nModel saved to: {folder}")
+    return True
+
+
+def iteration_record(setting: Setting, number: int, findings: Mapping[str, Any]) -> dict[str, Any]:
+    """An iteration's training.json: what determined the result, and what was found."""
+    return {
         "iteration": number,
         "configuration": setting.configuration,
-        "counts": {**mined.counts, "examples": len(learnt.examples)},
         **findings,
         "base_validation": asdict(setting.base_score),
         "judge": judge_record(setting.judge),
         "arguments": vars(setting.args),
         "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
-        "seconds": round(time.monotonic() - started, 1),
     }
-    save_model(model, folder, record, lists)
-    print(f"\nModel saved to: {folder}")
-    return True
 
 
 def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
@@ -916,15 +920,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
     add("--output-dir", type=Path, default=Path("models/medical-specialized"), help="where the models go")
     add_judge_arguments(parser)
-    add("--dry-run", action="store_true", help="say what the judge would have to do, and stop")
-    add("--judge-batch", type=Path, help="write the outstanding requests to an OpenAI batch file, and stop")
-    add(
-        "--batch-constraint",
-        choices=tuple(CONSTRAINTS),
-        help="what holds a batch's answers to a grade: choice (if none is given) for vLLM, object for hosted services",
-    )
-    add("--judge-results", type=Path, help="take in a finished batch file's results, and ask no server")
-    add("--export-judgments", metavar="FILE", type=Path, help="write all stored judgments as JSON lines, and stop")
+    add_batch_arguments(parser)
     add(
         "--max-unjudged",
         type=share,
@@ -944,12 +940,31 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (as nvidia-smi counts)")
     args = parser.parse_args(argv)
     check_judge_arguments(args)
+    check_batch_arguments(args)
+    args.stored_only |= args.judge_results is not None
+    return args
+
+
+def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags to look at what is to be judged, and to have it judged elsewhere."""
+    add = parser.add_argument
+    add("--dry-run", action="store_true", help="say what the judge would have to do, and stop")
+    add("--judge-batch", type=Path, help="write the outstanding requests to an OpenAI batch file, and stop")
+    add(
+        "--batch-constraint",
+        choices=tuple(CONSTRAINTS),
+        help="what holds a batch's answers to a grade: choice (if none is given) for vLLM, object for hosted services",
+    )
+    add("--judge-results", type=Path, help="take in a finished batch file's results, and ask no server")
+    add("--export-judgments", metavar="FILE", type=Path, help="write all stored judgments as JSON lines, and stop")
+
+
+def check_batch_arguments(args: argparse.Namespace) -> None:
+    """Raise InputError where they do not go with the others."""
     if args.judge != "llm" and (args.judge_batch or args.judge_results):
         raise InputError("--judge-batch and --judge-results are about an LLM's judgments; use them with --judge llm")
     if args.batch_constraint and not args.judge_batch:
         raise InputError("--batch-constraint is about the file of --judge-batch; name that too")
-    args.stored_only |= args.judge_results is not None
-    return args
 
 
 if __name__ == "__main__":
