@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, one_preparation
-from hardneg.averaging import average_weights, weights_of
+from hardneg.averaging import average_weights, distance, mean_with_earlier, weights_of
 from hardneg.batch_files import export_batch, import_batch
 from hardneg.candidates import (
     Candidate,
@@ -368,7 +368,8 @@ def fine_tune(
     texts = [chunk["text"] for chunk in chunks]
     teacher = teach(base, recipe, mined.examples, mined.candidates, texts, model.device)
     free = free_bytes(model.device.type)  # beside the teacher
-    at_once = mini_batch_size(free, weight_bytes(model), activation_bytes(model, chunks))
+    longest = activation_bytes(model, texts, [example.query for example in mined.examples])
+    at_once = mini_batch_size(free, weight_bytes(model), longest)
 
     def report(epoch: int, loss: float) -> None:
         tqdm.write(f"Epoch {epoch}: loss {loss:.4f}")
@@ -393,7 +394,7 @@ def fine_tune(
 # few questions.
 STRENGTHS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # the strongest first
 # Of a single training: above it a little more is gained and, of LiveQA, on average more than twice as much forgotten,
-# which the guard does not see. The mean of several is nearer to the base model than each.
+# which the guard does not see. The mean of several may be taken as far from the base model as that of the last of them.
 STRONGEST_ALONE = 0.8
 POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
@@ -431,23 +432,28 @@ def past_the_best(tried: Sequence[Averaged], tolerance: float) -> bool:
     return any(averaged.score.is_harmless(tolerance) and averaged.gain > last.gain for averaged in before)
 
 
-def average_with_earlier(setting: "Setting", tuned: "SentenceTransformer", number: int) -> None:
+def average_with_earlier(setting: "Setting", tuned: "SentenceTransformer", number: int) -> float:
     """Set what iteration `number` trained to the mean of what it and all iterations before it trained, in place.
 
-    Such a model soup (arXiv 2203.05482) has what the last iteration gains, and less of what it learns of the training
-    questions' wording alone (LOG.md).
+    Such a mean gains more in wordings that the training questions do not have (LOG.md).
+
+    Returns:
+        the strongest share of it that may be tried: as far from the base model as STRONGEST_ALONE of the last training.
     """
+    output_dir = setting.args.output_dir
     if number == 0:
-        return
-    output_dir, base_weights = setting.args.output_dir, setting.base.state_dict()
-    earlier = load_model(str(iteration_folder(output_dir, number - 1)), setting.base.device.type)
+        return STRONGEST_ALONE
+    base, newest = weights_of(setting.base), weights_of(tuned)
+    earlier = weights_of(load_model(str(iteration_folder(output_dir, number - 1)), "cpu"))
     share = chosen_strength(finished_iterations(output_dir)[number - 1])
-    average_weights(earlier, base_weights, weights_of(earlier), 1 / share)  # undoes the mixing with the base model
-    average_weights(tuned, earlier.state_dict(), weights_of(tuned), 1 / (number + 1))
+    mean = mean_with_earlier(newest, base, earlier, share, count=number)
+    tuned.load_state_dict(mean)
+    moved = distance(mean, base)
+    return STRONGEST_ALONE * distance(newest, base) / moved if moved else STRONGEST_ALONE
 
 
-def average_with_base(setting: "Setting", tuned: "SentenceTransformer", number: int) -> list[dict[str, Any]]:
-    """Average what `number` + 1 iterations trained with the base model, in place, at the chosen strength; returns all
+def average_with_base(setting: "Setting", tuned: "SentenceTransformer", strongest: float) -> list[dict[str, Any]]:
+    """Average the tuned model with the base model, in place, at the best strength up to the `strongest`; returns all
     that were tried."""
 
     def score(model: "SentenceTransformer") -> Score:
@@ -456,7 +462,7 @@ def average_with_base(setting: "Setting", tuned: "SentenceTransformer", number: 
     base_score, tolerance = score(setting.base), setting.args.guard_tolerance
     base_weights, tuned_weights = setting.base.state_dict(), weights_of(tuned)
     tried: list[Averaged] = []
-    for strength in STRENGTHS if number else [each for each in STRENGTHS if each <= STRONGEST_ALONE]:
+    for strength in (each for each in STRENGTHS if each <= strongest):
         average_weights(tuned, base_weights, tuned_weights, strength)
         found = score(tuned)
         print(f"  {strength:.0%} tuned + base: {describe_change(found, base_score)}")
@@ -532,7 +538,8 @@ def prepare(args: argparse.Namespace, judge: Judge | None, at_work: ExitStack) -
         print(describe_findings(judge.check()))
     base = load_base(args, chunks)
     if base.device.type == "cuda" and not only_looks(args):
-        check_room(weight_bytes(base), activation_bytes(base, chunks), free_bytes("cuda"))
+        texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
+        check_room(weight_bytes(base), activation_bytes(base, *texts), free_bytes("cuda"))
     configuration = configure(args, manifest, base, judge, guard)
     claim(args.output_dir, configuration, dry=only_looks(args))
     if not only_looks(args):
@@ -653,11 +660,10 @@ def iteration_record(setting: Setting, number: int, findings: Mapping[str, Any])
 def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
     """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
     model = load_model(setting.args.base_model, setting.base.device.type)
-    if fingerprint(model) != setting.configuration["base_weights"]:
-        raise InputError(f"{setting.args.base_model} has changed since this run began; name a folder with a copy of it")
+    model.load_state_dict(setting.base.state_dict())  # a hub may have others by now, and what a file lacks is random
     losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.encoder(setting.base))
-    average_with_earlier(setting, model, number)
-    strengths = average_with_base(setting, model, number)
+    strongest = average_with_earlier(setting, model, number)
+    strengths = average_with_base(setting, model, strongest)
     print(f"Fine-tuning complete for iteration {number}")
     with progress_bar("Validating", len(setting.chunks), "chunk") as bar:
         score = setting.validator.score(setting.encoder(model), bar.update)

@@ -33,7 +33,7 @@
 #   DEVICE          auto; where the embedding model runs: auto, cpu, cuda or cuda:N
 #   SEED            42; of splits, samples and training order
 #   CORPUS_FLAGS    none [--val-fraction 0.2 --test-fraction 0.3]; further flags of prepare_corpus.py
-#   JUDGE_FLAGS     none; further flags of both scripts that judge, such as --prompt and --concurrency
+#   JUDGE_FLAGS     none; further flags of both scripts that judge, such as --prompt, --positives, --concurrency
 #   SAMPLE_FLAGS    none; further flags of test_small_sample.py
 #   MINER_FLAGS     none; further flags of iterative_miner.py
 #   EVALUATE_FLAGS  none; further flags of evaluate.py, such as --require-target
@@ -359,7 +359,7 @@ def preflight(gib_needed, *commands):
     from iterative_miner import asks_server, check_output_dir, only_looks, open_guard
 
     source = None  # of the corpus, where this run prepares it
-    trains = True
+    trains, positives = True, None
     for is_end, words in groupby(commands, lambda word: word == ";"):
         if is_end:
             continue
@@ -371,9 +371,11 @@ def preflight(gib_needed, *commands):
             trains = not only_looks(args)
         if sys.argv[0] == "evaluate.py" and not trains:
             raise InputError(
-                "--dry-run, --judge-batch and --export-judgments train nothing that could be evaluated; stop before, "
-                "with --to train"
+                "--dry-run, --judge-batch and --export-judgments train nothing: an earlier run's model would be "
+                "evaluated, or none; stop before, with --to train"
             )
+        if "positives" in args and args.positives != (positives := positives or args.positives):
+            raise InputError("--positives must be the same for both stages that judge; give it in JUDGE_FLAGS")
         for folder in ("data_dir", "output_dir"):
             if folder in args and sys.argv[0] != "evaluate.py":
                 check_disk(getattr(args, folder), int(gib_needed))

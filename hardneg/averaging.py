@@ -1,5 +1,6 @@
-"""Averaging a fine-tuned model with the one it came from."""
+"""Averaging fine-tuned models with one another, and with the one that they came from."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,8 @@ if TYPE_CHECKING:
 
 
 def weights_of(model: "SentenceTransformer") -> dict[str, "Tensor"]:
-    """A copy of a model's weights, by name."""
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    """A copy of a model's weights in the memory of the CPU, by name."""
+    return {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
 def average_weights(
@@ -25,9 +26,39 @@ def average_weights(
         model: of the same architecture as both; changed in place.
         base: the weights of the model before any adaptation, not `model`'s own.
         tuned: `weights_of` the fine-tuned model.
-        strength: share of the tuned weights, 0 to 1; 1 / share undoes an average at that share.
+        strength: share of the tuned weights, 0 to 1.
     """
     for name, tensor in model.state_dict().items():  # in place, each by itself: a GPU has no room for another copy
         tensor.copy_(tuned[name])
         if tensor.is_floating_point():
             tensor.mul_(strength).add_(base[name], alpha=1 - strength)
+
+
+def mean_with_earlier(
+    newest: Mapping[str, "Tensor"],
+    base: Mapping[str, "Tensor"],
+    mixed: Mapping[str, "Tensor"],
+    share: float,
+    count: int,
+) -> dict[str, "Tensor"]:
+    """The mean of the newest of count + 1 trainings and of all before it, weight by weight (arXiv 2203.05482).
+
+    Args:
+        newest: what was trained last, `weights_of`.
+        base: the weights of the model before any adaptation.
+        mixed: the mean of the `count` trainings before, averaged with `base` at `share`.
+        share: of that mean, above 0.
+        count: 1 or more.
+    """
+    return {
+        name: (tensor + count * (base[name] + (mixed[name] - base[name]) / share)) / (count + 1)
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in newest.items()
+    }
+
+
+def distance(one: Mapping[str, "Tensor"], other: Mapping[str, "Tensor"]) -> float:
+    """Root of the summed squares of the differences between the weights of two models, by name."""
+    squares = ((one[name] - other[name]).double().square().sum() for name in one if one[name].is_floating_point())
+    return math.sqrt(sum(float(square) for square in squares))

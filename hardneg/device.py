@@ -14,7 +14,7 @@ from hardneg.errors import InputError
 GIB = 2**30
 HIDING = ("none", "nodevfiles", "void")  # what people and schedulers set CUDA_VISIBLE_DEVICES to for no GPU
 # A 33M-parameter encoder with gradients and optimiser (0.5 GiB), the base model beside it (0.13 GiB), a CUDA context
-# (0.4 GiB) and 8 gradient-cached passages of 12 layers (0.7 GiB): reckoned, not measured. vLLM at
+# (0.4 GiB) and 8 gradient-cached passages of 220 tokens in 12 layers (0.7 GiB): reckoned, not measured. vLLM at
 # --gpu-memory-utilization 0.9 leaves about 2 GiB of an A10G.
 MIN_FREE = 1.75 * GIB
 GROWTH = 3  # times its weights that a model takes more once it is trained: its gradients and AdamW's two moments

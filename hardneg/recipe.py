@@ -1,11 +1,10 @@
 """What fine-tuning is given: examples, settings, and a model that it can train."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hardneg.artifacts import Chunk
 from hardneg.device import passage_bytes
 from hardneg.encoder import prompts_of
 from hardneg.errors import InputError
@@ -13,7 +12,7 @@ from hardneg.errors import InputError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-LONGEST = 100  # passages, by characters, among which the one of most tokens is looked for
+LONGEST = 100  # passages and queries, by characters, among which the one of most tokens is looked for
 SCALE = 20.0  # 1 / temperature, the value all-MiniLM was trained with
 
 
@@ -44,15 +43,19 @@ def weight_bytes(model: "SentenceTransformer") -> int:
     return sum(parameter.nbytes for parameter in model.parameters())
 
 
-def activation_bytes(model: "SentenceTransformer", chunks: Sequence[Chunk]) -> int:
-    """Bytes of the longest passage's activations in training (`device.passage_bytes`); next to none without a
-    transformer."""
+def activation_bytes(model: "SentenceTransformer", passages: Iterable[str], queries: Iterable[str]) -> int:
+    """Bytes of a text's activations in training (`device.passage_bytes`), of the longest that it is given.
+
+    Next to none without a transformer.
+    """
     transformer = getattr(model[0], "auto_model", None)
     if transformer is None:
         return passage_bytes(1, 1, 1)
     config = transformer.config.get_text_config()
-    longest = heapq.nlargest(LONGEST, (chunk["text"] for chunk in chunks), key=len)
-    tokens = max(map(len, model.tokenizer(longest, truncation=False, verbose=False)["input_ids"]))
+    of_queries, of_passages = prompts_of(model)
+    texts = [of_passages + text for text in heapq.nlargest(LONGEST, passages, key=len)]
+    texts += [of_queries + text for text in heapq.nlargest(LONGEST, queries, key=len)]
+    tokens = max(map(len, model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]))
     return passage_bytes(config.num_hidden_layers, config.hidden_size, min(tokens, model.max_seq_length or tokens))
 
 

@@ -1,12 +1,13 @@
-"""Averaging two models' weights, exactly."""
+"""Averaging models' weights, exactly."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from hardneg.averaging import average_weights, weights_of
+from hardneg.averaging import average_weights, distance, mean_with_earlier, weights_of
 from hardneg.encoder import load_model
 
 WEIGHT = "0.model.embeddings.word_embeddings.weight"
@@ -59,3 +60,22 @@ def test_whole_numbers_are_the_tuned_models(base: SentenceTransformer, tuned: Se
 def test_an_averaged_model_can_go_on_training(base: SentenceTransformer, tuned: SentenceTransformer) -> None:
     average_weights(tuned, weights_of(base), weights_of(tuned), 0.5)
     assert all(parameter.requires_grad and parameter.is_leaf for parameter in tuned.parameters())
+
+
+def test_the_mean_of_three_trainings() -> None:
+    """The first two come averaged with one another, and then with the base at a fifth."""
+    base, *trained = ({"weight": torch.tensor(values)} for values in ([1.0, 2.0], [2.0, 2.0], [4.0, -2.0], [6.0, 3.0]))
+    mixed = {"weight": torch.tensor([1.0 + 0.2 * (3 - 1), 2.0 + 0.2 * (0 - 2)])}
+    newest = trained[2] | {"counter": torch.tensor(7)}
+    mean = mean_with_earlier(newest, base, mixed, share=0.2, count=2)
+    torch.testing.assert_close(mean, {"weight": torch.tensor([4.0, 1.0]), "counter": torch.tensor(7)})
+
+
+def test_the_distance_between_models(base: SentenceTransformer, tuned: SentenceTransformer) -> None:
+    base[0].register_buffer("counter", torch.tensor([4]))
+    tuned[0].register_buffer("counter", torch.tensor([8]))
+    before, after = (
+        np.concatenate([parameter.detach().numpy().ravel() for parameter in model.parameters()])
+        for model in (base, tuned)
+    )
+    assert distance(weights_of(tuned), weights_of(base)) == pytest.approx(np.linalg.norm(after - before))

@@ -10,7 +10,6 @@ from hardneg.device import passage_bytes
 from hardneg.encoder import load_model
 from hardneg.errors import InputError
 from hardneg.recipe import activation_bytes, check_trainable
-from tests.tiny_data import tiny_corpus
 
 
 @pytest.fixture
@@ -54,13 +53,18 @@ def test_a_model_that_compares_otherwise_is_refused(model: SentenceTransformer) 
 
 def test_activations_follow_the_layers_and_the_longest_passage(model: SentenceTransformer) -> None:
     """It reads up to 64 tokens."""
-    chunks, _, _ = tiny_corpus()
     as_one_word, as_many_words = "acetylcholinesterase", "gout in a toe"
-    chunks = [{**chunk, "text": text} for chunk, text in zip(chunks, (as_one_word, as_many_words), strict=False)]
     assert len(as_one_word) > len(as_many_words)
-    tokens = max(len(model.tokenizer(text)["input_ids"]) for text in (as_one_word, as_many_words))
-    assert activation_bytes(model, chunks) == passage_bytes(2, 32, tokens)
-    chunks[0]["text"] = "gout " * 100
-    assert activation_bytes(model, chunks) == passage_bytes(2, 32, 64)
+
+    def tokens(text: str) -> int:
+        return len(model.tokenizer(text)["input_ids"])
+
+    both = [as_one_word, as_many_words]
+    most = max(map(tokens, both))
+    assert activation_bytes(model, both, ["gout"]) == passage_bytes(2, 32, most)
+    assert activation_bytes(model, ["gout"], both) == passage_bytes(2, 32, most)
+    assert activation_bytes(model, ["gout " * 100], ["gout"]) == passage_bytes(2, 32, 64)
+    model.prompts.update(query="asthma: ", document="asthma, gout: ")
+    assert activation_bytes(model, ["gout"], ["gout"]) == passage_bytes(2, 32, tokens("asthma, gout: gout"))
     static = SentenceTransformer(modules=[StaticEmbedding(model.tokenizer.backend_tokenizer, embedding_dim=8)])
-    assert 0 < activation_bytes(static, chunks) < activation_bytes(model, chunks)
+    assert 0 < activation_bytes(static, both, both) < activation_bytes(model, both, both)

@@ -476,7 +476,12 @@ def test_refuses_another_runs_folder(
         ({"DEVICE": "cuda:99"}, "--device cuda:99: no such device"),
         ({"GRADED": "none"}, "cannot read none"),
         ({"MINER_FLAGS": "--guard none.jsonl"}, "cannot read none.jsonl"),
-        ({"MINER_FLAGS": "--dry-run"}, "could be evaluated; stop before, with --to train"),
+        (
+            {"MINER_FLAGS": "--dry-run"},
+            "an earlier run's model would be evaluated, or none; stop before",
+        ),
+        ({"MINER_FLAGS": "--export-judgments all.jsonl"}, "with --to train"),
+        ({"MINER_FLAGS": "--positives judge"}, "--positives must be the same for both stages that judge; give it in"),
         ({"GRADED": "useless.jsonl"}, "useless.jsonl: no question in it has answers of different grades"),
     ],
 )
