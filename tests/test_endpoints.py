@@ -352,7 +352,7 @@ def test_a_refusing_server_gets_fewer_requests_at_once(tmp_path: Path) -> None:
 
 def test_a_restarted_server_goes_on(tmp_path: Path) -> None:
     with LLMStub(latency=0.01) as server:
-        judge = checked_judge(server, tmp_path)
+        judge = checked_judge(server, tmp_path, replace(FAST, patience=60.0))  # it is a process that has to start
         pairs = list(make_pairs(100))
         judging = judge.judge(pairs)
         judgments = [next(judging) for _ in range(20)]
