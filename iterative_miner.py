@@ -438,7 +438,8 @@ def average_with_earlier(setting: "Setting", tuned: "SentenceTransformer", numbe
     Such a mean gains more in wordings that the training questions do not have (LOG.md).
 
     Returns:
-        the strongest share of it that may be tried: as far from the base model as STRONGEST_ALONE of the last training.
+        the strongest share of it that may be tried: STRONGEST_ALONE, or more where that takes it no further from the
+        base model than STRONGEST_ALONE takes the last training.
     """
     output_dir = setting.args.output_dir
     if number == 0:
@@ -449,7 +450,7 @@ def average_with_earlier(setting: "Setting", tuned: "SentenceTransformer", numbe
     mean = mean_with_earlier(newest, base, earlier, share, count=number)
     tuned.load_state_dict(mean)
     moved = distance(mean, base)
-    return STRONGEST_ALONE * distance(newest, base) / moved if moved else STRONGEST_ALONE
+    return STRONGEST_ALONE * max(1.0, distance(newest, base) / moved if moved else 1.0)
 
 
 def average_with_base(setting: "Setting", tuned: "SentenceTransformer", strongest: float) -> list[dict[str, Any]]:
