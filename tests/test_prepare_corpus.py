@@ -93,7 +93,7 @@ def test_the_report_in_the_manifest(prepared: Path) -> None:
         "without_question": 1,
         "used": 14,
     }
-    assert report["rows"]["without_topic"] == 11
+    assert report["rows"]["without_topic"] == 0  # the wording tells it
     assert report["chunks"]["passages"] == 14
     assert report["chunks"]["duplicates_merged"] == 1
     assert report["chunks"]["different"] == 13
@@ -178,6 +178,14 @@ def test_a_passage_that_few_rows_share_keeps_them_in_one_split(tmp_path: Path, m
     assert [pair["chunk_ids"] for pair in pairs[:2]] == [[0, 1], [2, 1]]
     assert chunks[1]["qa_ids"] == [f"row{i}" for i in range(11)]
     assert [pair["split"] for pair in pairs[:11]] == ["train"] * 11
+
+
+def test_rows_without_a_topic_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [{"question": f"Question {number}?", "answer": f"Answer {number}."} for number in range(10)]
+    lines.append({"question": "What are the treatments for gout ?", "answer": "Rest."})
+    (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", "--data-dir", tmp_path / "data")
+    assert manifest_of(tmp_path / "data")["report"]["rows"]["without_topic"] == 10
 
 
 def test_max_topics_is_a_seeded_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
