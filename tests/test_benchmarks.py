@@ -32,6 +32,7 @@ from tests.benchmarks import (
     bm25,
     judge_throughput,
     losses,
+    mixture,
     noisy_judge,
     paraphrased,
     second_domain,
@@ -412,6 +413,30 @@ def test_questions_that_were_held_out_before_are_left_out(
     left = len(queries["test"]) - 2
     assert f"{left} of {left + 2} test questions were never held out before" in capsys.readouterr().out
     assert read_json(output, "")["counts"]["queries"] == left
+
+
+# ---------------------------------------------------------------- mixtures
+
+
+def test_a_mixture_of_two_models(tiny_model: Path, tmp_path: Path) -> None:
+    """The base model's weights moved by 1 and by 4: half of the one and a quarter of the other move them by 1.5."""
+    name = "0.model.embeddings.word_embeddings.weight"
+    for folder, moved in (("one", 1), ("other", 4)):
+        model = load_model(str(tiny_model), "cpu")
+        model.state_dict()[name].add_(moved)
+        model.save(str(tmp_path / folder))
+    mix = [f"{tmp_path}/one=0.5", f"{tmp_path}/other=0.25"]
+    mixture.main(["--base-model", str(tiny_model), "--mix", *mix, "--output", str(tmp_path / "mixed")])
+    before, after = (load_model(str(folder), "cpu").state_dict() for folder in (tiny_model, tmp_path / "mixed"))
+    assert (after.pop(name) - before.pop(name)).numpy() == pytest.approx(1.5, abs=1e-5)
+    assert all(torch.equal(after[each], weight) for each, weight in before.items())
+
+
+def test_a_share_is_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("models/a", "models/a=much", "models/a=nan"):
+        with pytest.raises(SystemExit):
+            mixture.main(["--mix", wrong, "--output", "none"])
+        assert "argument --mix" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- BM25
