@@ -394,7 +394,7 @@ def fine_tune(
 # few questions.
 STRENGTHS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # the strongest first
 # Of a single training: above it a little more is gained and, of LiveQA, on average more than twice as much forgotten,
-# which the guard does not see. The mean of several may be taken as far from the base model as that of the last of them.
+# which the guard does not see. The mean of several may go as far from the base model as this much of the last of them.
 STRONGEST_ALONE = 0.8
 POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
@@ -435,7 +435,7 @@ def past_the_best(tried: Sequence[Averaged], tolerance: float) -> bool:
 def average_with_earlier(setting: "Setting", tuned: "SentenceTransformer", number: int) -> float:
     """Set what iteration `number` trained to the mean of what it and all iterations before it trained, in place.
 
-    Such a mean gains more in wordings that the training questions do not have (LOG.md).
+    Alone, a later iteration gains less in wordings that the training questions do not have (LOG.md).
 
     Returns:
         the strongest share of it that may be tried: STRONGEST_ALONE, or more where that takes it no further from the
@@ -449,6 +449,7 @@ def average_with_earlier(setting: "Setting", tuned: "SentenceTransformer", numbe
     share = chosen_strength(finished_iterations(output_dir)[number - 1])
     mean = mean_with_earlier(newest, base, earlier, share, count=number)
     tuned.load_state_dict(mean)
+    print(f"Averaged with the weights of {number} earlier iteration{'s' if number > 1 else ''}")
     moved = distance(mean, base)
     return STRONGEST_ALONE * max(1.0, distance(newest, base) / moved if moved else 1.0)
 

@@ -548,6 +548,7 @@ def test_a_whole_run_and_the_same_again(
     contract = [p.replace("{n}", n).replace("{folder}", str(output)) for n in "01" for p in CONTRACT]
     assert_in_order([*contract, r"Final model: .+", f"Model saved to: {output}/final"], lines)
     progress = [r"Epoch 1: loss \d+\.\d{4}", r"Validation after iteration 0: MRR@5 .*"]
+    progress += ["Averaged with the weights of 1 earlier iteration", r"Validation after iteration 1: MRR@5 .*"]
     assert_in_order(progress, lines)
     assert {path.name for path in output.iterdir()} == {"run.json", "iteration_0", "iteration_1", "final"}
 
