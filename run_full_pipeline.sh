@@ -359,7 +359,8 @@ def preflight(gib_needed, *commands):
     from iterative_miner import asks_server, check_output_dir, only_looks, open_guard
 
     source = None  # of the corpus, where this run prepares it
-    trains, positives = True, None
+    trains = True
+    shared = {}  # flags that both stages that judge must be given alike
     for is_end, words in groupby(commands, lambda word: word == ";"):
         if is_end:
             continue
@@ -374,8 +375,9 @@ def preflight(gib_needed, *commands):
                 "--dry-run, --judge-batch and --export-judgments train nothing: an earlier run's model would be "
                 "evaluated, or none; stop before, with --to train"
             )
-        if "positives" in args and args.positives != (positives := positives or args.positives):
-            raise InputError("--positives must be the same for both stages that judge; give it in JUDGE_FLAGS")
+        for name in ("prompt", "positives"):
+            if name in args and shared.setdefault(name, getattr(args, name)) != getattr(args, name):
+                raise InputError(f"--{name} must be the same for both stages that judge; give it in JUDGE_FLAGS")
         for folder in ("data_dir", "output_dir"):
             if folder in args and sys.argv[0] != "evaluate.py":
                 check_disk(getattr(args, folder), int(gib_needed))

@@ -225,10 +225,12 @@ def as_mined(lists: Sequence[CandidateList], args: argparse.Namespace) -> Sequen
     """The candidates as iterative_miner.py has them: where the judge alone finds positives, no answer is known."""
     if args.positives == "known":
         return lists
-    found = [[c for c in item.candidates if c.rank <= args.num_candidates] for item in lists]
     return [
-        CandidateList(item.query, tuple(replace(candidate, known=False) for candidate in candidates))
-        for item, candidates in zip(lists, found, strict=True)
+        CandidateList(
+            item.query,
+            tuple(replace(each, known=False) for each in item.candidates if each.rank <= args.num_candidates),
+        )
+        for item in lists
     ]
 
 

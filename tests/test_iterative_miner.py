@@ -532,6 +532,24 @@ def assert_in_order(patterns: list[str], lines: list[str]) -> None:
         assert any(re.fullmatch(pattern, line) for line in rest), f"{pattern} is not there, or not in its place"
 
 
+def assert_recorded(record: dict[str, Any], number: int, output: Path) -> None:
+    """An iteration's training.json in a run of twelve questions."""
+    assert record["iteration"] == number and len(record["epoch_losses"]) == miner.RECIPE.epochs
+    assert record["configuration"] == read_json(output / "run.json", "")
+    assert record["configuration"]["num_queries"] == 12
+    strengths = [tried["strength"] for tried in record["strengths"]]
+    strongest = miner.STRENGTHS.index(strengths[0])
+    assert len(strengths) >= 2 and strengths == list(miner.STRENGTHS[strongest : strongest + len(strengths)])
+    assert strengths[0] == miner.STRONGEST_ALONE or (number and strengths[0] > miner.STRONGEST_ALONE)
+    assert sum(tried["chosen"] for tried in record["strengths"]) == 1
+    assert record["counts"]["candidates"] >= 120 and record["counts"]["unjudged"] == 0
+    assert 12 <= record["counts"]["examples"] <= 24 * (number + 1)
+    figures = {"mrr", "dcg", "guard_ndcg", "guard_mrr", "guard_low"}
+    assert set(record["validation"]) == figures == set(record["base_validation"])
+    assert record["judge"] == {"kind": "answer-key"}
+    assert record["arguments"]["seed"] == 42 and record["versions"]["torch"] and record["seconds"] > 0
+
+
 def test_a_whole_run_and_the_same_again(
     arguments: list[str],
     tiny_model: Path,
@@ -554,20 +572,7 @@ def test_a_whole_run_and_the_same_again(
 
     records = [read_json(output / name / "training.json", "") for name in ("iteration_0", "iteration_1", "final")]
     for number, record in enumerate(records[:2]):
-        assert record["iteration"] == number and len(record["epoch_losses"]) == miner.RECIPE.epochs
-        assert record["configuration"] == read_json(output / "run.json", "")
-        assert record["configuration"]["num_queries"] == 12
-        strengths = [tried["strength"] for tried in record["strengths"]]
-        strongest = miner.STRENGTHS.index(strengths[0])
-        assert len(strengths) >= 2 and strengths == list(miner.STRENGTHS[strongest : strongest + len(strengths)])
-        assert strengths[0] == miner.STRONGEST_ALONE or (number and strengths[0] > miner.STRONGEST_ALONE)
-        assert sum(tried["chosen"] for tried in record["strengths"]) == 1
-        assert record["counts"]["candidates"] >= 120 and record["counts"]["unjudged"] == 0
-        assert 12 <= record["counts"]["examples"] <= 24 * (number + 1)
-        figures = {"mrr", "dcg", "guard_ndcg", "guard_mrr", "guard_low"}
-        assert set(record["validation"]) == figures == set(record["base_validation"])
-        assert record["judge"] == {"kind": "answer-key"}
-        assert record["arguments"]["seed"] == 42 and record["versions"]["torch"] and record["seconds"] > 0
+        assert_recorded(record, number, output)
     assert records[0]["base_validation"] == records[1]["base_validation"]
     assert f"Final model: {records[2]['chosen']}" in lines
     for folder in (output / "iteration_0", output / "iteration_1", output / "final"):

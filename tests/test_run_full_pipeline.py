@@ -481,6 +481,10 @@ def test_refuses_another_runs_folder(
             "an earlier run's model would be evaluated, or none; stop before",
         ),
         ({"MINER_FLAGS": "--export-judgments all.jsonl"}, "with --to train"),
+        (
+            {"JUDGE": "llm", "SAMPLE_FLAGS": "--stored-only --prompt p.txt", "MINER_FLAGS": "--stored-only"},
+            "--prompt must be",
+        ),
         ({"MINER_FLAGS": "--positives judge"}, "--positives must be the same for both stages that judge; give it in"),
         ({"GRADED": "useless.jsonl"}, "useless.jsonl: no question in it has answers of different grades"),
     ],
@@ -494,6 +498,7 @@ def test_refuses_early_what_would_fail_late(
 ) -> None:
     row = {"question_id": 1, "question": "Why?", "answer_id": 1, "answer_title": "", "answer": "So.", "grade": 1}
     (clone.folder / "useless.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    (clone.folder / "p.txt").write_text("Question: {query} Passage: {passage}", encoding="utf-8")
     with pytest.raises((InputError, SystemExit)) as refused:
         preflight("--quick", **variables)
     assert message in f"{refused.value} {capsys.readouterr().err}"
