@@ -1,7 +1,10 @@
 """Choosing a GPU from numbers, as nvidia-smi reports them; no GPU is needed."""
 
 import os
+import platform
 import stat
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -234,7 +237,8 @@ def test_a_container_without_a_limit_of_its_own(tmp_path: Path, limit: str) -> N
     ("device", "capabilities", "cuda", "expected"),
     [
         ("cpu", {"avx512_bf16": True}, False, True),
-        ("cpu", {"avx512_bf16": False, "amx_bf16": True}, False, True),
+        ("cpu", {"avx512_bf16": True, "avx512_fp16": True}, False, False),
+        ("cpu", {"avx512_bf16": True, "avx512_fp16": True, "amx_bf16": True}, False, True),
         ("cpu", {"avx512_bf16": False}, True, False),
         ("cpu", {}, True, False),
         ("cuda", {}, True, True),
@@ -242,9 +246,36 @@ def test_a_container_without_a_limit_of_its_own(tmp_path: Path, limit: str) -> N
         ("mps", {"avx512_bf16": True}, True, False),
     ],
 )
-def test_bfloat16_only_where_the_hardware_has_it(
+def test_bfloat16_only_where_it_is_faster(
     device: str, capabilities: dict[str, bool], cuda: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: cuda)
     assert has_bfloat16(device) is expected
+
+
+NEW_PAGES = """
+import resource, sys
+import torch
+from hardneg.device import claim_device
+
+def pages():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+if sys.argv[1] == "kept":
+    claim_device("cpu")
+for step in range(20):
+    if step == 10:
+        before = pages()
+    torch.ones(2**24)  # 64 MiB
+print(pages() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives freed memory back")
+def test_on_the_cpu_freed_memory_is_used_again() -> None:
+    def pages(memory: str) -> int:
+        command = [sys.executable, "-c", NEW_PAGES, memory]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert pages("kept") < pages("given back") / 100
