@@ -19,13 +19,12 @@ BUNDLED_GRADED = Path(__file__).parent / "sample" / "consumer_questions.jsonl"
 NANOBEIR = "sentence-transformers/NanoBEIR-en"
 NANOBEIR_SPLITS = ("NanoMSMARCO", "NanoNQ", "NanoFiQA2018", "NanoQuoraRetrieval")  # what people ask; 50 questions each
 NANOBEIR_DEPTH = 20  # passages per question that BM25 ranks first
-FIELDS = ("question_id", "question", "answer_id", "answer_title", "answer", "grade")
+FIELDS = ("question_id", "question", "answer_title", "answer", "grade")
 
 
 class GradedAnswer(NamedTuple):
     """One answer and what people said of it; more than one grade where it was judged more than once."""
 
-    answer_id: str
     title: str
     text: str
     grades: tuple[int, ...]
@@ -82,7 +81,7 @@ def open_graded(name: str) -> GradedSet:
 
 
 def load_graded(path: Path) -> GradedSet:
-    """Read JSON lines with the fields FIELDS, one judged answer per line.
+    """Read JSON lines with the fields FIELDS, one judged answer per line; further fields may be there.
 
     The same answer text given several times for one question (judged more than once) becomes one answer with all its
     grades, so that it does not take two ranks.
@@ -111,7 +110,7 @@ def load_graded(path: Path) -> GradedSet:
             )
         of_question = answers.setdefault(question_id, {})
         seen = of_question[text].grades if text in of_question else ()
-        of_question[text] = GradedAnswer(str(row["answer_id"]), row["answer_title"], text, (*seen, row["grade"]))
+        of_question[text] = GradedAnswer(row["answer_title"], text, (*seen, row["grade"]))
     if not questions:
         raise InputError(f"{path} holds no graded answers; it needs JSON lines with the fields {', '.join(FIELDS)}")
     return GradedSet(
@@ -133,9 +132,8 @@ def _parse_line(line: str, place: str) -> dict[str, Any]:
             raise InputError(f"{place}: {field} is {row[field]!r}; it must be text")
         if not row[field].isascii() and any("\ud800" <= character <= "\udfff" for character in row[field]):
             raise InputError(f"{place}: {field} holds half of a surrogate pair, as a cut emoji leaves it; mend it")
-    for field in ("question_id", "answer_id"):
-        if isinstance(row[field], bool) or not isinstance(row[field], str | int):
-            raise InputError(f"{place}: {field} is {row[field]!r}; it must be text or a whole number")
+    if isinstance(row["question_id"], bool) or not isinstance(row["question_id"], str | int):
+        raise InputError(f"{place}: question_id is {row['question_id']!r}; it must be text or a whole number")
     if isinstance(row["grade"], bool) or row["grade"] not in GRADES:
         raise InputError(f"{place}: grade is {row['grade']!r}; it must be 1, 2, 3 or 4")
     return {**row, "grade": int(row["grade"])}
@@ -158,7 +156,7 @@ def _nanobeir_questions(split: str) -> list[GradedQuestion]:
         right = relevant.get(query_id, set())
         others = [passage_id for passage_id in ranked.get(query_id, [])[:NANOBEIR_DEPTH] if passage_id not in right]
         grades = dict.fromkeys(others, GRADES[0]) | dict.fromkeys(sorted(right), GRADES[-1])
-        answers = (GradedAnswer(passage_id, "", text_of[passage_id], (grade,)) for passage_id, grade in grades.items())
+        answers = (GradedAnswer("", text_of[passage_id], (grade,)) for passage_id, grade in grades.items())
         questions.append(GradedQuestion(f"{split} {query_id}", text, tuple(answers)))
     return questions
 

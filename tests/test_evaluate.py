@@ -358,9 +358,9 @@ def test_a_graded_file(arguments: list[str], tmp_path: Path, capsys: pytest.Capt
         "grade": 1,
     }
     rows = [
-        asked | {"answer_id": "a", "answer": "How is gout treated?", "grade": 4},
-        asked | {"answer_id": "b", "answer": "Bowed legs.", "grade": 1},
-        useless | {"answer_id": "c"},
+        asked | {"answer": "How is gout treated?", "grade": 4},
+        asked | {"answer": "Bowed legs.", "grade": 1},
+        useless,
     ]
     path = tmp_path / "mine.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")

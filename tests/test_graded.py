@@ -13,13 +13,12 @@ from hardneg.errors import InputError
 from hardneg.graded import BUNDLED_GRADED, load_graded, open_graded, score_graded
 
 
-def row(question_id: str = "1", answer_id: str = "a", grade: Any = 3, **changes: Any) -> dict[str, Any]:
+def row(question_id: str = "1", of_answer: str = "a", grade: Any = 3, **changes: Any) -> dict[str, Any]:
     return {
         "question_id": question_id,
         "question": f"Question {question_id}?",
-        "answer_id": answer_id,
         "answer_title": "",
-        "answer": f"Answer {answer_id}.",
+        "answer": f"Answer {of_answer}.",
         "grade": grade,
     } | changes
 
@@ -34,15 +33,15 @@ def test_reads_questions_in_order(tmp_path: Path) -> None:
     graded = load_graded(write(tmp_path / "set.jsonl", rows))
     assert graded.name == "set.jsonl"
     assert [(q.question_id, q.question) for q in graded.questions] == [("1", "Question 1?"), ("2", "Question 2?")]
-    assert [(a.answer_id, a.title, a.text, a.grade) for a in graded.questions[0].answers] == [
-        ("a", "", "Answer a.", 4),
-        ("c", "On c", "Answer c.", 2),
+    assert [(a.title, a.text, a.grade) for a in graded.questions[0].answers] == [
+        ("", "Answer a.", 4),
+        ("On c", "Answer c.", 2),
     ]
     assert (graded.n_answers, graded.n_of_one_grade) == (4, 1)
 
 
 def test_an_answer_judged_twice_is_one_answer(tmp_path: Path) -> None:
-    graded = load_graded(write(tmp_path / "set.jsonl", [row(grade=2), row(answer_id="b", grade=1), row(grade=3)]))
+    graded = load_graded(write(tmp_path / "set.jsonl", [row(grade=2), row(of_answer="b", grade=1), row(grade=3)]))
     first, second = graded.questions[0].answers
     assert (first.grades, first.grade, second.grades) == ((2, 3), 2.5, (1,))
 
@@ -57,7 +56,7 @@ def test_windows_line_ends_byte_order_mark_and_blank_lines(tmp_path: Path) -> No
     ("line", "message"),
     [
         ("{not json", "line 2 is not JSON"),
-        ("[1, 2]", "line 2 lacks question_id, question, answer_id"),
+        ("[1, 2]", "line 2 lacks question_id, question, answer_title, answer, grade"),
         (json.dumps({key: value for key, value in row().items() if key != "grade"}), "line 2 lacks grade"),
         (json.dumps(row(grade=0)), "line 2: grade is 0; it must be 1, 2, 3 or 4"),
         (json.dumps(row(grade=5)), "line 2: grade is 5"),
@@ -155,8 +154,9 @@ def test_nanobeir_is_read_as_graded_questions(tmp_path: Path, monkeypatch: pytes
     found = open_graded("nanobeir")
     first, second = found.questions
     assert (first.question_id, first.question) == ("Nano q1", "Which?")
-    assert {answer.answer_id for answer in first.answers if answer.grade == 4} == {"d3", "d29"}
-    assert {answer.answer_id for answer in first.answers if answer.grade == 1} == {f"d{n}" for n in range(20)} - {"d3"}
+    assert {answer.text for answer in first.answers if answer.grade == 4} == {"Passage 3.", "Passage 29."}
+    wrong = {f"Passage {n}." for n in range(20) if n != 3}
+    assert {answer.text for answer in first.answers if answer.grade == 1} == wrong
     assert [answer.text for answer in first.answers[-2:]] == ["Passage 29.", "Passage 3."]  # last: ties favour nobody
     assert len(second.answers) == 20 and found.sha256 != open_graded("bundled").sha256
 

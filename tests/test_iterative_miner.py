@@ -462,9 +462,9 @@ GUARD = [
 def write_guard(path: Path, times: int = miner.MIN_GUARD // 2, **changes: Any) -> Path:
     """The two questions of GUARD, each so many times."""
     lines = [
-        {**row, "question_id": f"{row['question_id']} {time}", "answer_id": str(n), "answer_title": "", **changes}
+        {**row, "question_id": f"{row['question_id']} {time}", "answer_title": "", **changes}
         for time in range(times)
-        for n, row in enumerate(GUARD)
+        for row in GUARD
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path

@@ -496,7 +496,7 @@ def test_refuses_early_what_would_fail_late(
     variables: dict[str, str],
     message: str,
 ) -> None:
-    row = {"question_id": 1, "question": "Why?", "answer_id": 1, "answer_title": "", "answer": "So.", "grade": 1}
+    row = {"question_id": 1, "question": "Why?", "answer_title": "", "answer": "So.", "grade": 1}
     (clone.folder / "useless.jsonl").write_text(json.dumps(row), encoding="utf-8")
     (clone.folder / "p.txt").write_text("Question: {query} Passage: {passage}", encoding="utf-8")
     with pytest.raises((InputError, SystemExit)) as refused:

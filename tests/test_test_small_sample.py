@@ -261,12 +261,11 @@ def write_graded(path: Path, grades: list[int]) -> list[str]:
         {
             "question_id": "1",
             "question": QUESTION,
-            "answer_id": str(n),
             "answer_title": "Flu",
             "answer": text,
             "grade": g,
         }
-        for n, (text, g) in enumerate(zip(ANSWERS, grades, strict=True))
+        for text, g in zip(ANSWERS, grades, strict=True)
     ]
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     return ["--graded", str(path)]
