@@ -311,7 +311,7 @@ newest_python() {
     fail "no Python 3.10 or newer with venv here ($(python3 --version 2>&1 || true)); install python3 and python3-venv"
 }
 
-# Finds out now what would otherwise stop the run hours later: a wrong flag, no disk, no GPU memory, no judge.
+# Finds out now what would otherwise stop the run hours later, by hardneg/preflight.py.
 preflight() {
     local commands=() name
     for name in "${STAGES[@]:1}"; do
@@ -323,87 +323,7 @@ preflight() {
     ((${#commands[@]})) || return 0
     local gib_needed=5
     if $quick; then gib_needed=1; fi
-    attend "$PYTHON" - "$gib_needed" "${commands[@]}" <<'END'
-import importlib
-import shutil
-import sys
-import tempfile
-from itertools import groupby
-from pathlib import Path
-
-from hardneg.errors import InputError
-from hardneg.script import run
-
-
-def check_disk(folder, needed):
-    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
-    free = shutil.disk_usage(existing).free / 2**30
-    if free < needed:
-        raise InputError(f"{existing} has {free:.1f} GiB free, a run needs {needed} GiB; free some or use another disk")
-
-
-def check_judge(args, is_asked):
-    from iterative_miner import open_judge
-
-    with tempfile.TemporaryDirectory() as folder:
-        args.data_dir = Path(folder)  # no data folder before there are data
-        judge = open_judge(args)
-        if is_asked:
-            judge.check()
-
-
-def preflight(gib_needed, *commands):
-    from hardneg.device import find_gpu
-    from hardneg.encoder import resolve_model
-    from hardneg.graded import open_graded
-    from iterative_miner import asks_server, check_output_dir, only_looks, open_guard
-
-    source = None  # of the corpus, where this run prepares it
-    trains = True
-    shared = {}  # flags that both stages that judge must be given alike
-    for is_end, words in groupby(commands, lambda word: word == ";"):
-        if is_end:
-            continue
-        sys.argv[0], *flags = words  # what a wrong flag's error line begins with
-        args = importlib.import_module(Path(sys.argv[0]).stem).parse_arguments(flags)
-        source = getattr(args, "source", source)
-        if sys.argv[0] == "iterative_miner.py":
-            check_output_dir(args, source)
-            trains = not only_looks(args)
-        if sys.argv[0] == "evaluate.py" and not trains:
-            raise InputError(
-                "--dry-run, --judge-batch and --export-judgments train nothing: an earlier run's model would be "
-                "evaluated, or none; stop before, with --to train"
-            )
-        for name in ("prompt", "positives"):
-            if name in args and shared.setdefault(name, getattr(args, name)) != getattr(args, name):
-                raise InputError(f"--{name} must be the same for both stages that judge; give it in JUDGE_FLAGS")
-        for folder in ("data_dir", "output_dir"):
-            if folder in args and sys.argv[0] != "evaluate.py":
-                check_disk(getattr(args, folder), int(gib_needed))
-        if "device" in args:
-            find_gpu(args.device)
-        if "base_model" in args:
-            resolve_model(args.base_model)
-        if getattr(args, "graded", None):
-            open_graded(args.graded)
-        if "guard" in args:
-            open_guard(args.guard)
-        if "judge" in args and args.judge == "llm":
-            is_asked = asks_server(args) if sys.argv[0] == "iterative_miner.py" else not args.stored_only
-            check_judge(args, is_asked)
-
-
-def main():
-    try:
-        preflight(*sys.argv[1:])
-    except ModuleNotFoundError as error:
-        remedy = "install requirements.txt into it, or leave PYTHON unset"
-        raise InputError(f"{sys.executable} has no package {error.name}; {remedy}") from error
-
-
-run(main)
-END
+    attend "$PYTHON" -m hardneg.preflight "$gib_needed" "${commands[@]}" </dev/null
 }
 
 main "$@"

@@ -4,97 +4,26 @@ The chain itself is tested with an interpreter that only says what it was asked 
 from end to end use the real one.
 """
 
-import json
 import os
 import re
 import shutil
 import signal
-import socket
-import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from hardneg.errors import InputError
-from iterative_miner import parse_arguments, stated_configuration
 from tests.documents import calls
-from tests.llm_stub import MODEL, LLMStub
-
-ROOT = Path(__file__).parent.parent
-SCRIPT = "run_full_pipeline.sh"
-SETTINGS = (ROOT / SCRIPT).read_text(encoding="utf-8").split("# Environment variables", 1)[1].split("\n\n", 1)[0]
-VARIABLES = {line.split()[1] for line in SETTINGS.splitlines()[1:] if line.startswith("#   ") and line[4].isupper()}
-
-# Takes `venv` and `pip` for done; fails in the script that FAIL_IN names, stays a while in that of STAY_IN, leaves
-# a process behind in that of LEAVE_IN, and reads its input in that of READ_IN.
-FAKE_PYTHON = """#!/bin/sh
-echo "python was asked to run: $*" >>"$RAN"
-case $* in
-"$LEAVE_IN"*) sleep 60 & ;;
-*"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-"- "*) cat >/dev/null ;;
-"$FAIL_IN"*) exit 7 ;;
-"$READ_IN"*) read -r answer && echo "was told $answer" ;;
-"$STAY_IN"*) echo "staying as $$" && exec sleep 60 ;;
-esac
-"""
-
-
-def executable(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
-
-
-class Clone:
-    """A copy of the repository's code, with a clean environment to run its pipeline in."""
-
-    def __init__(self, folder: Path, python: str | Path | None) -> None:
-        self.folder = folder
-        self.ran = folder / "ran.txt"
-        inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-        nowhere = dict.fromkeys(("FAIL_IN", "STAY_IN", "LEAVE_IN", "READ_IN"), "none")
-        self.environment = inherited | {"RAN": str(self.ran)} | nowhere
-        if python is not None:
-            self.environment["PYTHON"] = str(python)
-
-    def start(self, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [str(self.folder / SCRIPT), *arguments],
-            env=self.environment | variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
-        """Exit status and everything shown."""
-        process = self.start(*arguments, **variables)
-        shown, _ = process.communicate(timeout=400)
-        return process.returncode, shown
-
-    def asked(self) -> list[str]:
-        """What the fake interpreter was asked to run; preflight and probing of the interpreter left out."""
-        lines = self.ran.read_text(encoding="utf-8").splitlines() if self.ran.exists() else []
-        commands = [line.removeprefix("python was asked to run: ") for line in lines]
-        return [command for command in commands if not command.startswith(("- ", "-c ", "-m pip --version"))]
+from tests.pipeline_clone import FAKE_PYTHON, ROOT, SCRIPT, VARIABLES, Clone, executable
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Clone:
     """The script alone, with the fake interpreter."""
-    for name in (SCRIPT, "requirements.txt"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    return Clone(tmp_path, executable(tmp_path / "python", FAKE_PYTHON))
+    return Clone.of_the_script(tmp_path)
 
 
 @pytest.fixture
@@ -105,12 +34,6 @@ def real_clone(tmp_path: Path) -> Clone:
     for path in (*ROOT.glob("*.py"), ROOT / SCRIPT):
         shutil.copy(path, folder / path.name)
     return Clone(folder, sys.executable)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def error_lines(shown: str) -> list[str]:
@@ -392,124 +315,14 @@ def test_an_interpreter_without_the_packages_is_one_clear_line(real_clone: Clone
 
 def test_a_password_in_an_endpoint_is_refused_before_it_is_shown(real_clone: Clone) -> None:
     secret = {"LLM_ENDPOINT": "http://me:hunter2@localhost/v1", "MINER_FLAGS": "--judge-batch batch.jsonl"}
-    assert_refused(real_clone, "OPENAI_API_KEY", "--from", "train", BASE_MODEL="all-MiniLM-L6-v2", **secret)
+    only_training = ("--from", "train", "--to", "train")
+    assert_refused(real_clone, "OPENAI_API_KEY", *only_training, BASE_MODEL="all-MiniLM-L6-v2", **secret)
     assert not [log for log in (real_clone.folder / "logs").iterdir() if "hunter2" in log.read_text(encoding="utf-8")]
 
 
 def test_a_wrong_flag_is_refused_before_the_first_stage(real_clone: Clone) -> None:
     message = "evaluate.py: error: unrecognized arguments: --requiretarget"
     assert_refused(real_clone, message, "--quick", EVALUATE_FLAGS="--requiretarget")
-
-
-@pytest.fixture
-def preflight(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """What the script's preflight does under these arguments and variables, in this process, which is quicker."""
-    _, code = (ROOT / SCRIPT).read_text(encoding="utf-8").split("<<'END'\n", 1)
-    functions: dict[str, Any] = {}
-    exec(code.split("\nrun(main)\nEND\n", 1)[0], functions)
-    monkeypatch.setattr(sys, "argv", ["-"])
-    monkeypatch.chdir(clone.folder)
-
-    def check(*arguments: str, **variables: str) -> None:
-        assert clone.run(*arguments, **variables)[0] == 0  # the fake interpreter refuses nothing
-        asked = clone.ran.read_text(encoding="utf-8").splitlines()
-        *_, words = (line.split()[6:] for line in asked if line.startswith("python was asked to run: - "))
-        functions["preflight"](*words)
-
-    return check
-
-
-Preflight = Callable[..., None]
-
-
-def test_refuses_a_server_that_does_not_answer(preflight: Preflight) -> None:
-    url = f"http://127.0.0.1:{free_port()}/v1"
-    with pytest.raises(InputError, match=f"no LLM server answers at {url}"):
-        preflight(LLM_ENDPOINT=url, BASE_MODEL="all-MiniLM-L6-v2", SOURCE="sample")
-
-
-def test_refuses_a_model_that_is_not_served(preflight: Preflight) -> None:
-    with LLMStub() as stub:
-        with pytest.raises(InputError, match=f"it serves {MODEL}"):
-            preflight("--from", "train", LLM_ENDPOINT=stub.url, LLM_MODEL="another", BASE_MODEL="all-MiniLM-L6-v2")
-        assert stub.stats()["chats"] == 0
-
-
-@pytest.mark.parametrize(
-    ("stage", "flags"),
-    [
-        ("train", {"MINER_FLAGS": "--judge-results results.jsonl"}),
-        ("sample", {"SAMPLE_FLAGS": "--stored-only"}),
-    ],
-)
-def test_what_asks_nobody_needs_no_server(preflight: Preflight, stage: str, flags: dict[str, str]) -> None:
-    nobody = {"LLM_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1", "BASE_MODEL": "all-MiniLM-L6-v2"}
-    preflight("--from", stage, "--to", stage, **flags, **nobody)
-
-
-@pytest.mark.parametrize(
-    ("found", "message"),
-    [
-        ({}, ""),
-        ({"seed": 41}, "holds a run of another configuration (seed: 41 there, 42 now)"),
-        ({"source": "faq.csv"}, "(source: faq.csv there, sample now)"),
-    ],
-)
-def test_refuses_another_runs_folder(
-    preflight: Preflight, tmp_path: Path, found: dict[str, object], message: str
-) -> None:
-    run = {"seed": 42, "source": "sample"}
-    run |= stated_configuration(parse_arguments(["--judge", "answer-key", "--base-model", "all-MiniLM-L6-v2"]))
-    run |= {"num_queries": 200, "num_candidates": 20} | found
-    folder = tmp_path / "models"
-    folder.mkdir()
-    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
-    with pytest.raises(InputError, match=re.escape(message)) if message else nullcontext():
-        preflight("--quick", OUTPUT_DIR=str(folder))
-
-
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({"BASE_MODEL": "models/none"}, "model folder models/none does not exist"),
-        ({"JUDGE": "llm", "SAMPLE_FLAGS": "--concurrency 5000"}, "concurrency 5000 is outside 1 to 1000"),
-        ({"DEVICE": "cuda:99"}, "--device cuda:99: no such device"),
-        ({"GRADED": "none"}, "cannot read none"),
-        ({"MINER_FLAGS": "--guard none.jsonl"}, "cannot read none.jsonl"),
-        (
-            {"MINER_FLAGS": "--dry-run"},
-            "an earlier run's model would be evaluated, or none; stop before",
-        ),
-        ({"MINER_FLAGS": "--export-judgments all.jsonl"}, "with --to train"),
-        (
-            {"JUDGE": "llm", "SAMPLE_FLAGS": "--stored-only --prompt p.txt", "MINER_FLAGS": "--stored-only"},
-            "--prompt must be",
-        ),
-        ({"MINER_FLAGS": "--positives judge"}, "--positives must be the same for both stages that judge; give it in"),
-        ({"GRADED": "useless.jsonl"}, "useless.jsonl: no question in it has answers of different grades"),
-    ],
-)
-def test_refuses_early_what_would_fail_late(
-    preflight: Preflight,
-    clone: Clone,
-    capsys: pytest.CaptureFixture[str],
-    variables: dict[str, str],
-    message: str,
-) -> None:
-    row = {"question_id": 1, "question": "Why?", "answer_title": "", "answer": "So.", "grade": 1}
-    (clone.folder / "useless.jsonl").write_text(json.dumps(row), encoding="utf-8")
-    (clone.folder / "p.txt").write_text("Question: {query} Passage: {passage}", encoding="utf-8")
-    with pytest.raises((InputError, SystemExit)) as refused:
-        preflight("--quick", **variables)
-    assert message in f"{refused.value} {capsys.readouterr().err}"
-
-
-def test_refuses_a_full_disk(preflight: Preflight, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = SimpleNamespace(free=4.9 * 2**30)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: free)
-    preflight("--quick")
-    with pytest.raises(InputError, match=r"has 4\.9 GiB free, a run needs 5 GiB; free some or use another disk"):
-        preflight(JUDGE="answer-key", BASE_MODEL="all-MiniLM-L6-v2")
 
 
 # ---------------------------------------------------------------- end to end

@@ -1,0 +1,120 @@
+"""What would stop a run of the pipeline hours later, found before its first stage: a wrong flag, no disk, no judge.
+
+    python -m hardneg.preflight GIB SCRIPT FLAG... ";" SCRIPT FLAG... ";"
+
+GIB is the disk space that the run needs, and what follows are its stages as run_full_pipeline.sh is about to run them.
+"""
+
+import importlib
+import shutil
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from hardneg.errors import InputError
+from hardneg.script import run
+
+# Scripts and all that they need are imported where they are used: their absence is what `main` has a word on.
+
+
+def preflight(gib_needed: int, *words: str) -> None:
+    """Check the stages of a run.
+
+    Args:
+        gib_needed: free disk space in GiB.
+        words: the stages' commands, each a script, its flags and a ";".
+
+    Raises:
+        InputError: a stage would refuse its input, or two do not go together.
+        SystemExit: a script refuses its flags.
+    """
+    commands = [list(command) for is_end, command in groupby(words, lambda word: word == ";") if not is_end]
+    stages = {command[0]: parse(command) for command in commands}
+    check_together(stages)
+    source = next((args.source for args in stages.values() if "source" in args), None)
+    for script, args in stages.items():
+        if script == "iterative_miner.py":
+            from iterative_miner import check_output_dir
+
+            check_output_dir(args, source)
+        if script != "evaluate.py":
+            check_disk(args, gib_needed)
+        check_inputs(args)
+        if "judge" in args and args.judge == "llm":
+            check_judge(script, args)
+
+
+def parse(command: Sequence[str]) -> Namespace:
+    """A stage's flags, as its script reads them."""
+    sys.argv[0], *flags = command  # what a wrong flag's error line begins with
+    return importlib.import_module(Path(command[0]).stem).parse_arguments(flags)
+
+
+def check_together(stages: dict[str, Namespace]) -> None:
+    """Raise InputError where stages do not go together; `stages`: flags by script."""
+    from iterative_miner import only_looks
+
+    judging = [args for args in stages.values() if "judge" in args]
+    for name in ("prompt", "positives"):
+        if len({getattr(args, name) for args in judging}) > 1:
+            raise InputError(f"--{name} must be the same for both stages that judge; give it in JUDGE_FLAGS")
+    if "evaluate.py" in stages and any("dry_run" in args and only_looks(args) for args in judging):
+        raise InputError(
+            "--dry-run, --judge-batch and --export-judgments train nothing: an earlier run's model would be "
+            "evaluated, or none; stop before, with --to train"
+        )
+
+
+def check_disk(args: Namespace, gib_needed: int) -> None:
+    """Raise InputError where a folder that a stage writes to has less than `gib_needed` GiB free."""
+    for folder in (getattr(args, name) for name in ("data_dir", "output_dir") if name in args):
+        existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+        free = shutil.disk_usage(existing).free / 2**30
+        if free < gib_needed:
+            raise InputError(
+                f"{existing} has {free:.1f} GiB free, a run needs {gib_needed} GiB; free some or use another disk"
+            )
+
+
+def check_inputs(args: Namespace) -> None:
+    """Raise InputError where a stage's device, model or graded questions are not to be had."""
+    from hardneg.device import find_gpu
+    from hardneg.encoder import resolve_model
+    from hardneg.graded import open_graded
+    from iterative_miner import open_guard
+
+    if "device" in args:
+        find_gpu(args.device)
+    if "base_model" in args:
+        resolve_model(args.base_model)
+    if getattr(args, "graded", None):
+        open_graded(args.graded)
+    if "guard" in args:
+        open_guard(args.guard)
+
+
+def check_judge(script: str, args: Namespace) -> None:
+    """Raise InputError where an LLM judge is not well described or, if its server is to be asked, does not answer."""
+    from iterative_miner import asks_server, open_judge
+
+    with tempfile.TemporaryDirectory() as folder:
+        judge = open_judge(Namespace(**vars(args) | {"data_dir": Path(folder)}))  # no data folder before there are data
+        if asks_server(args) if script == "iterative_miner.py" else not args.stored_only:
+            judge.check()
+
+
+def main() -> None:
+    """The command line."""
+    gib_needed, *words = sys.argv[1:]
+    try:
+        preflight(int(gib_needed), *words)
+    except ModuleNotFoundError as error:
+        remedy = "install requirements.txt into it, or leave PYTHON unset"
+        raise InputError(f"{sys.executable} has no package {error.name}; {remedy}") from error
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,130 @@
+"""What the pipeline refuses before its first stage; the stages' commands are the script's own."""
+
+import json
+import re
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hardneg.errors import InputError
+from hardneg.preflight import preflight
+from iterative_miner import parse_arguments, stated_configuration
+from tests.llm_stub import MODEL, LLMStub
+from tests.pipeline_clone import Clone
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+Check = Callable[..., None]
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Checks, in this process, what the pipeline would under these arguments and variables."""
+    clone = Clone.of_the_script(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["-"])
+    monkeypatch.chdir(clone.folder)
+
+    def check(*arguments: str, **variables: str) -> None:
+        assert clone.run(*arguments, **variables)[0] == 0  # the fake interpreter refuses nothing
+        (asked,) = re.findall(r"-m hardneg\.preflight (\d+) (.+)", clone.ran.read_text(encoding="utf-8"))[-1:]
+        preflight(int(asked[0]), *asked[1].split())
+
+    return check
+
+
+def test_refuses_a_server_that_does_not_answer(check: Check) -> None:
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    with pytest.raises(InputError, match=f"no LLM server answers at {url}"):
+        check(LLM_ENDPOINT=url, BASE_MODEL="all-MiniLM-L6-v2", SOURCE="sample")
+
+
+def test_refuses_a_model_that_is_not_served(check: Check) -> None:
+    with LLMStub() as stub:
+        with pytest.raises(InputError, match=f"it serves {MODEL}"):
+            check("--from", "train", LLM_ENDPOINT=stub.url, LLM_MODEL="another", BASE_MODEL="all-MiniLM-L6-v2")
+        assert stub.stats()["chats"] == 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "flags"),
+    [
+        ("train", {"MINER_FLAGS": "--judge-results results.jsonl"}),
+        ("sample", {"SAMPLE_FLAGS": "--stored-only"}),
+    ],
+)
+def test_what_asks_nobody_needs_no_server(check: Check, stage: str, flags: dict[str, str]) -> None:
+    nobody = {"LLM_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1", "BASE_MODEL": "all-MiniLM-L6-v2"}
+    check("--from", stage, "--to", stage, **flags, **nobody)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({}, ""),
+        ({"seed": 41}, "holds a run of another configuration (seed: 41 there, 42 now)"),
+        ({"source": "faq.csv"}, "(source: faq.csv there, sample now)"),
+    ],
+)
+def test_refuses_another_runs_folder(check: Check, tmp_path: Path, found: dict[str, object], message: str) -> None:
+    run = {"seed": 42, "source": "sample"}
+    run |= stated_configuration(parse_arguments(["--judge", "answer-key", "--base-model", "all-MiniLM-L6-v2"]))
+    run |= {"num_queries": 200, "num_candidates": 20} | found
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape(message)) if message else nullcontext():
+        check("--quick", OUTPUT_DIR=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"BASE_MODEL": "models/none"}, "model folder models/none does not exist"),
+        ({"JUDGE": "llm", "SAMPLE_FLAGS": "--concurrency 5000"}, "concurrency 5000 is outside 1 to 1000"),
+        ({"DEVICE": "cuda:99"}, "--device cuda:99: no such device"),
+        ({"GRADED": "none"}, "cannot read none"),
+        ({"MINER_FLAGS": "--guard none.jsonl"}, "cannot read none.jsonl"),
+        (
+            {"MINER_FLAGS": "--dry-run"},
+            "an earlier run's model would be evaluated, or none; stop before",
+        ),
+        ({"MINER_FLAGS": "--export-judgments all.jsonl"}, "with --to train"),
+        (
+            {"JUDGE": "llm", "SAMPLE_FLAGS": "--stored-only --prompt p.txt", "MINER_FLAGS": "--stored-only"},
+            "--prompt must be",
+        ),
+        ({"MINER_FLAGS": "--positives judge"}, "--positives must be the same for both stages that judge; give it in"),
+        ({"GRADED": "useless.jsonl"}, "useless.jsonl: no question in it has answers of different grades"),
+    ],
+)
+def test_refuses_early_what_would_fail_late(
+    check: Check,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    message: str,
+) -> None:
+    row = {"question_id": 1, "question": "Why?", "answer_title": "", "answer": "So.", "grade": 1}
+    (tmp_path / "useless.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    (tmp_path / "p.txt").write_text("Question: {query} Passage: {passage}", encoding="utf-8")
+    with pytest.raises((InputError, SystemExit)) as refused:
+        check("--quick", **variables)
+    assert message in f"{refused.value} {capsys.readouterr().err}"
+
+
+def test_refuses_a_full_disk(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = SimpleNamespace(free=4.9 * 2**30)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: free)
+    check("--quick")
+    with pytest.raises(InputError, match=r"has 4\.9 GiB free, a run needs 5 GiB; free some or use another disk"):
+        check(JUDGE="answer-key", BASE_MODEL="all-MiniLM-L6-v2")
