@@ -920,7 +920,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--num-queries",
         type=positive_int,
         default=1000,
-        help="training questions to mine with in each iteration, others in each while there are",
+        help="training questions to mine with in each iteration, new ones until all have been asked",
     )
     candidates = signature(retrieve_candidates).parameters["k"].default
     add("--num-candidates", type=positive_int, default=candidates, help="chunks retrieved and judged per question")
@@ -942,7 +942,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--guard-tolerance",
         type=share,
         default=0.02,
-        help="relative nDCG@10 loss that the guard's 95 %% interval must rule out",
+        help="relative nDCG@10 loss, as a fraction, that the guard's 95 %% interval must rule out",
     )
     add("--seed", type=seed, default=42, help="of the question sample and the training order")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (as nvidia-smi counts)")

@@ -21,7 +21,7 @@
 #   JUDGE           llm [answer-key]; who grades
 #   LLM_ENDPOINT    http://localhost:8000/v1; the judge's server, several separated by spaces
 #   LLM_MODEL       Qwen/Qwen2.5-7B-Instruct; model the endpoints serve (a key, if they want one, is OPENAI_API_KEY)
-#   NUM_QUERIES     1000 [200, all there are]; training questions per iteration, others in each while there are
+#   NUM_QUERIES     1000 [200, all there are]; training questions per iteration, new ones until all were asked
 #   NUM_CANDIDATES  50 [20]; chunks judged per training question
 #   ITERATIONS      2 [1]; rounds of mining and fine-tuning
 #   GRADED          bundled; questions with graded answers for the evaluation and for measuring an LLM judge; a file,

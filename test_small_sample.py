@@ -542,7 +542,7 @@ def print_verdict(warnings: Sequence[str], output_file: Path) -> None:
         print("\n".join(f"  - {warning}" for warning in warnings))
         print("Mend that first and run this again. Nothing is asked twice; --prompt FILE tries another wording.")
     else:
-        heading("Looks right. Read ten judgments yourself, then: python iterative_miner.py")
+        heading("Looks right. Read ten judgments yourself, then go on to training")
     print(f"Wrote {output_file}; see .score_distribution, .mining, .hard_examples and .sample_judgments with jq")
 
 
