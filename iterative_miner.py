@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, closing
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from inspect import signature
@@ -240,7 +241,7 @@ def mine_hard_examples(
     A query trains on its surest positives (see `surest`), each against the hardest of its negatives.
 
     A hard positive is a relevant chunk ranked below an irrelevant one; a hard negative is an irrelevant chunk ranked
-    above a relevant one. Both are defined by order alone, so they do not depend on the number of candidates.
+    above a relevant one: among the candidates, by their order alone.
 
     Args:
         lists: graded candidates, best ranked first.
@@ -539,7 +540,7 @@ def prepare(args: argparse.Namespace, judge: Judge | None, at_work: ExitStack) -
     if isinstance(judge, LLMJudge) and asks_server(args):
         print(describe_findings(judge.check()))
     base = load_base(args, chunks)
-    if base.device.type == "cuda" and not only_looks(args):
+    if base.device.type == "cuda" and trains(args):
         texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
         check_room(weight_bytes(base), activation_bytes(base, *texts), free_bytes("cuda"))
     configuration = configure(args, manifest, base, judge, guard)
@@ -661,8 +662,7 @@ def iteration_record(setting: Setting, number: int, findings: Mapping[str, Any])
 
 def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
     """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
-    model = load_model(setting.args.base_model, setting.base.device.type)
-    model.load_state_dict(setting.base.state_dict())  # a hub may have others by now, and what a file lacks is random
+    model = deepcopy(setting.base)
     losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.encoder(setting.base))
     strongest = average_with_earlier(setting, model, number)
     strengths = average_with_base(setting, model, strongest)
@@ -865,10 +865,14 @@ def only_looks(args: argparse.Namespace) -> bool:
     return bool(args.dry_run or args.judge_batch or args.export_judgments)
 
 
+def trains(args: argparse.Namespace) -> bool:
+    """Whether the flags and what is finished leave an iteration to train."""
+    return len(finished_iterations(args.output_dir)) < args.iterations and not only_looks(args)
+
+
 def asks_server(args: argparse.Namespace) -> bool:
     """Whether an LLM judge needs its server from the start: not to look, with stored judgments only, or when done."""
-    done = len(finished_iterations(args.output_dir)) >= args.iterations
-    return not (done or only_looks(args) or args.stored_only)
+    return trains(args) and not args.stored_only
 
 
 def progress_bar(what: str, total: int, unit: str) -> tqdm:

@@ -42,10 +42,10 @@ class Index:
 
 
 def training_index(encoder: CachedEncoder, chunks: Sequence[Chunk], vectors: np.ndarray) -> Index:
-    """The chunks that training may see: those that answer only validation or test questions are left out.
+    """The chunks that training may see: those that answer questions of one other split alone are left out.
 
     Nothing of a held-out topic is trained on, not even as a negative, but for the few boilerplate passages that
-    answer questions of training topics too.
+    answer questions of several splits.
     """
     ids = np.array([chunk["chunk_id"] for chunk in chunks if chunk["split"] in ("train", SHARED)], np.int64)
     return Index(encoder, ids, vectors[ids])

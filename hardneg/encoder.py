@@ -97,6 +97,11 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
                 local_files_only=bool(silence),
                 model_kwargs={"dtype": torch.float32},  # a checkpoint's half precision would be trained in as well
             )
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"model {name_or_path} is larger than the free GPU memory; restart vLLM with a lower "
+            "--gpu-memory-utilization, or pass --device cpu"
+        ) from error
     except (*_DAMAGED, OSError, RuntimeError, ImportError, HTTPError, SafetensorError) as error:
         reason = silence or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(

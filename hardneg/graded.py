@@ -57,8 +57,12 @@ class GradedSet:
 
     @property
     def sha256(self) -> str:
-        """Of its content, whatever file it came from."""
-        return hashlib.sha256(json.dumps(self.questions).encode()).hexdigest()
+        """Of what rankings are scored by, whatever file it came from: questions, answers and grades."""
+        content = [
+            (question.question, [(answer.text, answer.grades) for answer in question.answers])
+            for question in self.questions
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     @property
     def n_of_one_grade(self) -> int:

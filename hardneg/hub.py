@@ -1,8 +1,5 @@
 """The model and data hub: asked once whether it is there, for its own client would retry for a minute."""
 
-import http.client
-import urllib.error
-import urllib.request
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,21 +24,19 @@ def hub_silence(kind: str, name: str) -> str:
         kind: "models" or "datasets".
         name: what is looked for, e.g. "lavita/MedQuAD".
     """
+    from httpx2 import HTTPError, InvalidURL, UnsupportedProtocol
     from huggingface_hub import constants  # slow to import, and only hub names need it
+    from huggingface_hub.utils import get_session
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
-        with urllib.request.urlopen(f"{constants.ENDPOINT}/api/{kind}/{quote(name)}", timeout=TIMEOUT):
-            return ""
-    except urllib.error.HTTPError as error:  # it answered; what a 4xx means the hub's own client says better
-        return f"HTTP status {error.code}" if error.code >= 500 else ""
-    except http.client.HTTPException as error:
-        return f"no sensible answer: {type(error).__name__}"
-    except ValueError:
+        answer = get_session().get(f"{constants.ENDPOINT}/api/{kind}/{quote(name)}", timeout=TIMEOUT)
+    except (InvalidURL, UnsupportedProtocol):
         return f"HF_ENDPOINT is no URL: {constants.ENDPOINT}"
-    except OSError as error:
-        return str(getattr(error, "reason", error))
+    except HTTPError as error:
+        return str(error) or type(error).__name__
+    return f"HTTP status {answer.status_code}" if answer.is_server_error else ""  # a 4xx its own client says better
 
 
 def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: str | None = None) -> Any:

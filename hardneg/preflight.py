@@ -17,6 +17,9 @@ from pathlib import Path
 from hardneg.errors import InputError
 from hardneg.script import run
 
+# Flags that both stages that judge must be given alike, and the variable that gives them to both.
+SHARED_FLAGS = {"judge": "JUDGE", "llm_model": "LLM_MODEL", "prompt": "JUDGE_FLAGS", "positives": "JUDGE_FLAGS"}
+
 # Scripts and all that they need are imported where they are used: their absence is what `main` has a word on.
 
 
@@ -58,9 +61,10 @@ def check_together(stages: dict[str, Namespace]) -> None:
     from iterative_miner import only_looks
 
     judging = [args for args in stages.values() if "judge" in args]
-    for name in ("prompt", "positives"):
+    for name, variable in SHARED_FLAGS.items():
         if len({getattr(args, name) for args in judging}) > 1:
-            raise InputError(f"--{name} must be the same for both stages that judge; give it in JUDGE_FLAGS")
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{flag} must be the same for both stages that judge; give it in {variable}")
     if "evaluate.py" in stages and any("dry_run" in args and only_looks(args) for args in judging):
         raise InputError(
             "--dry-run, --judge-batch and --export-judgments train nothing: an earlier run's model would be "
@@ -80,16 +84,23 @@ def check_disk(args: Namespace, gib_needed: int) -> None:
 
 
 def check_inputs(args: Namespace) -> None:
-    """Raise InputError where a stage's device, model or graded questions are not to be had."""
+    """Raise InputError where a stage's device, models, graded questions or further files are not to be had."""
+    from hardneg.artifacts import check_writable
     from hardneg.device import find_gpu
     from hardneg.encoder import resolve_model
     from hardneg.graded import open_graded
-    from iterative_miner import open_guard
+    from iterative_miner import check_batch_files, open_guard
 
     if "device" in args:
         find_gpu(args.device)
-    if "base_model" in args:
-        resolve_model(args.base_model)
+    for name in ("base_model", "baseline_model"):
+        if name in args:
+            resolve_model(getattr(args, name))
+    for name in ("output", "output_file"):
+        if name in args:
+            check_writable(getattr(args, name))
+    if "judge_batch" in args:
+        check_batch_files(args)
     if getattr(args, "graded", None):
         open_graded(args.graded)
     if "guard" in args:

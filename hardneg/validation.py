@@ -69,7 +69,7 @@ def describe_change(score: Score, base: Score) -> str:
 
 
 class Validator:
-    """Scores models on held-out questions; never sees the test split."""
+    """Scores models on validation questions and the guard's; never sees a test question."""
 
     def __init__(
         self, chunks: Sequence[Chunk], queries: Sequence[Query], guard: GradedSet | None, base: CachedEncoder

@@ -279,3 +279,22 @@ def test_on_the_cpu_freed_memory_is_used_again() -> None:
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     assert pages("kept") < pages("given back") / 100
+
+
+FREED_MEMORY = """
+import psutil, torch
+from hardneg.device import claim_device, free_bytes
+
+claim_device("cpu")
+taken = torch.ones(2**26)  # 256 MiB
+above = torch.ones(2**20)  # which keeps the heap from shrinking
+resident = psutil.Process().memory_info().rss
+del taken
+free_bytes("cpu")
+print(resident - psutil.Process().memory_info().rss)
+"""
+
+
+def test_freed_memory_counts_as_free() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED_MEMORY], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 200 * 2**20

@@ -399,6 +399,15 @@ def test_a_hub_name_where_the_hub_is_switched_off() -> None:
     assert time.monotonic() - started < 10
 
 
+def test_a_model_too_large_for_the_gpu(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("sentence_transformers.SentenceTransformer", too_large)
+    with pytest.raises(InputError, match="is larger than the free GPU memory; restart vLLM with a lower"):
+        load_model(str(tiny_model), "cuda")
+
+
 def test_a_hub_that_cannot_be_reached_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the hub not switched off but unreachable, as on a machine without network."""
     from huggingface_hub import constants

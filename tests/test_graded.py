@@ -115,6 +115,18 @@ def test_answers_are_ranked_by_cosine(tmp_path: Path, tiny_model: Path) -> None:
     assert scores["nDCG@10"] == pytest.approx([1, 1 / math.log2(3)])
 
 
+def test_a_set_is_known_by_what_rankings_are_scored_by(tmp_path: Path) -> None:
+    def sha256(*rows: dict[str, Any]) -> str:
+        return load_graded(write(tmp_path / "set.jsonl", list(rows))).sha256
+
+    rows = [row("1", "a", 4), row("1", "b", 1)]
+    otherwise = {"question_id": "9", "answer_title": "On a", "answer_id": "a1"}
+    assert sha256(*(entry | otherwise for entry in rows)) == sha256(*rows)
+    different = [rows[::-1], [rows[0] | {"grade": 3}, rows[1]], [rows[0], rows[1] | {"answer": "Another."}]]
+    different += [rows[:1], [entry | {"question": "Another?"} for entry in rows]]
+    assert len({sha256(*rows), *(sha256(*others) for others in different)}) == 6
+
+
 def test_bundled_set() -> None:
     graded = load_graded(BUNDLED_GRADED)
     assert len(graded.questions) == 240

@@ -1178,6 +1178,8 @@ def test_judging_by_batch_file_needs_no_server(
     assert f"0 requests written to {batch}; nothing is left to ask" in capsys.readouterr().out
 
     miner.main(nowhere)  # nor does a run that is done
+    assert not miner.trains(miner.parse_arguments(nowhere))  # so it needs no room to train in either
+    assert miner.trains(miner.parse_arguments([*nowhere, "--iterations", "9"]))
     assert f"Already done: {tmp_path}/models/iteration_0" in capsys.readouterr().out
     miner.main([*nowhere, "--judge-batch", str(tmp_path / "more.jsonl")])
     assert f"All iterations of {tmp_path}/models are done: nothing is left to judge" in capsys.readouterr().out

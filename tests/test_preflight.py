@@ -62,7 +62,8 @@ def test_refuses_a_model_that_is_not_served(check: Check) -> None:
         ("sample", {"SAMPLE_FLAGS": "--stored-only"}),
     ],
 )
-def test_what_asks_nobody_needs_no_server(check: Check, stage: str, flags: dict[str, str]) -> None:
+def test_what_asks_nobody_needs_no_server(check: Check, tmp_path: Path, stage: str, flags: dict[str, str]) -> None:
+    (tmp_path / "results.jsonl").touch()
     nobody = {"LLM_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1", "BASE_MODEL": "all-MiniLM-L6-v2"}
     check("--from", stage, "--to", stage, **flags, **nobody)
 
@@ -102,6 +103,15 @@ def test_refuses_another_runs_folder(check: Check, tmp_path: Path, found: dict[s
         (
             {"JUDGE": "llm", "SAMPLE_FLAGS": "--stored-only --prompt p.txt", "MINER_FLAGS": "--stored-only"},
             "--prompt must be",
+        ),
+        ({"MINER_FLAGS": "--judge llm"}, "--judge must be the same for both stages that judge; give it in JUDGE"),
+        ({"JUDGE": "llm", "SAMPLE_FLAGS": "--llm-model other"}, "--llm-model must be"),
+        ({"EVALUATE_FLAGS": "--baseline-model models/none"}, "model folder models/none does not exist"),
+        ({"EVALUATE_FLAGS": "--output p.txt/r.json"}, "cannot write p.txt/r.json"),
+        ({"SAMPLE_FLAGS": "--output-file ."}, ". is a folder; name a file"),
+        (
+            {"JUDGE": "llm", "SAMPLE_FLAGS": "--stored-only", "MINER_FLAGS": "--judge-results none.jsonl"},
+            "cannot read none.jsonl",
         ),
         ({"MINER_FLAGS": "--positives judge"}, "--positives must be the same for both stages that judge; give it in"),
         ({"GRADED": "useless.jsonl"}, "useless.jsonl: no question in it has answers of different grades"),

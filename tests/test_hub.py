@@ -1,0 +1,79 @@
+"""Whether the hub answers, asked of real HTTP servers on loopback."""
+
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import pytest
+from huggingface_hub import constants
+
+from hardneg.hub import hub_silence
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers with the status that the name ends with."""
+
+    def do_GET(self) -> None:
+        status = self.path.rsplit("-", 1)[-1]
+        if status == "nonsense":
+            self.wfile.write(b"SSH-2.0-OpenSSH\r\n")
+            return
+        self.send_response(int(status))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hub_silence.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "silence"),
+    [
+        ("a/b-200", ""),
+        ("a/b-404", ""),  # the hub's own client says what that means
+        ("a/b-401", ""),
+        ("a/b-503", "HTTP status 503"),
+    ],
+)
+def test_what_the_hub_answers(url: str, name: str, silence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    assert hub_silence("models", name) == silence
+
+
+def test_what_is_no_hub(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    assert hub_silence("datasets", "a/b-nonsense")
+    for endpoint in ("nowhere", "ftp://nowhere", ""):
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        assert hub_silence("models", f"a/b {endpoint}") == f"HF_ENDPOINT is no URL: {endpoint}"
+
+
+def test_a_hub_behind_a_proxy_is_asked_through_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.utils import close_session
+
+    close_session()
+    monkeypatch.setenv("ALL_PROXY", url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
+    assert hub_silence("models", "a/b-503") == "HTTP status 503"
+    close_session()
+
+
+def test_a_hub_that_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub_silence("models", "a/b-200") == "HF_HUB_OFFLINE is set"
