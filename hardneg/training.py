@@ -78,7 +78,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         assert labels is not None
         labels = labels.cpu()
         query_rows, chunk_ids = labels[:, 0], labels[:, 1:].T.flatten()  # in the order of the concatenated columns
-        queries, *chunk_columns = (nn.functional.normalize(torch.cat(column), dim=1) for column in reps)
+        queries, *chunk_columns = (nn.functional.normalize(_in_full(torch.cat(column)), dim=1) for column in reps)
         chunks = torch.cat(chunk_columns)
         relevant = torch.stack([torch.isin(chunk_ids, self._relevant[row]) for row in query_rows.tolist()])
         loss = self._contrast(queries, chunks, torch.arange(len(queries)), relevant)
@@ -110,9 +110,15 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
             relevant: bool (B, C), overwritten.
         """
         relevant[torch.arange(len(queries)), targets] = False
-        logits = self.scale * queries @ chunks.to(queries.dtype).T
+        with torch.autocast(queries.device.type, enabled=False):  # in bfloat16 a logit of 14 is off by up to 0.03
+            logits = self.scale * queries @ chunks.to(queries.dtype).T
         logits = logits.masked_fill(relevant.to(logits.device), -torch.inf)
         return nn.functional.cross_entropy(logits, targets.to(logits.device))
+
+
+def _in_full(embeddings: Tensor) -> Tensor:
+    """The same numbers in float32, if they have less: mixed precision is for what the model computes."""
+    return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
 
 
 @dataclass(frozen=True)
