@@ -16,17 +16,19 @@ from scipy.stats import norm
 
 import evaluate
 import iterative_miner as miner
-from hardneg.artifacts import Chunk, Query, read_json
+from hardneg.artifacts import SHARED, Chunk, Query, read_json
 from hardneg.candidates import Candidate, CandidateList, read_candidates, training_index
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError
 from hardneg.judge import AnswerKeyJudge, Pair
 from hardneg.judge_quality import agreement
+from hardneg.metrics import retrieval_metrics
 from hardneg.recipe import Example
 from hardneg.sources import topic_of_question
 from hardneg.validation import Validator
 from iterative_miner import Mined, mine_hard_examples
 from tests.benchmarks import (
+    among,
     arms,
     aspects,
     bm25,
@@ -36,6 +38,7 @@ from tests.benchmarks import (
     noisy_judge,
     paraphrased,
     second_domain,
+    synonyms,
     unrelated,
     untouched,
 )
@@ -227,6 +230,26 @@ def test_the_margin_drops_negatives_near_the_answer() -> None:
     item = candidates(QUERY, 1.0, 4.0, 1.0, 1.0, known=(1,))  # cosines 0.99, 0.98, 0.97, 0.96
     assert grades_of(arms.within_margin(item, 0.98)) == [arms.UNUSED, 4.0, arms.UNUSED, 1.0]  # 0.98 * 0.98 = 0.9604
     assert mine_hard_examples([arms.within_margin(item, 0.98)]).examples[0].negative_ids == (3, 3, 3, 3)
+
+
+def test_negatives_of_the_same_page() -> None:
+    chunks, _, queries = tiny_corpus()
+    query = queries["train"][0]
+    (answer,) = query["ground_truth_chunk_ids"]
+    of_topic = {chunk["chunk_id"] for chunk in chunks if (chunk["title"], chunk["split"]) == (query["topic"], "train")}
+    page = of_topic - {answer}
+    retrieved = CandidateList(query, (Candidate(29, 1, 0.9, False, 1.0), Candidate(answer, 2, 0.8, True, 4.0)))
+    (item,) = arms.same_page([retrieved], chunks, 4, 42)
+    known, *others = item.candidates
+    assert known == retrieved.candidates[1] and len(others) == 4 and page
+    assert {candidate.chunk_id for candidate in others[: len(page)]} == page
+    assert all(chunks[candidate.chunk_id]["split"] == "train" and candidate.grade == 1 for candidate in others)
+
+
+def test_answers_without_their_topic_s_name() -> None:
+    chunks, _, _ = tiny_corpus()
+    named: list[Chunk] = [{**chunks[0], "title": "Gout", "text": text} for text in ("Gout hurts.", "It hurts.")]
+    assert arms.without_name([{**chunk, "chunk_id": place} for place, chunk in enumerate(named)]) == {1}
 
 
 def test_hardest_positives() -> None:
@@ -442,18 +465,27 @@ def test_a_share_is_a_number(capsys: pytest.CaptureFixture[str]) -> None:
 # ---------------------------------------------------------------- BM25
 
 
-def test_bm25_finds_what_shares_rare_words(tiny_data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bm25_finds_what_shares_rare_words(
+    tiny_model: Path, tiny_data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     chunks, _, queries = tiny_corpus()
-    metrics = bm25.bm25_metrics(chunks, queries["val"])
-    found = {query["query"]: value for query, value in zip(queries["val"], metrics["MRR"].tolist(), strict=True)}
+    ranked = bm25.bm25_ranking(chunks, queries["val"])
+    answers = [set(query["ground_truth_chunk_ids"]) for query in queries["val"]]
+    values = retrieval_metrics(ranked, answers, 5)["MRR"].tolist()
+    found = {query["query"]: value for query, value in zip(queries["val"], values, strict=True)}
     assert found["How is glaucoma treated?"] == 1  # no other passage has both words
     assert found["What are the symptoms of rickets?"] == 1
     assert found["What are the symptoms of cholera?"] < 1  # its passage has neither word
-    bm25.main(["--data-dir", str(tiny_data_dir), "--split", "val"])
-    printed = capsys.readouterr().out
-    assert printed.startswith(
-        f"BM25, 6 val questions among 30 chunks: MRR@5 {np.mean(list(found.values())):.4f}  DCG@5 "
-    )
+    bm25.main(["--data-dir", str(tiny_data_dir), "--split", "val", "--models", str(tiny_model)])
+    first, alone, model, both = capsys.readouterr().out.splitlines()
+    assert first == "6 val questions among 30 chunks"
+    assert alone.startswith(f"  BM25: MRR@5 {np.mean(values):.4f}  DCG@5 ")
+    assert model.startswith(f"  {tiny_model}: MRR@5 ") and both.startswith(f"  BM25 and {tiny_model}: MRR@5 ")
+
+
+def test_fusion_by_hand() -> None:
+    """7 and 8 have 1/62 + 1/61 each, 9 and 5 one place alone."""
+    assert bm25.fused(np.array([[8, 7, 9]]), np.array([[7, 8, 5]]), k=3).tolist() == [[7, 8, 5]]
 
 
 # ---------------------------------------------------------------- other words, and what was gained
@@ -481,6 +513,61 @@ def test_paraphrased_asks_for_the_same_answers_in_other_words(
     for query, original in zip(asked, before, strict=True):
         assert query["query"] != original["query"] and original["topic"] in query["query"]
         assert {**query, "query": ""} == {**original, "query": ""}
+
+
+def test_another_name_is_the_one_with_least_in_common() -> None:
+    names = ["", "Gouty arthritis", "Gout arthritis, acute"]
+    query: Query = {**QUERY, "query": "How is Gout arthritis treated?", "topic": "Gout arthritis"}
+    found = synonyms.by_another_name(query, names)
+    assert found == {**query, "query": "How is Gouty arthritis treated?"}
+    assert synonyms.by_another_name(query, ["Podagra", *names]) == {**query, "query": "How is Podagra treated?"}
+    assert synonyms.by_another_name(query, ["arthritis gout"]) is None
+    assert synonyms.by_another_name({**query, "query": "How is it treated?"}, names) is None
+
+
+def evaluated(main: Any, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> evaluate.Inputs:
+    """What a benchmark hands to evaluate.py."""
+    given: list[evaluate.Inputs] = []
+    monkeypatch.setattr(evaluate, "evaluate_models", lambda _, inputs: given.append(inputs))
+    main(flags)
+    return given[0]
+
+
+def test_among_a_part_of_the_passages(
+    tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--baseline-model", str(tiny_model), "--specialized-model", str(tiny_model)]
+    flags += ["--data-dir", str(tiny_data_dir), "--output", str(tmp_path / "among.json")]
+    chunks, _, queries = tiny_corpus()
+    parts = {part: evaluated(among.main, [part, *flags], monkeypatch) for part in among.PARTS}
+    held_out = {chunk["text"] for chunk in chunks if chunk["split"] != "train"}
+    assert {chunk["text"] for chunk in parts["held-out"].chunks} == held_out
+    assert len(parts["seen"].chunks) == len(held_out)
+    assert {chunk["split"] for chunk in parts["seen"].chunks} == {"train", "test", SHARED}
+    assert parts["written"].chunks == chunks  # there is no template
+    for inputs in parts.values():
+        assert [chunk["chunk_id"] for chunk in inputs.chunks] == list(range(len(inputs.chunks)))
+        for query, original in zip(inputs.queries, queries["test"], strict=True):
+            answers = [inputs.chunks[chunk_id]["text"] for chunk_id in query["ground_truth_chunk_ids"]]
+            assert answers == [chunks[chunk_id]["text"] for chunk_id in original["ground_truth_chunk_ids"]]
+    with pytest.raises(InputError, match="'all' is no part of the passages; begin with one of held-out, seen, written"):
+        among.main(["all", *flags])
+
+
+def test_templates_and_questions_that_they_alone_answer_are_left_out() -> None:
+    texts = [f"These resources address the diagnosis or management of disease {n}: see there." for n in range(21)]
+    texts.append("Disease 3 hurts.")
+    chunks: list[Any] = [
+        {"chunk_id": n, "text": text, "title": f"Disease {n}", "qa_ids": [str(n)]} for n, text in enumerate(texts)
+    ]
+    pairs: list[Any] = [{"qa_id": str(n), "synonyms": ""} for n in range(22)]
+    queries: list[Query] = [{**QUERY, "ground_truth_chunk_ids": answers} for answers in ([3], [3, 21])]
+    inputs = evaluate.Inputs(chunks, queries, None, {})
+    kept = among.written(inputs, pairs, 42)
+    assert kept == {21}
+    left = among.only(inputs, kept)
+    assert [query["ground_truth_chunk_ids"] for query in left.queries] == [[0]]
+    assert among.written(replace(inputs, chunks=chunks[1:21]), pairs, 42) == set(range(20))  # twenty may share it
 
 
 def test_aspects_by_hand() -> None:

@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 import iterative_miner as miner
 from hardneg.artifacts import Chunk, Query, load_chunks, load_queries
 from hardneg.averaging import average_weights, weights_of
-from hardneg.candidates import CandidateList, Index, training_index
+from hardneg.candidates import Candidate, CandidateList, Index, training_index
 from hardneg.chunking import split_sentences
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError
@@ -28,7 +28,7 @@ from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.judge import AnswerKeyJudge
 from hardneg.metrics import relative_gain
 from hardneg.script import run
-from hardneg.topics import boilerplate_ids
+from hardneg.topics import boilerplate_ids, names_topic, normalise_topic
 from hardneg.validation import Validator
 from tests.benchmarks.losses import LOSSES, train_with
 from tests.benchmarks.paraphrased import WORDINGS, paraphrase
@@ -82,6 +82,8 @@ def candidates(args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Ch
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
     if args.margin:
         lists = [within_margin(item, args.margin) for item in lists]
+    if args.same_page:
+        lists = same_page(lists, chunks, args.negatives * args.max_positives, args.seed)
     return [hardest_positives(item, args.max_positives) for item in lists] if args.hardest else lists
 
 
@@ -105,6 +107,34 @@ def within_margin(item: CandidateList, margin: float) -> CandidateList:
             for candidate in item.candidates
         ),
     )
+
+
+def same_page(lists: Sequence[CandidateList], chunks: Sequence[Chunk], at_least: int, seed: int) -> list[CandidateList]:
+    """The answers, and in random order what stands on their topic's page besides: negatives that nobody searched.
+
+    Where the page has fewer than `at_least`, random passages of the training split fill up.
+    """
+    rng = random.Random(seed)
+    trained = [chunk for chunk in chunks if chunk["split"] == "train"]
+    pages: dict[str, list[int]] = {}
+    for chunk in trained:
+        pages.setdefault(normalise_topic(chunk["title"]), []).append(chunk["chunk_id"])
+    found = []
+    for item in lists:
+        answers = [candidate for candidate in item.candidates if candidate.known]
+        page = pages.get(normalise_topic(item.query["topic"]), [])
+        others = rng.sample(page, len(page)) + [chunk["chunk_id"] for chunk in rng.sample(trained, at_least)]
+        others = [
+            chunk_id for chunk_id in dict.fromkeys(others) if chunk_id not in item.query["ground_truth_chunk_ids"]
+        ]
+        wrong = [Candidate(chunk_id, rank, 0.0, False, 1.0) for rank, chunk_id in enumerate(others[:at_least], start=1)]
+        found.append(replace(item, candidates=(*answers, *wrong)))
+    return found
+
+
+def without_name(chunks: Sequence[Chunk]) -> frozenset[int]:
+    """The chunks that do not name their topic."""
+    return frozenset(chunk["chunk_id"] for chunk in chunks if not names_topic(chunk["text"], chunk["title"]))
 
 
 def hardest_positives(item: CandidateList, count: int) -> CandidateList:
@@ -167,7 +197,8 @@ def train_arm(
 ) -> None:
     """Fine-tune `model` in place as the flags say."""
     rules = replace(miner.MINING, negatives=args.negatives, max_positives=args.max_positives)
-    mined = miner.mine_hard_examples(lists, boilerplate_ids(chunks), rules)
+    avoided = boilerplate_ids(chunks) | (without_name(chunks) if args.named else frozenset())
+    mined = miner.mine_hard_examples(lists, avoided, rules)
     miner.check_examples(mined)
     view_of = in_other_words if args.rewordings else keywords_or_sentence(chunks)
     mined = with_views(mined, lists, args.views or args.rewordings, args.seed, view_of, args.added)
@@ -217,6 +248,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--missed", action="store_true", help="train on questions alone whose answer the base model does not rank first"
     )
     add("--margin", type=float, help="drop negatives of a cosine above this share of the answer's, as 0.95")
+    add("--same-page", action="store_true", help="negatives from the answers' own pages instead of retrieved ones")
+    add(
+        "--named",
+        action="store_true",
+        help="train on answers that do not name their topic only where there is no other",
+    )
     add("--hardest", action="store_true", help="train on the positives that rank lowest, not highest")
     add("--views", type=float, default=0, help="share of the examples asked by keywords or a sentence, 0 to 1")
     add("--rewordings", type=float, default=0, help="share of the examples whose question is asked in other words")
