@@ -401,7 +401,7 @@ def sample_results(**changes: Any) -> dict[str, Any]:
         "mining": {"candidates": 100, "uncertain": 50, "examples": 1},
         "sample_judgments": [{}] * 100,
         "unjudged": {"count": 2, "reasons": {"refused": 2}},
-        "agreement": {"weighted_kappa": 0.2},
+        "agreement": {"weighted_kappa": 0.4},
         "biases": {"known_answers": known, "length": {"spearman": 0.5}},
         "graded": None,
     } | changes
@@ -417,7 +417,7 @@ def sample_results(**changes: Any) -> dict[str, Any]:
             {"unjudged": {"count": 3, "reasons": {"refused": 3}}},
             r"3.0% of the sample's pairs are unjudged \(refused 3\)",
         ),
-        ({"agreement": {"weighted_kappa": 0.19}}, "weighted kappa with the answer key is only 0.19.*JUDGE_PROMPT"),
+        ({"agreement": {"weighted_kappa": 0.39}}, "weighted kappa with the answer key is only 0.39.*JUDGE_PROMPT"),
         (
             {"biases": {"known_answers": {"pairs": 10, "share_graded_1": 0.3}, "length": {"spearman": None}}},
             "30% of the 10 known answers are graded 1.*JUDGE_PROMPT",

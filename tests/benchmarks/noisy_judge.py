@@ -36,7 +36,8 @@ class NoisyJudge:
     def __init__(self, seed: int = 0) -> None:
         self.queries: list[str] = []
         self.true: list[int] = []
-        self.said: list[int] = []
+        self.said: list[int] = []  # the likeliest digits
+        self.expected: list[float] = []  # what is trained by
         self._seed = seed
 
     def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
@@ -49,6 +50,7 @@ class NoisyJudge:
             self.true.append(true)
             self.said.append(int(np.argmax(probabilities)) + 1)
             grade = float(np.dot(GRADES, probabilities))
+            self.expected.append(grade)
             yield Judgment(known.query_id, known.chunk_id, grade, tuple(probabilities.tolist()))
 
     def _probabilities(self, true: int, key: str) -> np.ndarray:
@@ -61,11 +63,12 @@ class NoisyJudge:
         if not self.true:
             return "nothing was judged, all iterations were done already"
         found = agreement(self.true, self.said, self.queries)
+        weighted = agreement(self.true, self.expected, self.queries)["weighted_kappa"]
         true, said = np.array(self.true), np.array(self.said)
         rates = [f"{(said[true == level] >= 3).mean():.1%} of grade {level}" for level in sorted(set(self.true))]
         return (
             f"{len(true):,} pairs: kappa {found['cohen_kappa']:.2f} on four levels, {found['binary_kappa']:.2f} on "
-            f"answers (3, 4) or not; called an answer: {', '.join(rates)}"
+            f"answers (3, 4) or not, weighted {weighted:.2f} (--min-kappa's); called an answer: {', '.join(rates)}"
         )
 
 
