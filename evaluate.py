@@ -37,7 +37,7 @@ from hardneg.device import claim_device, describe_device
 from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k, truncation_notes
 from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
-from hardneg.metrics import finite_or_none, metrics_without, relative_gain, retrieval_metrics
+from hardneg.metrics import finite_or_none, metrics_without, ndcg_of_random_order, relative_gain, retrieval_metrics
 from hardneg.model_files import training_record
 from hardneg.recipe import check_cosine
 from hardneg.script import run
@@ -289,6 +289,9 @@ def compare_graded(graded: GradedSet, baseline: ModelScores, specialized: ModelS
         "questions": len(graded.questions),
         "answers": graded.n_answers,
         "left_out_of_ndcg": graded.n_of_one_grade,
+        "ndcg_of_random_order": ndcg_of_random_order(
+            [[answer.grade for answer in question.answers] for question in graded.questions]
+        ),
         "improvement": {key: gain_of(before, specialized.graded[key], seed) for key, before in baseline.graded.items()},
     }
 
@@ -426,6 +429,7 @@ def print_graded(graded: dict[str, Any]) -> None:
     print(f"\n{graded['file']}: {graded['questions']} questions, {graded['answers']:,} graded answers")
     if graded["left_out_of_ndcg"]:
         print(f"  left out of nDCG, all answers having one grade: {graded['left_out_of_ndcg']}")
+    print(f"  nDCG@10 of a random order: {graded['ndcg_of_random_order']:.4f}")
     print(f"  {'':8} {'Baseline':>9} {'Specialized':>12}   Change")
     for key, row in graded["improvement"].items():
         figures = f"{row['baseline']:>9.4f} {row['specialized']:>12.4f}"

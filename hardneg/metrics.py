@@ -89,6 +89,20 @@ def graded_metrics(ranked_grades: Sequence[Sequence[float]]) -> dict[str, np.nda
     }
 
 
+def ndcg_of_random_order(grades: Sequence[Sequence[float]]) -> float:
+    """What a random order of each question's judged answers is expected to have of nDCG@10: the floor of that metric.
+
+    >>> ndcg_of_random_order([[4, 1]])  # half of the time 1, half of the time 1 / log2(3)
+    0.8154648767857288
+
+    Args:
+        grades: per question, of all its judged answers, as for `graded_metrics`; those of one grade alone are left out.
+    """
+    rows = [np.asarray(of_question, float) for of_question in grades if len(set(of_question)) > 1]
+    shares = [(row.mean() - 1) * _discounts(min(len(row), 10)).sum() / _dcg(-np.sort(-row), 10) for row in rows]
+    return float(np.mean(shares))
+
+
 def _discounts(n: int) -> np.ndarray:
     return 1 / np.log2(np.arange(n) + 2)
 

@@ -1,6 +1,7 @@
 """evaluate.py: the terminal output to the letter, the JSON, exit statuses, and what bad input gets."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -377,7 +378,9 @@ def test_a_graded_file(arguments: list[str], tmp_path: Path, capsys: pytest.Capt
         "DCG@5": 1.5,
         "nDCG@10": 1,
     }
-    assert "  left out of nDCG, all answers having one grade: 1\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "  left out of nDCG, all answers having one grade: 1\n  nDCG@10 of a random order: 0.8155\n" in printed
+    assert report["ndcg_of_random_order"] == pytest.approx((1 + 1 / math.log2(3)) / 2)
     assert load_graded(path).n_answers == 3
     path.write_text(json.dumps(rows[1]), encoding="utf-8")
     with pytest.raises(InputError, match=r"mine.jsonl: no question in it has answers of different grades"):

@@ -3,6 +3,7 @@
 import math
 import time
 import tracemalloc
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hardneg.metrics import (
     confusion_matrix,
     graded_metrics,
     metrics_without,
+    ndcg_of_random_order,
     relative_gain,
     retrieval_metrics,
     weighted_kappa,
@@ -139,6 +141,17 @@ def test_mean_grades_of_several_people() -> None:
     scores = graded_metrics([[2.5, 3.5]])
     assert scores["MRR@5"].tolist() == [0.5]
     assert scores["DCG@5"] == pytest.approx([1.5 + 2.5 / math.log2(3)])
+
+
+def test_random_order_is_the_mean_of_all_orders() -> None:
+    questions = [[4.0, 1.0, 2.5, 1.0, 3.0], [1.0, 2.0, 2.0]]
+    orders = [[graded_metrics([order])["nDCG@10"].item() for order in permutations(grades)] for grades in questions]
+    expected = np.mean([np.mean(values) for values in orders])
+    assert ndcg_of_random_order([*questions, [2.0, 2.0]]) == pytest.approx(expected)
+    deep = [4.0] * 3 + [1.0] * 9  # of twelve answers ten count
+    drawn = np.random.default_rng(0)
+    simulated = graded_metrics([drawn.permutation(deep).tolist() for _ in range(20_000)])["nDCG@10"].mean()
+    assert ndcg_of_random_order([deep]) == pytest.approx(simulated, abs=0.005)
 
 
 def test_graded_agrees_with_pytrec_eval() -> None:
