@@ -155,7 +155,7 @@ def keep_freed_memory() -> None:
 
 
 def _call_glibc(name: str, *arguments: int) -> None:
-    """Call a function that other C libraries may lack, which then is not needed."""
+    """Call a function of glibc; other C libraries lack it and do without."""
     function = getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
     if function is not None:
         function(*arguments)

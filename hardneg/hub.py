@@ -34,7 +34,12 @@ def hub_silence(kind: str, name: str) -> str:
         answer = get_session().get(f"{constants.ENDPOINT}/api/{kind}/{quote(name)}", timeout=TIMEOUT)
     except (InvalidURL, UnsupportedProtocol):
         return f"HF_ENDPOINT is no URL: {constants.ENDPOINT}"
-    except HTTPError as error:
+    except (
+        HTTPError,
+        OSError,
+        ValueError,
+        ImportError,
+    ) as error:  # the latter for a proxy or certificates it cannot use
         return str(error) or type(error).__name__
     return f"HTTP status {answer.status_code}" if answer.is_server_error else ""  # a 4xx its own client says better
 
@@ -59,7 +64,7 @@ def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: s
         datasets.config.HF_HUB_OFFLINE = True  # the cached copy or nothing: its own retries take half a minute
     try:
         return datasets.load_dataset(name, subset, split=split)
-    except (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, HTTPError, datasets.exceptions.DatasetsError) as error:
         reason = silence or " ".join(str(error).split())[:300]
         raise InputError(
             f"cannot load {name} from the data hub ({reason}); check the id and the network, or {remedy}"

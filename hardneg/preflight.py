@@ -20,7 +20,7 @@ from hardneg.script import run
 # Flags that both stages that judge must be given alike, and the variable that gives them to both.
 SHARED_FLAGS = {"judge": "JUDGE", "llm_model": "LLM_MODEL", "prompt": "JUDGE_FLAGS", "positives": "JUDGE_FLAGS"}
 
-# Scripts and all that they need are imported where they are used: their absence is what `main` has a word on.
+# Scripts and all that they need are imported where they are used, so that `main` can say which package is missing.
 
 
 def preflight(gib_needed: int, *words: str) -> None:
@@ -65,7 +65,8 @@ def check_together(stages: dict[str, Namespace]) -> None:
         if len({getattr(args, name) for args in judging}) > 1:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag} must be the same for both stages that judge; give it in {variable}")
-    if "evaluate.py" in stages and any("dry_run" in args and only_looks(args) for args in judging):
+    miner = stages.get("iterative_miner.py")
+    if "evaluate.py" in stages and miner and only_looks(miner):
         raise InputError(
             "--dry-run, --judge-batch and --export-judgments train nothing: an earlier run's model would be "
             "evaluated, or none; stop before, with --to train"

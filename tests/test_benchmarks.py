@@ -20,6 +20,7 @@ from hardneg.artifacts import SHARED, Chunk, Query, read_json
 from hardneg.candidates import Candidate, CandidateList, read_candidates, training_index
 from hardneg.encoder import CachedEncoder, load_model
 from hardneg.errors import InputError
+from hardneg.graded import open_graded
 from hardneg.judge import AnswerKeyJudge, Pair
 from hardneg.judge_quality import agreement
 from hardneg.metrics import retrieval_metrics
@@ -106,7 +107,12 @@ def test_a_noisy_judge_agrees_as_little_as_a_7b_llm() -> None:
     found = agreement(judge.true, judge.said, judge.queries)
     assert 0.2 < found["cohen_kappa"] < 0.3
     assert 0.35 < found["binary_kappa"] < 0.5
-    assert judge.agreement().startswith(f"5,000 pairs: kappa {found['cohen_kappa']:.2f} on four levels")
+    weighted = agreement(judge.true, judge.expected, judge.queries)["weighted_kappa"]
+    with_bundled = judge.kappa_with(open_graded("bundled"))
+    assert weighted < with_bundled == pytest.approx(0.57, abs=0.03)  # its grades lie further apart
+    told = judge.agreement()
+    assert told.startswith(f"5,000 pairs: kappa {found['cohen_kappa']:.2f} on four levels")
+    assert f"weighted {weighted:.2f} ({with_bundled:.2f} with the bundled questions" in told
 
 
 def test_a_noisy_judge_errs_as_often_as_the_lab_log_says() -> None:
@@ -515,6 +521,17 @@ def test_paraphrased_asks_for_the_same_answers_in_other_words(
         assert {**query, "query": ""} == {**original, "query": ""}
 
 
+def test_names_that_are_another_topic_s_too_are_none() -> None:
+    rows = [("Gout", "Podagra|Urate"), ("Toe pain", "Podagra|gout"), ("Flu", "")]
+    pairs: list[Any] = [{"topic": topic, "synonyms": names} for topic, names in rows]
+    found = synonyms.names_of_one_topic(pairs)
+    assert {topic: names - {""} for topic, names in found.items()} == {
+        "gout": {"Urate"},
+        "toe pain": set(),
+        "flu": set(),
+    }
+
+
 def test_another_name_is_the_one_with_least_in_common() -> None:
     names = ["", "Gouty arthritis", "Gout arthritis, acute"]
     query: Query = {**QUERY, "query": "How is Gout arthritis treated?", "topic": "Gout arthritis"}
@@ -540,16 +557,18 @@ def test_among_a_part_of_the_passages(
     flags += ["--data-dir", str(tiny_data_dir), "--output", str(tmp_path / "among.json")]
     chunks, _, queries = tiny_corpus()
     parts = {part: evaluated(among.main, [part, *flags], monkeypatch) for part in among.PARTS}
-    held_out = {chunk["text"] for chunk in chunks if chunk["split"] != "train"}
+    held_out = {chunk["text"] for chunk in chunks if chunk["split"] in ("val", "test")}
     assert {chunk["text"] for chunk in parts["held-out"].chunks} == held_out
     assert len(parts["seen"].chunks) == len(held_out)
-    assert {chunk["split"] for chunk in parts["seen"].chunks} == {"train", "test", SHARED}
+    assert {chunk["split"] for chunk in parts["seen"].chunks} == {"train", "test"}
     assert parts["written"].chunks == chunks  # there is no template
     for inputs in parts.values():
         assert [chunk["chunk_id"] for chunk in inputs.chunks] == list(range(len(inputs.chunks)))
         for query, original in zip(inputs.queries, queries["test"], strict=True):
             answers = [inputs.chunks[chunk_id]["text"] for chunk_id in query["ground_truth_chunk_ids"]]
-            assert answers == [chunks[chunk_id]["text"] for chunk_id in original["ground_truth_chunk_ids"]]
+            known = [chunks[chunk_id] for chunk_id in original["ground_truth_chunk_ids"]]
+            shared_too = inputs is parts["written"]
+            assert answers == [chunk["text"] for chunk in known if shared_too or chunk["split"] != SHARED]
     with pytest.raises(InputError, match="'all' is no part of the passages; begin with one of held-out, seen, written"):
         among.main(["all", *flags])
 
@@ -568,6 +587,8 @@ def test_templates_and_questions_that_they_alone_answer_are_left_out() -> None:
     left = among.only(inputs, kept)
     assert [query["ground_truth_chunk_ids"] for query in left.queries] == [[0]]
     assert among.written(replace(inputs, chunks=chunks[1:21]), pairs, 42) == set(range(20))  # twenty may share it
+    everywhere = {**chunks[21], "chunk_id": 0, "qa_ids": [str(n) for n in range(21)]}
+    assert among.written(replace(inputs, chunks=[everywhere]), pairs, 42) == set()  # boilerplate
 
 
 def test_aspects_by_hand() -> None:

@@ -6,7 +6,10 @@ from threading import Thread
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import close_session
 
+from hardneg.encoder import load_model
+from hardneg.errors import InputError
 from hardneg.hub import hub_silence
 
 
@@ -35,9 +38,16 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def online(monkeypatch: pytest.MonkeyPatch) -> None:
+def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A hub to ask, by a client of this test's own, which reads the variables for proxies when it is made."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
     hub_silence.cache_clear()
+    close_session()
+    yield
+    close_session()
 
 
 @pytest.mark.parametrize(
@@ -63,15 +73,20 @@ def test_what_is_no_hub(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_hub_behind_a_proxy_is_asked_through_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub.utils import close_session
-
-    close_session()
     monkeypatch.setenv("ALL_PROXY", url)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
     assert hub_silence("models", "a/b-503") == "HTTP status 503"
-    close_session()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "socks5://127.0.0.1:9"), ("ALL_PROXY", "socks4://127.0.0.1:9"), ("SSL_CERT_FILE", "none.pem")],
+)
+def test_what_the_client_cannot_use_is_a_reason(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"model a/b cannot be loaded \(.+\)"):
+        load_model("a/b", "cpu")
 
 
 def test_a_hub_that_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:

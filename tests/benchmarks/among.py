@@ -4,9 +4,10 @@
 
 The part comes first, then evaluate.py's flags. Questions without an answer in the part are left out.
 
-held-out  the passages that training could not see, with the boilerplate that answers questions of several splits
-seen      the answers, and beside them as many passages of the training split as held-out has others
-written   all but templates: passages whose first 60 characters, names of the topic aside, over 20 others share
+held-out  the passages that training could not see
+seen      those of them that are answers, and beside them as many passages of the training split as held-out has others
+written   all but boilerplate and templates: passages whose first 60 characters, names of the topic aside, more than 20
+          have
 """
 
 import random
@@ -16,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import evaluate
-from hardneg.artifacts import Chunk, QAPair, Query, load_qa_pairs
+from hardneg.artifacts import SHARED, Chunk, QAPair, Query, load_qa_pairs
 from hardneg.errors import InputError
 from hardneg.script import run
-from hardneg.topics import BOILERPLATE_ROWS
+from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 
 BEGINNING = 60  # characters that a template is known by
 
@@ -51,24 +52,26 @@ def only(inputs: evaluate.Inputs, kept: set[int]) -> evaluate.Inputs:
 
 
 def held_out(inputs: evaluate.Inputs, pairs: Sequence[QAPair], seed: int) -> set[int]:
-    """What is no passage of the training split alone."""
-    return {chunk["chunk_id"] for chunk in inputs.chunks if chunk["split"] != "train"}
+    """What belongs to the validation or the test split alone."""
+    return {chunk["chunk_id"] for chunk in inputs.chunks if chunk["split"] not in ("train", SHARED)}
 
 
 def seen(inputs: evaluate.Inputs, pairs: Sequence[QAPair], seed: int) -> set[int]:
-    """The answers, and a seeded sample of training's passages, as many in all as `held_out`."""
-    answers = {chunk_id for query in inputs.queries for chunk_id in query["ground_truth_chunk_ids"]}
+    """The answers that training could not see, and a seeded sample of its passages: in all as many as `held_out`."""
+    unseen = held_out(inputs, pairs, seed)
+    answers = {chunk_id for query in inputs.queries for chunk_id in query["ground_truth_chunk_ids"]} & unseen
     trained = [chunk["chunk_id"] for chunk in inputs.chunks if chunk["split"] == "train"]
-    others = len(held_out(inputs, pairs, seed) - answers)
-    return answers | set(random.Random(seed).sample(trained, min(others, len(trained))))
+    return answers | set(random.Random(seed).sample(trained, min(len(unseen - answers), len(trained))))
 
 
 def written(inputs: evaluate.Inputs, pairs: Sequence[QAPair], seed: int) -> set[int]:
-    """What is no template."""
+    """What is neither boilerplate nor a template."""
     pair_of = {pair["qa_id"]: pair for pair in pairs}
     beginnings = [beginning(chunk, pair_of[chunk["qa_ids"][0]]) for chunk in inputs.chunks]
     times = Counter(beginnings)
-    return {place for place, text in enumerate(beginnings) if times[text] <= BOILERPLATE_ROWS}
+    return {place for place, text in enumerate(beginnings) if times[text] <= BOILERPLATE_ROWS} - boilerplate_ids(
+        inputs.chunks
+    )
 
 
 def beginning(chunk: Chunk, pair: QAPair) -> str:

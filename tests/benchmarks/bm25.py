@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     queries = load_queries(args.data_dir, args.split)
     by_words = bm25_ranking(chunks, queries)
     rankings = {"BM25": by_words}
-    device = claim_device("auto")
+    device = claim_device("auto") if args.models else ""
     for name in args.models:
         encoder = CachedEncoder(load_model(name, device), args.data_dir / "embeddings.sqlite")
         vectors = encoder.encode_passages([chunk["text"] for chunk in chunks])

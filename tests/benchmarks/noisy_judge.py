@@ -14,13 +14,15 @@ import numpy as np
 from scipy.stats import norm
 
 import iterative_miner as miner
+from hardneg.graded import GradedSet, open_graded
 from hardneg.judge import GRADES, AnswerKeyJudge, Judgment, Pair
-from hardneg.judge_quality import agreement
+from hardneg.judge_quality import agreement, whole_grade
+from hardneg.metrics import confusion_matrix, weighted_kappa
 from hardneg.script import run
 
 NOISE = 0.6  # standard deviation of what the judge sees around the true level
 BLUR = 0.35  # its own uncertainty: how soft the probabilities are
-LEVELS = {1: 0.0, 2: 0.55, 4: 1.25}  # where the key's grades lie on the judge's scale
+LEVELS = {1: 0.0, 2: 0.55, 3: 0.9, 4: 1.25}  # where true grades lie on the judge's scale; the key has no 3
 CUTS = np.array([0.4, 1.05, 1.4])  # between its grades 1|2, 2|3 and 3|4
 
 
@@ -58,6 +60,16 @@ class NoisyJudge:
         seen = LEVELS[true] + NOISE * norm.ppf(uniform)
         return np.diff(norm.cdf((CUTS - seen) / BLUR), prepend=0.0, append=1.0)
 
+    def kappa_with(self, graded: GradedSet) -> float:
+        """Its weighted kappa with people, were their grades the true ones."""
+        true, judged = [], []
+        for question in graded.questions:
+            for answer in question.answers:
+                true.append(whole_grade(answer.grade))
+                probabilities = self._probabilities(true[-1], f"{question.question} {answer.text}")
+                judged.append(whole_grade(float(np.dot(GRADES, probabilities))))
+        return weighted_kappa(confusion_matrix(true, judged))
+
     def agreement(self) -> str:
         """How far it agrees with the key over all pairs judged in this process."""
         if not self.true:
@@ -68,7 +80,8 @@ class NoisyJudge:
         rates = [f"{(said[true == level] >= 3).mean():.1%} of grade {level}" for level in sorted(set(self.true))]
         return (
             f"{len(true):,} pairs: kappa {found['cohen_kappa']:.2f} on four levels, {found['binary_kappa']:.2f} on "
-            f"answers (3, 4) or not, weighted {weighted:.2f} (--min-kappa's); called an answer: {', '.join(rates)}"
+            f"answers (3, 4) or not, weighted {weighted:.2f} ({self.kappa_with(open_graded('bundled')):.2f} with the "
+            f"bundled questions, as --min-kappa asks for); called an answer: {', '.join(rates)}"
         )
 
 

@@ -3,14 +3,15 @@
     python -m tests.benchmarks.synonyms --baseline-model all-MiniLM-L6-v2 --output synonyms.json
 
 Takes evaluate.py's flags. People do not know the name that a page goes by. Here each question whose topic has, by the
-source, another name in other words is asked by that name ("What is (are) Bowel incontinence ?"); the rest is left out.
+source, a name of its own in other words is asked by that name ("What is (are) Bowel incontinence ?"); the rest is left
+out.
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
 
 import evaluate
-from hardneg.artifacts import Query, load_qa_pairs
+from hardneg.artifacts import QAPair, Query, load_qa_pairs
 from hardneg.script import run
 from hardneg.topics import normalise_topic
 
@@ -19,13 +20,23 @@ def main(argv: list[str] | None = None) -> None:
     """Evaluate on the questions by another name."""
     args = evaluate.parse_arguments(argv)
     inputs = evaluate.load_inputs(args)
-    names: dict[str, set[str]] = {}
-    for pair in load_qa_pairs(args.data_dir):
-        names.setdefault(normalise_topic(pair["topic"]), set()).update(pair["synonyms"].split("|"))
+    names = names_of_one_topic(load_qa_pairs(args.data_dir))
     asked = [by_another_name(query, names[normalise_topic(query["topic"])]) for query in inputs.queries]
     found = [query for query in asked if query is not None]
     print(f"{len(found):,} of {len(inputs.queries):,} {args.split} questions asked by another name")
     evaluate.evaluate_models(args, replace(inputs, queries=found))
+
+
+def names_of_one_topic(pairs: Iterable[QAPair]) -> dict[str, set[str]]:
+    """The other names of each normalised topic that are not another topic's too."""
+    names: dict[str, set[str]] = {}
+    topics: dict[str, set[str]] = {}
+    for pair in pairs:
+        topic = normalise_topic(pair["topic"])
+        names.setdefault(topic, set()).update(pair["synonyms"].split("|"))
+        for name in (pair["topic"], *pair["synonyms"].split("|")):
+            topics.setdefault(normalise_topic(name), set()).add(topic)
+    return {topic: {name for name in of if len(topics[normalise_topic(name)]) == 1} for topic, of in names.items()}
 
 
 def by_another_name(query: Query, names: Iterable[str]) -> Query | None:
