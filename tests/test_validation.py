@@ -99,7 +99,7 @@ def test_fewer_chunks_than_the_cut_off() -> None:
 
 
 def test_the_guard_by_hand() -> None:
-    answers = tuple(GradedAnswer(f"a{n}", "", f"t{n}", (grade,)) for n, grade in enumerate((1, 4, 2)))
+    answers = tuple(GradedAnswer("", f"t{n}", (grade,)) for n, grade in enumerate((1, 4, 2)))
     guard = GradedSet("guard", (GradedQuestion("g", "q", answers), GradedQuestion("h", "r", answers)))
     base: Any = Table(angles(10))
     worse: Any = Table(angles(10) | {"t1": [0.0, -1.0]})  # the good answer is last for both
@@ -129,7 +129,7 @@ def test_a_pool_is_the_top_of_the_list_and_the_answers() -> None:
 def test_a_pool_takes_a_seeded_sample_and_the_guard_along() -> None:
     chunks = [make_chunk(n) for n in range(10)]
     table: Any = Table(angles(10) | {f"q{n}": [1.0, 0.0] for n in range(30)})
-    answers = tuple(GradedAnswer(f"a{n}", "", f"t{n}", (4 - n,)) for n in range(2))
+    answers = tuple(GradedAnswer("", f"t{n}", (4 - n,)) for n in range(2))
     guard = GradedSet("guard", (GradedQuestion("g", "q", answers),))
     validator = Validator(chunks, [make_query(f"q{n}", 0) for n in range(30)], guard, table)
 
