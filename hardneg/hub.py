@@ -34,12 +34,7 @@ def hub_silence(kind: str, name: str) -> str:
         answer = get_session().get(f"{constants.ENDPOINT}/api/{kind}/{quote(name)}", timeout=TIMEOUT)
     except (InvalidURL, UnsupportedProtocol):
         return f"HF_ENDPOINT is no URL: {constants.ENDPOINT}"
-    except (
-        HTTPError,
-        OSError,
-        ValueError,
-        ImportError,
-    ) as error:  # the latter for a proxy or certificates it cannot use
+    except (HTTPError, OSError, ValueError, ImportError) as error:  # the last three: proxies or certificates of no use
         return str(error) or type(error).__name__
     return f"HTTP status {answer.status_code}" if answer.is_server_error else ""  # a 4xx its own client says better
 

@@ -507,13 +507,20 @@ def test_other_words_keep_the_topic_and_are_none_of_medquad_s() -> None:
     assert paraphrased.paraphrase(QUERY) == paraphrased.paraphrase(QUERY) != QUERY
 
 
+def evaluated(main: Any, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> evaluate.Inputs:
+    """What a benchmark hands to evaluate.py."""
+    given: list[evaluate.Inputs] = []
+    monkeypatch.setattr(evaluate, "evaluate_models", lambda _, inputs: given.append(inputs))
+    main(flags)
+    return given[0]
+
+
 def test_paraphrased_asks_for_the_same_answers_in_other_words(
     tiny_model: Path, tiny_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Query] = []
-    monkeypatch.setattr(evaluate, "evaluate_models", lambda _, inputs: asked.extend(inputs.queries))
-    models = ["--baseline-model", str(tiny_model), "--specialized-model", str(tiny_model)]
-    paraphrased.main([*models, "--data-dir", str(tiny_data_dir), "--output", str(tmp_path / "paraphrased.json")])
+    flags = ["--baseline-model", str(tiny_model), "--specialized-model", str(tiny_model)]
+    flags += ["--data-dir", str(tiny_data_dir), "--output", str(tmp_path / "paraphrased.json")]
+    asked = evaluated(paraphrased.main, flags, monkeypatch).queries
     before = tiny_corpus()[2]["test"]
     assert len(asked) == len(before) == 6
     for query, original in zip(asked, before, strict=True):
@@ -540,14 +547,6 @@ def test_another_name_is_the_one_with_least_in_common() -> None:
     assert synonyms.by_another_name(query, ["Podagra", *names]) == {**query, "query": "How is Podagra treated?"}
     assert synonyms.by_another_name(query, ["arthritis gout"]) is None
     assert synonyms.by_another_name({**query, "query": "How is it treated?"}, names) is None
-
-
-def evaluated(main: Any, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> evaluate.Inputs:
-    """What a benchmark hands to evaluate.py."""
-    given: list[evaluate.Inputs] = []
-    monkeypatch.setattr(evaluate, "evaluate_models", lambda _, inputs: given.append(inputs))
-    main(flags)
-    return given[0]
 
 
 def test_among_a_part_of_the_passages(

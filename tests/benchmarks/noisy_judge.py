@@ -75,7 +75,7 @@ class NoisyJudge:
         if not self.true:
             return "nothing was judged, all iterations were done already"
         found = agreement(self.true, self.said, self.queries)
-        weighted = agreement(self.true, self.expected, self.queries)["weighted_kappa"]
+        weighted = weighted_kappa(confusion_matrix(self.true, [whole_grade(grade) for grade in self.expected]))
         true, said = np.array(self.true), np.array(self.said)
         rates = [f"{(said[true == level] >= 3).mean():.1%} of grade {level}" for level in sorted(set(self.true))]
         return (
