@@ -561,10 +561,10 @@ def test_kills_at_random_instants_lose_nothing(
     count = 1500
     with LLMStub(latency=0.002) as server:
         command = [sys.executable, "-c", _KILLED, server.url, str(tmp_path), str(rounds), str(count), *signals]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        reports = [line.split() for line in output.splitlines()]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        reports = [line.split() for line in done.stdout.splitlines()]
         assert len(reports) == rounds and all(report[2:] == ["0", "ok"] for report in reports)
-        assert {int(report[1]) for report in reports} - {0} == statuses  # 0: it was done before
+        assert {int(report[1]) for report in reports} - {0} == statuses, done.stderr  # 0: it was done before
         assert len({report[0] for report in reports}) > 5  # many were killed at work
         judge, pairs = make_judge(server, tmp_path), list(make_pairs(count))
         assert_right(judge, list(judge.judge(pairs)), pairs)
