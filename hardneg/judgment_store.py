@@ -22,6 +22,7 @@ from typing import Any
 
 from hardneg.artifacts import atomic_file
 from hardneg.errors import InputError, clear_os_errors
+from hardneg.script import held_signals
 from hardneg.sqlite_wal import BUSY_SECONDS, remedy, write_ahead
 
 SCHEMA_VERSION = 1
@@ -139,6 +140,8 @@ class JudgmentStore:
     def add(self, records: Iterable[Record]) -> None:
         """Store records in one transaction; durable against a kill when this returns. The first of a key stays.
 
+        A signal to stop waits for the transaction's end: between two instructions it could leave one open.
+
         Raises:
             InputError: the disk is full, the place cannot be written, or another process blocks the file; then none
                 of these records is stored.
@@ -146,7 +149,7 @@ class JudgmentStore:
         records = list(records)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         judged = [record for record in records if record.grade is not None]
-        with self._clear_errors(), self._transaction():
+        with held_signals(), self._clear_errors(), self._transaction():
             self._db.executemany("INSERT INTO texts VALUES (?, ?) ON CONFLICT DO NOTHING", _texts(judged))
             self._db.executemany(
                 f"INSERT INTO judgments VALUES ({','.join('?' * 16)}) ON CONFLICT (key) DO NOTHING",
@@ -207,7 +210,7 @@ class JudgmentStore:
             yield
             self._db.execute("COMMIT")
         finally:
-            if self._db.in_transaction:  # not committed; a full disk may have ended it, a signal may come before it
+            if self._db.in_transaction:  # not committed; a full disk may have ended it
                 self._db.execute("ROLLBACK")
 
     @contextmanager

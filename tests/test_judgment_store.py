@@ -1,10 +1,14 @@
 """The judgment store: durable, shared, and clear about trouble."""
 
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -199,3 +203,46 @@ def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "j.sqlite").mkdir()
     with pytest.raises(InputError, match="choose another place"):
         JudgmentStore(tmp_path / "j.sqlite")
+
+
+def add_and_be_stopped(store: JudgmentStore, record: Record, instruction: int) -> BaseException | None:
+    """Add a record, with a SIGTERM before the given one of the bytecode instructions; the exception it ends with."""
+    left = instruction
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.endswith(("hardneg/judgment_store.py", "hardneg/script.py", "contextlib.py")):
+            return None
+        frame.f_trace_opcodes = True
+        left -= event == "opcode"
+        if left == 0:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGTERM)
+        return trace
+
+    def stop(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before, tracing = signal.signal(signal.SIGTERM, stop), sys.gettrace()
+    sys.settrace(trace)
+    try:
+        store.add([record])
+    except KeyboardInterrupt as stopped:
+        return stopped
+    finally:
+        sys.settrace(tracing)
+        signal.signal(signal.SIGTERM, before)
+    return None
+
+
+def test_a_signal_at_any_instant_leaves_the_store_fit_for_use(tmp_path: Path) -> None:
+    """While its exception passes, as `LLMJudge` stores on its way out what has been answered."""
+    with JudgmentStore(tmp_path / "j.sqlite") as store:
+        for instruction in count(1):
+            record = make_record(instruction)
+            stopped = add_and_be_stopped(store, record, instruction)
+            store.add([record])
+            assert len(store) == instruction
+            if stopped is None:  # it was done before
+                break
+    assert instruction > 100
