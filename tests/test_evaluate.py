@@ -153,9 +153,18 @@ def test_one_target_missed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\n  DCG@5: +2.6%  ✗   (95% CI" in printed
     assert printed.endswith(
         "Achieved:\n  MRR@5: +27.7% ✓\n  DCG@5: +2.6% ✗\n\n"
-        "Specialized model does not meet the success criteria: DCG@5 short of +15%.\n"
+        "Specialized model does not meet the success criteria: DCG@5 is 12.44 points short of +15%.\n"
     )
     assert not result["verdict"]["met"]
+
+
+def test_a_gain_that_is_rounded_to_its_target_is_said_to_miss_it(capsys: pytest.CaptureFixture[str]) -> None:
+    after = dict.fromkeys(RUNBOOK_BASELINE, 0.2 * 1.1496)
+    result, args = compared(on_four_questions(dict.fromkeys(RUNBOOK_BASELINE, 0.2)), on_four_questions(after))
+    evaluate.print_result(result, args.output)
+    printed = capsys.readouterr().out
+    assert "  MRR@5: +15.0% ✗\n" in printed
+    assert printed.endswith("MRR@5 is 0.04 points and DCG@5 is 0.04 points short of +15%.\n")
 
 
 @pytest.mark.parametrize(("after", "met"), [(0.23, True), (0.2299, False)])
