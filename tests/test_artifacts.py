@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -247,11 +248,18 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x.pkl"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_no_permission(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="Permission denied; check the permissions"):
-        write_json(tmp_path / "x.pkl", [1])
+def test_no_permission() -> None:
+    me = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:  # everyone may enter /tmp, and not what pytest makes for root
+        Path(folder).chmod(0o555)
+        try:
+            if me == 0:
+                os.seteuid(65534)  # nobody: root may write anywhere
+            with pytest.raises(InputError, match="Permission denied; check the permissions"):
+                write_json(Path(folder, "x.pkl"), [1])
+        finally:
+            os.seteuid(me)
+        assert not list(Path(folder).iterdir())
 
 
 def test_several_files_at_once(tmp_path: Path) -> None:
