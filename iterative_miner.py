@@ -58,7 +58,7 @@ from hardneg.judge_report import (
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import CONFIDENCE
-from hardneg.prompting import read_prompt
+from hardneg.prompting import PromptTemplate, read_prompt
 from hardneg.recipe import SCALE, Example, Recipe, activation_bytes, check_trainable, weight_bytes
 from hardneg.run_folder import (
     alone_in,
@@ -153,7 +153,7 @@ def judge_pairs(
     to_ask, is_told = 0, False
     stats = JudgeStats()
     if isinstance(judge, LLMJudge):
-        judge.stats = stats
+        judge.stats, judge.tell = stats, tqdm.write
         plan = judge.plan(pairs)
         to_ask = plan.to_ask
         print(describe_plan(plan) + (" (but no server is asked)" if judge.stored_only else ""))
@@ -170,7 +170,7 @@ def judge_pairs(
                 bar.update()
                 yield judgment
     except InputError as error:
-        raise InputError(
+        raise type(error)(
             f"{error}; {stats.judged:,} judgments of this run are stored, and {to_ask - stats.judged:,} of "
             f"{len(pairs):,} pairs are left to ask: the same command goes on from there"
         ) from None
@@ -770,11 +770,16 @@ def open_judge(args: argparse.Namespace) -> Judge:
     return LLMJudge(
         args.llm_endpoint or [DEFAULT_ENDPOINT],
         args.llm_model,
-        read_prompt(args.prompt) if args.prompt else JUDGE_PROMPT,
+        prompt_text(args),
         store,
         concurrency=args.concurrency,
         stored_only=args.stored_only,
     )
+
+
+def prompt_text(args: argparse.Namespace) -> str:
+    """What an LLM judge is asked, before question and passage are put in. Raises InputError as `read_prompt` does."""
+    return read_prompt(args.prompt) if args.prompt else JUDGE_PROMPT
 
 
 def check_batch_files(args: argparse.Namespace) -> None:
@@ -851,13 +856,18 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
-    """Raise InputError where --output-dir holds another run, as far as flags and the corpus' source (if given) tell."""
+    """Raise InputError where --output-dir holds another run, as far as flags and the corpus' source (if given) tell, or
+    another process works there."""
     if args.export_judgments:
         return  # which has nothing to do with that folder
-    known = stated_configuration(args)
-    known |= {"llm_model": args.llm_model} if args.judge == "llm" else {}
+    guard = open_guard(args.guard)
+    known = stated_configuration(args) | {"guard_sha256": guard.sha256 if guard else None}
+    if args.judge == "llm":
+        known |= {"llm_model": args.llm_model, "prompt_sha256": PromptTemplate(prompt_text(args)).sha256}
     known |= {"source": source} if source else {}
-    check_owner(args.output_dir, known)
+    if check_owner(args.output_dir, known):
+        with alone_in(args.output_dir, known):
+            pass
 
 
 def only_looks(args: argparse.Namespace) -> bool:

@@ -7,8 +7,8 @@
 Needs the outputs of prepare_corpus.py and prepare_queries.py. Prints how the grades are distributed, what training
 would use of them, what the model ranks wrongly, single judgments, the agreement with the answer key (and with people),
 the time that the full run would take, and what looks wrong and where to turn. small_sample_results.json has all of it,
-every judgment included. The embeddings and judgments are kept in the data folder: iterative_miner.py pays for none of
-them again.
+every judgment included. The embeddings and judgments are kept in the data folder: the questions are among the first
+that iterative_miner.py asks with the same seed, which pays for none of them again.
 """
 
 import argparse
@@ -58,6 +58,7 @@ from iterative_miner import (
     open_judge,
     report_mining,
     retrieve_candidates,
+    sample_queries,
 )
 from iterative_miner import parse_arguments as miner_arguments
 
@@ -85,13 +86,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     sample = load_sample(args)
     lists = retrieve(args, sample)
-    print(f"\nJudging {sum(len(item.candidates) for item in lists):,} (query, chunk) pairs...")
-    judgments, effort = judge_all(sample.judge, list(candidate_pairs(lists, sample.chunks)), args.gpu_hour_price)
+    pairs = list(candidate_pairs(lists, sample.chunks))
+    check_server(sample.judge, [*pairs, *graded_pairs(sample.graded)] if sample.graded else pairs)
+    print(f"\nJudging {len(pairs):,} (query, chunk) pairs...")
+    judgments, effort = judge_all(sample.judge, pairs, args.gpu_hour_price)
     mined = mine_hard_examples(with_grades(as_mined(lists, args), judgments), boilerplate_ids(sample.chunks))
     results = measure(lists, judgments, sample.chunks, mined)
-    results["rate"] = effort | {"full_run_estimate": estimate_full_run(effort, args.full_run, args.gpu_hour_price)}
-    results["judge"] = judge_record(sample.judge)
     results["graded"] = measure_against_people(sample, args.gpu_hour_price) if sample.graded else None
+    efforts = [effort, results["graded"]["effort"]] if results["graded"] else [effort]
+    results["rate"] = effort | {"full_run_estimate": estimate_full_run(efforts, args.full_run, args.gpu_hour_price)}
+    results["judge"] = judge_record(sample.judge)
     results["warnings"] = list(find_warnings(results, sample.judge))
     results["parameters"] = vars(args)
     write_json(args.output_file, results)
@@ -154,9 +158,10 @@ def miner_run_size() -> str:
 
 
 def run_size(text: str) -> tuple[int, int, int]:
-    """argparse type: queries, candidates and iterations, as in 1000x50x2."""
+    """argparse type: queries, candidates and iterations, as in 1000x50x2; what is left out (1000xx2) is the miner's."""
+    numbers = zip(text.split("x"), miner_run_size().split("x"), strict=True)
     try:
-        queries, candidates, iterations = map(positive_int, text.split("x"))
+        queries, candidates, iterations = (positive_int(number or usual) for number, usual in numbers)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} is not QUERIESxCANDIDATESxITERATIONS, as in 1000x50x2") from None
     return queries, candidates, iterations
@@ -178,12 +183,13 @@ def load_sample(args: argparse.Namespace) -> Sample:
     resolve_model(args.base_model)
     with one_preparation(args.data_dir):
         chunks, queries = load_chunks(args.data_dir), load_queries(args.data_dir, "train")
-    chosen = sample_over_types(queries, args.num_queries, args.seed)
     args.full_run = (min(args.full_run[0], len(queries)), *args.full_run[1:])
+    first = sample_queries(queries, args.full_run[0], args.seed, 0)  # what the full run begins with and asks anyway
+    chosen = sample_over_types(first, args.num_queries, args.seed)
     graded = open_graded(args.graded) if args.graded else None
     judge = open_judge(args)
-    if isinstance(judge, LLMJudge) and not args.stored_only:
-        print(describe_findings(judge.check()))
+    if isinstance(judge, LLMJudge) and not len(judge.store):
+        check_server(judge)
     types = len({query["qtype"] for query in chosen})
     print(f"Sampled {len(chosen)} of {len(queries):,} training questions, of {types} types")
     return Sample(chunks, chosen, judge, graded)
@@ -208,6 +214,18 @@ def retrieve(args: argparse.Namespace, sample: Sample) -> list[CandidateList]:
 
 
 # ---------------------------------------------------------------- judging
+
+
+def check_server(judge: Judge, pairs: Sequence[Pair] | None = None) -> None:
+    """Find out what an LLM judge's server can do, and print it, unless that is known or all of `pairs` is stored.
+
+    Raises:
+        InputError: it does not answer, or is of no use.
+    """
+    if not isinstance(judge, LLMJudge) or judge.stored_only or judge.findings is not None:
+        return
+    if pairs is None or judge.plan(pairs).to_ask:
+        print(describe_findings(judge.check()))
 
 
 def judge_all(
@@ -359,18 +377,18 @@ def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
 
 
 def score_warnings(distribution: dict[str, int], is_llm: bool) -> Iterator[str]:
-    """On scores that dominate or never occur; the answer key has no grade 3."""
-    place = PROMPT_PLACE if is_llm else KEY_PLACE
-    counts = {grade: distribution[str(grade)] for grade in GRADES if is_llm or grade != 3}
+    """On scores that dominate or never occur: with the answer key these are the data's, and nothing to mend."""
+    counts = {grade: distribution[str(grade)] for grade in GRADES}
     total = sum(counts.values())
     if not total:
-        yield f"no pair was judged; see {place}"
+        yield f"no pair was judged; see {PROMPT_PLACE if is_llm else KEY_PLACE}"
+    if not (total and is_llm):
         return
     most = max(counts, key=lambda grade: counts[grade])
     if counts[most] > DOMINATING * total:
-        yield f"score {most} dominates: {counts[most] / total:.0%} of the judged pairs; see {place}"
+        yield f"score {most} dominates: {counts[most] / total:.0%} of the judged pairs; see {PROMPT_PLACE}"
     if never := [str(grade) for grade, count in counts.items() if not count]:
-        yield f"score {' and '.join(never)} never given; see {place}"
+        yield f"score {' and '.join(never)} never given; see {PROMPT_PLACE}"
 
 
 def mining_warnings(counts: dict[str, int]) -> Iterator[str]:
@@ -513,7 +531,7 @@ def print_rate(rate: dict[str, Any]) -> None:
     if full is None:
         print("  none measured: nothing was asked; another --seed draws other questions (without --stored-only)")
         return
-    few = f", measured on {rate['asked']} judgments only" if rate["asked"] < MIN_ASKED else ""
+    few = f", measured on {full['measured_on']} judgments only" if full["measured_on"] < MIN_ASKED else ""
     print(f"  {describe_effort(rate)}")
     size = f"{full['queries']} queries x {full['candidates']} candidates x {full['iterations']} iterations"
     price = "" if full["cost"] is None else f", and cost {full['cost']:.2f}"

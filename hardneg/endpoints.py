@@ -21,7 +21,7 @@ import aiohttp
 import httpx2
 import openai
 
-from hardneg.errors import InputError
+from hardneg.errors import InputError, Unavailable
 from hardneg.judge_answers import Answer, MalformedAnswer, read_answer
 
 LONGEST_WORDS = 200  # characters of a server's own message that are worth showing
@@ -104,9 +104,24 @@ def checked_url(url: str) -> str:
 
 
 class Endpoint:
-    """One server: its client, and what is known of its state. Belongs to one event loop."""
+    """One server: its client, and what is known of its state. Belongs to one event loop.
 
-    def __init__(self, url: str, api_key: str, concurrency: int, policy: RetryPolicy) -> None:
+    Args:
+        url: as `checked_url` returns it.
+        api_key: sent with each request.
+        concurrency: most requests at once.
+        policy: see RetryPolicy.
+        tell: called with one line when the server is set aside, and when it takes requests again.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        concurrency: int,
+        policy: RetryPolicy,
+        tell: Callable[[str], object] = lambda words: None,
+    ) -> None:
         self.url = url
         self.answers_as: str | None = None  # the model's name in its answers, once probed
         self.in_flight = 0
@@ -120,6 +135,7 @@ class Endpoint:
         self.vouched_at = 0.0  # when a probe last passed (monotonic)
         self._limit = concurrency
         self._policy = policy
+        self._tell = tell
         self._api_key = api_key
         self._crowded_at = 0.0
         self._pauses = self._failures = self._probes = 0
@@ -178,6 +194,8 @@ class Endpoint:
 
     def set_aside(self, reason: str, hopeless: bool = False) -> None:
         """Send no more requests until a probe passes."""
+        if self.aside is None:
+            self._tell(f"{self.url} gets no more requests until it answers again: {reason}")
         if self.aside is None or self.probing:
             self._probes += 1
             self.resume_at = time.monotonic() + self._policy.pause(self._probes)
@@ -185,6 +203,8 @@ class Endpoint:
 
     def rejoin(self, answers_as: str) -> None:
         """Take requests again, after a probe."""
+        if self.aside is not None:
+            self._tell(f"{self.url} answers again")
         self.answers_as, self.aside, self.hopeless = answers_as, None, False
         self.resume_at, self.vouched_at = 0.0, time.monotonic()
         self._failures = self._probes = 0
@@ -291,7 +311,8 @@ class EndpointPool:
         Raises:
             GaveUp: every attempt failed for reasons of this request's own.
             Rejected: no endpoint will answer this request.
-            InputError: no endpoint answers any more, or none serves the model as it did.
+            Unavailable: no endpoint answers any more.
+            InputError: none serves the model as it did.
         """
         failures = throttles = 0
         while True:
@@ -443,11 +464,11 @@ class EndpointPool:
             endpoint.probing = False
 
     def _check_hope(self, now: float) -> None:
-        """Raise InputError when no endpoint can be expected to answer."""
+        """Raise InputError when no endpoint can be expected to answer, Unavailable when none has for too long."""
         reasons = "; ".join(f"{e.url}: {e.aside or f'throttles every request ({e.refusal})'}" for e in self.endpoints)
         if all(endpoint.hopeless for endpoint in self.endpoints):
             raise InputError(f"no endpoint judges any more ({reasons})")
         if self._failing_since is not None and now - self._failing_since > self._policy.patience:
-            raise InputError(
+            raise Unavailable(
                 f"no endpoint has answered for {now - self._failing_since:.0f} s ({reasons}); see to the server"
             )

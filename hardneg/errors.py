@@ -1,4 +1,4 @@
-"""The error that bad input is: `script.run` ends a script with its one line."""
+"""The errors that are not this program's: `script.run` ends a script with their one line."""
 
 import errno
 from collections.abc import Iterator
@@ -8,6 +8,14 @@ from pathlib import Path
 
 class InputError(Exception):
     """The caller's input, configuration or environment is wrong; the message names value, cause and remedy."""
+
+    status = 2  # that a script ends with
+
+
+class Unavailable(InputError):
+    """No server answers: the same command may succeed later."""
+
+    status = 75  # EX_TEMPFAIL of sysexits.h
 
 
 @contextmanager

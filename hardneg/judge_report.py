@@ -1,6 +1,6 @@
 """Words for what an LLM judge found at start-up, what it will have to do, and what it did."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -102,19 +102,23 @@ def describe_left(stats: JudgeStats, to_ask: int, gpu_hour_price: float | None) 
 
 
 def estimate_full_run(
-    effort: dict[str, Any], size: tuple[int, int, int], gpu_hour_price: float | None
+    efforts: Iterable[Mapping[str, Any]], size: tuple[int, int, int], gpu_hour_price: float | None
 ) -> dict[str, Any] | None:
-    """What judging takes in a run of `size` (queries, candidates, iterations) at this rate; None where there is none.
+    """What judging takes in a run of `size` (queries, candidates, iterations) at the rate of all `effort_record`s
+    together; None where nothing was asked.
 
     A little too little, as known answers beyond the candidates are judged too; too much where iterations come back to
     the same questions and so find many pairs in the store.
     """
-    if effort["judgments_per_second"] is None:
+    efforts = list(efforts)
+    asked, seconds = (sum(effort[key] for effort in efforts) for key in ("asked", "seconds"))
+    if not (asked and seconds):
         return None
     queries, candidates, iterations = size
     judgments = queries * candidates * iterations
-    seconds = judgments / effort["judgments_per_second"]
+    seconds *= judgments / asked
     return {
+        "measured_on": asked,
         "queries": queries,
         "candidates": candidates,
         "iterations": iterations,

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -141,6 +141,7 @@ class LLMJudge:
         self.store = store
         self.stats = JudgeStats()
         self.findings: JudgeFindings | None = None
+        self.tell: Callable[[str], object] = lambda words: None  # called with one line when a server goes or comes back
         self.concurrency = concurrency
         self.passage_tokens = passage_tokens
         self.stored_only = stored_only
@@ -250,7 +251,7 @@ class LLMJudge:
 
     async def _open_pool(self) -> EndpointPool:
         """Connect to the endpoints, surveying them if that was not done. Raises InputError as `check` does."""
-        endpoints = [Endpoint(url, self._api_key, self.concurrency, self._policy) for url in self.endpoints]
+        endpoints = [Endpoint(url, self._api_key, self.concurrency, self._policy, self.tell) for url in self.endpoints]
         pool = EndpointPool(endpoints, self._reprobe, self._policy)
         async with AsyncExitStack() as on_failure:
             on_failure.push_async_callback(pool.close)

@@ -43,6 +43,7 @@ def preflight(gib_needed: int, *words: str) -> None:
             from iterative_miner import check_output_dir
 
             check_output_dir(args, source)
+            check_corpus(stages.get("prepare_corpus.py"), args)
         if script != "evaluate.py":
             check_disk(args, gib_needed)
         check_inputs(args)
@@ -70,6 +71,25 @@ def check_together(stages: dict[str, Namespace]) -> None:
         raise InputError(
             "--dry-run, --judge-batch and --export-judgments train nothing: an earlier run's model would be "
             "evaluated, or none; stop before, with --to train"
+        )
+
+
+def check_corpus(corpus: Namespace | None, miner: Namespace) -> None:
+    """Raise InputError where the first stage would replace the data that the run in --output-dir goes on with."""
+    from hardneg.artifacts import read_manifest
+    from hardneg.run_folder import check_owner
+
+    run_of = check_owner(miner.output_dir, {})
+    if corpus is None or run_of is None or not (corpus.data_dir / "manifest.json").exists():
+        return
+    made = read_manifest(corpus.data_dir)["corpus"]
+    before, now = made.get("arguments", {}), vars(corpus)
+    changed = [name for name in now if name != "data_dir" and before.get(name) != now[name]]
+    if made.get("sha256") == run_of.get("corpus_sha256") and changed:
+        differences = "; ".join(f"{name}: {before.get(name)} there, {now[name]} now" for name in changed)
+        raise InputError(
+            f"{miner.output_dir} holds a run on the corpus in {corpus.data_dir}, which other settings would replace "
+            f"({differences}); choose another OUTPUT_DIR, or delete that folder"
         )
 
 
@@ -114,8 +134,13 @@ def check_judge(script: str, args: Namespace) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         judge = open_judge(Namespace(**vars(args) | {"data_dir": Path(folder)}))  # no data folder before there are data
-        if asks_server(args) if script == "iterative_miner.py" else not args.stored_only:
+        if asks_server(args) if script == "iterative_miner.py" else may_ask(args):
             judge.check()
+
+
+def may_ask(args: Namespace) -> bool:
+    """Whether the small-sample test has something to ask as far as can be told: what is stored needs no server."""
+    return not args.stored_only and not (args.data_dir / "judgments.sqlite").exists()
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hardneg.endpoints import Endpoint, Fault, Rejected, RetryPolicy, Unreachable, one_line
-from hardneg.errors import InputError
+from hardneg.errors import InputError, Unavailable
 from hardneg.judge_answers import CONSTRAINTS, Answer, request_body
 from hardneg.prompting import PromptTemplate
 
@@ -48,7 +48,8 @@ async def survey(
     """Probe all endpoints, at most `concurrency` of them at a time.
 
     Raises:
-        InputError: none answers, one is of no use, or they grade in different ways.
+        Unavailable: none answers.
+        InputError: one is of no use, or they grade in different ways.
     """
     places = asyncio.Semaphore(concurrency)
 
@@ -62,7 +63,7 @@ async def survey(
     }
     silent = {e.url: found for e, found in zip(endpoints, outcomes, strict=True) if isinstance(found, str)}
     if not answering:
-        raise InputError("; ".join(silent.values()))
+        raise Unavailable("; ".join(silent.values()))
     constraints = {found.constraint for found in answering.values()}
     if len(constraints) > 1:
         ways = ", ".join(f"{url}: {found.constraint}" for url, found in answering.items())
@@ -107,6 +108,7 @@ async def _patient_probe(
             if pause is None or isinstance(fault, Unreachable):
                 reason = _unreachable(endpoint.url, fault, model)
                 break
+            pause = max(pause, min(fault.retry_after or 0.0, policy.longest_pause))
         await asyncio.sleep(pause)
     return reason
 

@@ -24,8 +24,9 @@ def run(main: Callable[[], None]) -> None:
     """Run a script's `main`: status 2 and one line on bad input, 128 + the signal when told to stop, 0 otherwise.
 
     Raises:
-        SystemExit: with status 2 (bad input, a place one may not use, no space for the output), 130, 143 or 129
-            (SIGINT, SIGTERM or SIGHUP), or 141 (SIGPIPE: nobody reads the output any more, as behind `| head`).
+        SystemExit: with status 2 (bad input, a place one may not use, no space for the output), 75 (a server is away),
+            130, 143 or 129 (SIGINT, SIGTERM or SIGHUP), or 141 (SIGPIPE: nobody reads the output any more, as behind
+            `| head`).
     """
     handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
     replaced = {signum: handler for signum, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
@@ -41,7 +42,7 @@ def run(main: Callable[[], None]) -> None:
         raise SystemExit(128 + signal.SIGPIPE) from None
     except InputError as error:
         _say(f"error: {error}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(error.status) from None
     except PermissionError as error:
         if error.filename is None:
             raise

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hardneg.endpoints import Endpoint, EndpointPool, RetryPolicy, Throttled, _retry_after
-from hardneg.errors import InputError
+from hardneg.errors import InputError, Unavailable
 from hardneg.judge import Judgment, Pair
 from hardneg.judge_answers import request_body
 from hardneg.llm_judge import JudgeStats, LLMJudge
@@ -368,7 +368,7 @@ def test_a_dead_server_ends_the_run_and_a_new_one_goes_on(tmp_path: Path) -> Non
         judging = judge.judge(make_pairs(100))
         next(judging)
         server.kill()
-        with pytest.raises(InputError, match="no connection"):
+        with pytest.raises(Unavailable, match="no connection"):
             list(judging)
         server.start()
         pairs = list(make_pairs(100))
@@ -377,17 +377,22 @@ def test_a_dead_server_ends_the_run_and_a_new_one_goes_on(tmp_path: Path) -> Non
 
 def test_a_dead_endpoint_is_left_out_and_comes_back(tmp_path: Path) -> None:
     with LLMStub(latency=0.01) as first, LLMStub(latency=0.01) as second:
-        judge = make_judge([first.url, second.url], tmp_path)
+        judge, told = make_judge([first.url, second.url], tmp_path), []
+        judge.tell = told.append
         judge.check()
         pairs = list(make_pairs(500))
         judging = judge.judge(pairs)
         judgments = [next(judging) for _ in range(50)]
+        assert not told
         second.kill()
         judgments += [next(judging) for _ in range(50)]
         second.start()
         judgments.extend(judging)
         assert_right(judge, judgments, pairs)
         assert second.stats()["chats"] > 50
+    gone, back = told  # once each, however often it was probed in between
+    assert gone.startswith(f"{second.url} gets no more requests until it answers again: ") and "connect" in gone
+    assert back == f"{second.url} answers again"
 
 
 def test_an_endpoint_that_is_down_at_the_start_joins_later(tmp_path: Path) -> None:

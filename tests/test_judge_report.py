@@ -15,6 +15,7 @@ from hardneg.judge_report import (
     describe_left,
     describe_plan,
     effort_record,
+    estimate_full_run,
     judge_record,
     seconds_left,
 )
@@ -119,3 +120,12 @@ def test_the_record_is_json_and_holds_no_key(tmp_path: Path, monkeypatch: pytest
     assert (record["kind"], record["model"], record["prompt_sha256"]) == ("llm", "qwen", judge.template.sha256)
     assert record["findings"]["constraint"] == "choice" and record["stats"]["unjudged"] == {"refused": 1}
     assert "secret" not in json.dumps(record)
+
+
+def test_the_full_run_goes_on_at_the_rate_of_all_that_was_asked() -> None:
+    """100 in 20 s and 300 in 20 s are 10/s."""
+    efforts = [{"asked": 100, "seconds": 20.0}, {"asked": 300, "seconds": 20.0}, {"asked": 0, "seconds": 0.0}]
+    full = estimate_full_run(efforts, (200, 20, 3), gpu_hour_price=6.0)
+    assert full is not None and full["measured_on"] == 400
+    assert (full["judgments"], full["seconds"], full["cost"]) == (12_000, 1200.0, pytest.approx(2.0))
+    assert estimate_full_run(efforts[2:], (200, 20, 3), gpu_hour_price=None) is None

@@ -11,8 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
+import prepare_corpus
+from hardneg.artifacts import write_json
 from hardneg.errors import InputError
+from hardneg.graded import open_graded
 from hardneg.preflight import preflight
+from hardneg.run_folder import alone_in
 from iterative_miner import parse_arguments, stated_configuration
 from tests.llm_stub import MODEL, LLMStub
 from tests.pipeline_clone import Clone
@@ -68,23 +72,57 @@ def test_what_asks_nobody_needs_no_server(check: Check, tmp_path: Path, stage: s
     check("--from", stage, "--to", stage, **flags, **nobody)
 
 
+def test_the_sample_needs_no_server_where_judgments_are_stored(check: Check, tmp_path: Path) -> None:
+    """It may be that all of its pairs are among them; test_small_sample.py finds out."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "judgments.sqlite").touch()
+    nobody = {"LLM_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1", "BASE_MODEL": "all-MiniLM-L6-v2"}
+    check("--from", "sample", "--to", "sample", **nobody)
+    with pytest.raises(InputError, match="no LLM server answers"):
+        check("--from", "sample", "--to", "train", **nobody)
+
+
 @pytest.mark.parametrize(
     ("found", "message"),
     [
         ({}, ""),
         ({"seed": 41}, "holds a run of another configuration (seed: 41 there, 42 now)"),
         ({"source": "faq.csv"}, "(source: faq.csv there, sample now)"),
+        ({"guard_sha256": "of another guard"}, "(guard_sha256: of another guard there, "),
     ],
 )
 def test_refuses_another_runs_folder(check: Check, tmp_path: Path, found: dict[str, object], message: str) -> None:
-    run = {"seed": 42, "source": "sample"}
-    run |= stated_configuration(parse_arguments(["--judge", "answer-key", "--base-model", "all-MiniLM-L6-v2"]))
-    run |= {"num_queries": 200, "num_candidates": 20} | found
-    folder = tmp_path / "models"
-    folder.mkdir()
-    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    folder = a_quick_run(tmp_path / "models", found)
     with pytest.raises(InputError, match=re.escape(message)) if message else nullcontext():
         check("--quick", OUTPUT_DIR=str(folder))
+
+
+def a_quick_run(folder: Path, found: dict[str, object]) -> Path:
+    """The output folder of a quick run, with some settings changed."""
+    run = {"seed": 42, "source": "sample", "guard_sha256": open_graded("bundled").sha256}
+    run |= stated_configuration(parse_arguments(["--judge", "answer-key", "--base-model", "all-MiniLM-L6-v2"]))
+    write_json(folder / "run.json", run | {"num_queries": 200, "num_candidates": 20} | found)
+    return folder
+
+
+def test_refuses_a_folder_that_another_process_works_in(check: Check, tmp_path: Path) -> None:
+    folder = a_quick_run(tmp_path / "models", {})
+    with alone_in(folder, {}), pytest.raises(InputError, match="another process is at work on"):
+        check("--quick", OUTPUT_DIR=str(folder))
+
+
+def test_refuses_to_replace_the_corpus_of_a_run_that_is_to_go_on(check: Check, tmp_path: Path) -> None:
+    folder = a_quick_run(tmp_path / "models", {"corpus_sha256": "a1"})
+    flags = ["--source", "sample", "--val-fraction", "0.2", "--test-fraction", "0.3"]
+    made = {"sha256": "a1", "arguments": vars(prepare_corpus.parse_arguments(flags))}
+    write_json(tmp_path / "data" / "quick" / "manifest.json", {"corpus": made})
+    check("--quick", OUTPUT_DIR=str(folder))
+    check("--quick", OUTPUT_DIR=str(tmp_path / "other"), CORPUS_FLAGS="--chunk-chars 500")
+    check("--quick", "--from", "train", OUTPUT_DIR=str(folder), CORPUS_FLAGS="--chunk-chars 500")
+    with pytest.raises(InputError, match=r"would replace \(chunk_chars: 1000 there, 500 now; val_fraction: 0\.2 there"):
+        check("--quick", OUTPUT_DIR=str(folder), CORPUS_FLAGS="--chunk-chars 500")
+    write_json(tmp_path / "data" / "quick" / "manifest.json", {"corpus": made | {"sha256": "another run's"}})
+    check("--quick", OUTPUT_DIR=str(folder), CORPUS_FLAGS="--chunk-chars 500")  # training will say what is wrong
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ def test_bad_input_is_one_line_and_status_2() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (2, "begun\n", "error: faq.csv is empty; export it again\n")
 
 
+def test_a_server_that_is_away_is_one_line_and_status_75() -> None:
+    done = run_main("from hardneg.errors import Unavailable; raise Unavailable('no server answers; start it')")
+    assert (done.returncode, done.stderr) == (75, "error: no server answers; start it\n")
+
+
 def test_a_place_that_one_may_not_use_is_one_line_and_status_2() -> None:
     done = run_main("raise PermissionError(13, 'Permission denied', '/root/models')")
     message = "error: cannot use /root/models: Permission denied; check the permissions, or name another place\n"
