@@ -12,8 +12,9 @@
 # --help        this text
 #
 # Stages: setup corpus queries sample train evaluate. Whatever is stopped goes on where it was when the same command is
-# run again. Everything shown is also in logs/<start time>.log. Exit status: 0, or that of the stage that failed; 2 for
-# wrong input, told before the first stage where it can be known by then.
+# run again. Everything shown is also in logs/<start time>.log, which logs/latest.log leads to. Exit status: 0, or that
+# of the stage that failed; 2 for wrong input, told before the first stage where it can be known by then; 75 where no
+# LLM server answers.
 #
 # Environment variables and their defaults:
 #   SOURCE          lavita/MedQuAD [sample]; hub data set, file, XML folder or sample
@@ -22,7 +23,7 @@
 #   LLM_ENDPOINT    http://localhost:8000/v1; the judge's server, several separated by spaces
 #   LLM_MODEL       Qwen/Qwen2.5-7B-Instruct; model the endpoints serve (a key, if they want one, is OPENAI_API_KEY)
 #   NUM_QUERIES     1000 [200, all there are]; training questions per iteration, new ones until all were asked
-#   NUM_CANDIDATES  50 [20]; chunks judged per training question
+#   NUM_CANDIDATES  k of iterative_miner.py:retrieve_candidates(), 50 [20]; chunks judged per training question
 #   ITERATIONS      2 [1]; rounds of mining and fine-tuning
 #   GRADED          bundled; questions with graded answers for the evaluation and for measuring an LLM judge; a file,
 #                   nanobeir (evaluation only), or empty for none
@@ -115,7 +116,7 @@ choose_settings() {
     fi
     : "${SOURCE:=lavita/MedQuAD}" "${BASE_MODEL:=sentence-transformers/all-MiniLM-L12-v2}" "${JUDGE:=llm}"
     : "${LLM_ENDPOINT:=http://localhost:8000/v1}" "${LLM_MODEL:=Qwen/Qwen2.5-7B-Instruct}"
-    : "${NUM_QUERIES:=1000}" "${NUM_CANDIDATES:=50}" "${ITERATIONS:=2}"
+    : "${NUM_QUERIES:=1000}" "${NUM_CANDIDATES:=}" "${ITERATIONS:=2}"
     : "${DATA_DIR:=data}" "${OUTPUT_DIR:=models/medical-specialized}"
     : "${GRADED=bundled}" "${MIN_KAPPA:=}" "${DEVICE:=auto}" "${SEED:=42}"
     : "${CORPUS_FLAGS:=}" "${JUDGE_FLAGS:=}" "${SAMPLE_FLAGS:=}" "${MINER_FLAGS:=}" "${EVALUATE_FLAGS:=}"
@@ -156,8 +157,8 @@ command_of() {
         ;;
     train)
         command=(iterative_miner.py --iterations "$ITERATIONS" --num-queries "$NUM_QUERIES"
-            --num-candidates "$NUM_CANDIDATES" "${judge_flags[@]}" --base-model "$BASE_MODEL" --data-dir "$DATA_DIR"
-            --output-dir "$OUTPUT_DIR" --seed "$SEED" --device "$DEVICE")
+            ${NUM_CANDIDATES:+--num-candidates "$NUM_CANDIDATES"} "${judge_flags[@]}" --base-model "$BASE_MODEL"
+            --data-dir "$DATA_DIR" --output-dir "$OUTPUT_DIR" --seed "$SEED" --device "$DEVICE")
         flags="$JUDGE_FLAGS $MINER_FLAGS"
         ;;
     evaluate)
@@ -192,6 +193,7 @@ start_log() {
     [[ ! -t 2 ]] || width=$(stty size <&2 | cut -d ' ' -f 2)
     ((${width:-0} == 0)) || export TQDM_NCOLS="$width" # the bars' output is a pipe from here on, which has no width
     export TQDM_MININTERVAL="${TQDM_MININTERVAL:-1}" PYTHONUNBUFFERED=1
+    ln -sfn "${log##*/}" logs/latest.log
     exec > >(trap '' INT TERM HUP && exec tee "$log") 2>&1
     tee_pid=$!
     trap finish EXIT

@@ -15,9 +15,10 @@ import prepare_corpus
 from hardneg.artifacts import write_json
 from hardneg.errors import InputError
 from hardneg.graded import open_graded
+from hardneg.judgment_store import sha256_text
 from hardneg.preflight import preflight
 from hardneg.run_folder import alone_in
-from iterative_miner import parse_arguments, stated_configuration
+from iterative_miner import JUDGE_PROMPT, parse_arguments, stated_configuration
 from tests.llm_stub import MODEL, LLMStub
 from tests.pipeline_clone import Clone
 
@@ -103,6 +104,18 @@ def a_quick_run(folder: Path, found: dict[str, object]) -> Path:
     run |= stated_configuration(parse_arguments(["--judge", "answer-key", "--base-model", "all-MiniLM-L6-v2"]))
     write_json(folder / "run.json", run | {"num_queries": 200, "num_candidates": 20} | found)
     return folder
+
+
+def test_refuses_another_prompt_before_a_server_is_asked(check: Check, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("Question: {query} Passage: {passage}", encoding="utf-8")
+    by_an_llm = stated_configuration(parse_arguments([])) | {"base_model": "all-MiniLM-L6-v2"}
+    by_an_llm |= {"llm_model": "Qwen/Qwen2.5-7B-Instruct", "prompt_sha256": sha256_text(JUDGE_PROMPT)}
+    folder = str(a_quick_run(tmp_path / "models", by_an_llm | {"num_queries": 1000, "num_candidates": 50}))
+    nobody = {"LLM_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1", "BASE_MODEL": "all-MiniLM-L6-v2"}
+    with pytest.raises(InputError, match="no LLM server answers"):
+        check("--from", "train", OUTPUT_DIR=folder, **nobody)
+    with pytest.raises(InputError, match=r"another configuration \(prompt_sha256: "):
+        check("--from", "train", OUTPUT_DIR=folder, JUDGE_FLAGS="--prompt p.txt", **nobody)
 
 
 def test_refuses_a_folder_that_another_process_works_in(check: Check, tmp_path: Path) -> None:

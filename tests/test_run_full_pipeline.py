@@ -93,9 +93,9 @@ def test_the_full_run_is_the_runbooks(clone: Clone) -> None:
     assert clone.asked() == [
         "prepare_corpus.py --source lavita/MedQuAD --seed 42 --data-dir data",
         "prepare_queries.py --data-dir data",
-        f"test_small_sample.py --num-queries 30 --num-candidates 10 --full-run 1000x50x2 {judge} --graded bundled "
+        f"test_small_sample.py --num-queries 30 --num-candidates 10 --full-run 1000xx2 {judge} --graded bundled "
         f"--base-model {base} --data-dir data --seed 42 --device auto",
-        f"iterative_miner.py --iterations 2 --num-queries 1000 --num-candidates 50 {judge} --base-model {base} "
+        f"iterative_miner.py --iterations 2 --num-queries 1000 {judge} --base-model {base} "
         "--data-dir data --output-dir models/medical-specialized --seed 42 --device auto",
         f"evaluate.py --baseline-model {base} --specialized-model models/medical-specialized/final --k 5 "
         "--data-dir data --seed 42 --device auto --graded bundled",
@@ -137,7 +137,8 @@ def test_variables_reach_their_stages_and_further_flags_come_last(clone: Clone) 
     assert endpoints in sample
     assert endpoints in train
     assert "--graded people.jsonl --min-kappa 0.25" in sample
-    assert "--full-run 1000x50x3 " in sample
+    assert "--full-run 1000xx3 " in sample  # as many candidates as iterative_miner.py says
+    assert "--num-candidates" not in train
     assert sample.endswith("--seed 7 --device auto --prompt p.txt")
     assert train.endswith("--seed 7 --device auto --prompt p.txt --concurrency 128 --guard none")
 
@@ -182,7 +183,8 @@ def test_a_failing_stage_stops_the_chain_with_its_status(clone: Clone) -> None:
 
 def test_commands_can_be_copied_and_everything_is_logged(clone: Clone) -> None:
     status, shown = clone.run("--quick", "--to", "queries", DATA_DIR="my data")
-    (log,) = (clone.folder / "logs").iterdir()
+    (log,) = (clone.folder / "logs").glob("2*.log")
+    assert (clone.folder / "logs" / "latest.log").samefile(log)
     python = clone.environment["PYTHON"]
     assert status == 0
     assert f"+ {python} prepare_queries.py --data-dir my\\ data\n" in shown
@@ -245,7 +247,22 @@ def test_a_signal_while_a_stage_is_being_started_reaches_it(name: str, status: i
 def without_python(folder: Path, fakes: dict[str, str]) -> str:
     """A PATH with the tools that the script uses and these interpreters only."""
     folder.mkdir()
-    for tool in ("bash", "cat", "cmp", "cp", "date", "dirname", "mkdir", "rm", "sed", "sh", "sleep", "tee", "touch"):
+    for tool in (
+        "bash",
+        "cat",
+        "cmp",
+        "cp",
+        "date",
+        "dirname",
+        "mkdir",
+        "rm",
+        "sed",
+        "sh",
+        "sleep",
+        "tee",
+        "ln",
+        "touch",
+    ):
         found = shutil.which(tool)
         assert found is not None
         (folder / tool).symlink_to(found)
