@@ -15,7 +15,7 @@ from tests.documents import DOCUMENTS, ROOT, Call, blocks, calls
 SCRIPTS = ("prepare_corpus.py", "prepare_queries.py", "test_small_sample.py", "iterative_miner.py", "evaluate.py")
 PIPELINE = (ROOT / "run_full_pipeline.sh").read_text(encoding="utf-8")
 VARIABLES = set(re.findall(r"^#   ([A-Z_]+) ", PIPELINE, re.MULTILINE))
-OTHER_VARIABLES = {"HARDNEG_DATA", "CUDA_VISIBLE_DEVICES", "OPENAI_API_KEY"}
+OTHER_VARIABLES = {"HARDNEG_DATA", "CUDA_VISIBLE_DEVICES", "OPENAI_API_KEY", "VLLM_USE_FLASHINFER_SAMPLER"}
 VLLM_FLAGS = {
     "serve": {"--port", "--tensor-parallel-size", "--gpu-memory-utilization", "--host", "--max-model-len"},
     "run-batch": {"-i", "-o", "--model", "--max-model-len", "--tensor-parallel-size"},
