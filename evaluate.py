@@ -34,13 +34,14 @@ from hardneg.artifacts import (
     write_json,
 )
 from hardneg.device import claim_device, describe_device
-from hardneg.encoder import CachedEncoder, load_model, resolve_model, top_k, truncation_notes
+from hardneg.encoder import CachedEncoder
 from hardneg.flag_types import finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, ndcg_of_random_order, relative_gain, retrieval_metrics
 from hardneg.model_files import training_record
-from hardneg.recipe import check_cosine
+from hardneg.models import check_cosine, load_model, resolve_model, truncation_notes
 from hardneg.script import run
+from hardneg.search import top_k
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic, normalise_topic
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ from hardneg.candidates import (
     with_grades,
 )
 from hardneg.device import check_room, claim_device, describe_device, free_bytes, mini_batch_size
-from hardneg.encoder import CachedEncoder, fingerprint, load_model, resolve_model, truncation_notes
+from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.flag_types import positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_graded
@@ -58,8 +58,17 @@ from hardneg.judge_report import (
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import CONFIDENCE
+from hardneg.models import (
+    activation_bytes,
+    check_trainable,
+    fingerprint,
+    load_model,
+    resolve_model,
+    truncation_notes,
+    weight_bytes,
+)
 from hardneg.prompting import PromptTemplate, read_prompt
-from hardneg.recipe import SCALE, Example, Recipe, activation_bytes, check_trainable, weight_bytes
+from hardneg.recipe import SCALE, Example, Recipe
 from hardneg.run_folder import (
     alone_in,
     check_finished,

@@ -25,7 +25,7 @@ from typing import Any
 
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, one_preparation, write_json
 from hardneg.candidates import CandidateList, candidate_pairs, with_grades
-from hardneg.encoder import CachedEncoder, resolve_model
+from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.flag_types import positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
@@ -42,6 +42,7 @@ from hardneg.judge_report import (
 )
 from hardneg.llm_judge import NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, auc, finite_or_none
+from hardneg.models import resolve_model
 from hardneg.probing import JudgeFindings
 from hardneg.script import run
 from hardneg.tables import aligned

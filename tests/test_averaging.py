@@ -8,7 +8,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from hardneg.averaging import average_weights, distance, mean_with_earlier, weights_of
-from hardneg.encoder import load_model
+from hardneg.models import load_model
 
 WEIGHT = "0.model.embeddings.word_embeddings.weight"
 

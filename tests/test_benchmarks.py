@@ -18,12 +18,13 @@ import evaluate
 import iterative_miner as miner
 from hardneg.artifacts import SHARED, Chunk, Query, read_json
 from hardneg.candidates import Candidate, CandidateList, read_candidates, training_index
-from hardneg.encoder import CachedEncoder, load_model
+from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.graded import open_graded
 from hardneg.judge import AnswerKeyJudge, Pair
 from hardneg.judge_quality import agreement
 from hardneg.metrics import retrieval_metrics
+from hardneg.models import load_model
 from hardneg.recipe import Example
 from hardneg.sources import topic_of_question
 from hardneg.validation import Validator

@@ -8,9 +8,9 @@ import pytest
 
 from hardneg.artifacts import Query
 from hardneg.candidates import Candidate, CandidateList, read_candidates, search, with_grades, write_candidates
-from hardneg.encoder import BLOCK
 from hardneg.errors import InputError
 from hardneg.judge import Judgment
+from hardneg.search import QUERIES_AT_ONCE
 
 
 def make_query(query_id: str, *known: int) -> Query:
@@ -61,7 +61,7 @@ def test_against_brute_force_over_several_blocks() -> None:
     generator = np.random.default_rng(0)
     # few different directions, so that there are ties, and more queries than fit in a block
     chunks = np.eye(8, dtype=np.float32)[generator.integers(0, 8, 60)]
-    vectors = np.eye(8, dtype=np.float32)[generator.integers(0, 8, BLOCK + 3)]
+    vectors = np.eye(8, dtype=np.float32)[generator.integers(0, 8, QUERIES_AT_ONCE + 3)]
     ids = np.sort(generator.choice(1000, 60, replace=False))
     queries = [make_query(f"q{n}", int(ids[n % 60]), 2000) for n in range(len(vectors))]
     for item, vector in zip(search(queries, vectors, ids, chunks, 5), vectors, strict=True):

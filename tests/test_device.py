@@ -28,8 +28,8 @@ from hardneg.device import (
     passage_bytes,
 )
 from hardneg.device import parse_gpus as parse
-from hardneg.encoder import load_model
 from hardneg.errors import InputError
+from hardneg.models import load_model
 
 # four A10G beside vLLM with --tensor-parallel-size 4 --gpu-memory-utilization 0.9: index, uuid, free MiB, total MiB
 BESIDE_VLLM = """\

@@ -20,9 +20,9 @@ from sentence_transformers import SentenceTransformer
 
 import evaluate
 from hardneg.artifacts import Chunk, Query, read_json, sha256_file, write_json
-from hardneg.encoder import fingerprint, load_model
 from hardneg.errors import InputError
 from hardneg.graded import GradedSet, load_graded, open_graded
+from hardneg.models import fingerprint, load_model
 from tests.tiny_data import tiny_corpus, write_pickle, write_tiny_data
 from tests.tiny_model import build_tiny_model
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from hardneg.encoder import CachedEncoder, load_model
+from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.graded import BUNDLED_GRADED, load_graded, open_graded, score_graded
+from hardneg.models import load_model
 
 
 def row(question_id: str = "1", of_answer: str = "a", grade: Any = 3, **changes: Any) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
-from hardneg.encoder import load_model
 from hardneg.errors import InputError
 from hardneg.hub import hub_silence
+from hardneg.models import load_model
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -27,10 +27,11 @@ import iterative_miner as miner
 from hardneg.artifacts import Query, load_queries, read_json, sha256_file, write_json
 from hardneg.averaging import weights_of
 from hardneg.candidates import Candidate, CandidateList, Index, read_candidates, training_index
-from hardneg.encoder import CachedEncoder, fingerprint, load_model
+from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
+from hardneg.models import fingerprint, load_model
 from hardneg.recipe import Example
 from hardneg.run_folder import alone_in, chosen_strength, graded_candidates
 from hardneg.script import run

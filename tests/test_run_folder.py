@@ -14,9 +14,9 @@ from sentence_transformers import SentenceTransformer
 
 from hardneg.artifacts import sha256_file, write_json
 from hardneg.candidates import Candidate, CandidateList
-from hardneg.encoder import load_model
 from hardneg.errors import InputError
 from hardneg.model_files import check_whole
+from hardneg.models import load_model
 from hardneg.run_folder import (
     alone_in,
     check_finished,

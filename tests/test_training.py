@@ -11,9 +11,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import Tensor, nn
 
-from hardneg.encoder import CachedEncoder, load_model, top_k
+from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
+from hardneg.models import load_model
 from hardneg.recipe import SCALE, Example, Recipe
+from hardneg.search import top_k
 from hardneg.training import MaskedContrastiveLoss, Teacher, teach, train, without_dropout
 from tests.tiny_data import tiny_corpus
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from hardneg.artifacts import Chunk, Query
-from hardneg.encoder import CachedEncoder, load_model, top_k
+from hardneg.encoder import CachedEncoder
 from hardneg.graded import GradedAnswer, GradedQuestion, GradedSet
+from hardneg.models import load_model
+from hardneg.search import top_k
 from hardneg.validation import Score, Validator, describe_change, lowest_change, relative_change
 from tests.tiny_data import tiny_corpus
 

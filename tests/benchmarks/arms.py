@@ -22,11 +22,12 @@ from hardneg.artifacts import Chunk, Query, load_chunks, load_queries
 from hardneg.averaging import average_weights, weights_of
 from hardneg.candidates import Candidate, CandidateList, Index, training_index
 from hardneg.chunking import split_sentences
-from hardneg.encoder import CachedEncoder, load_model
+from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.judge import AnswerKeyJudge
 from hardneg.metrics import relative_gain
+from hardneg.models import load_model
 from hardneg.script import run
 from hardneg.topics import boilerplate_ids, names_topic, normalise_topic
 from hardneg.validation import Validator

@@ -16,10 +16,12 @@ import numpy as np
 
 from hardneg.artifacts import SPLITS, Chunk, QAPair, Query, load_chunks, load_qa_pairs, load_queries
 from hardneg.device import claim_device
-from hardneg.encoder import CachedEncoder, load_model, top_k
+from hardneg.encoder import CachedEncoder
 from hardneg.flag_types import seed
 from hardneg.metrics import relative_gain, retrieval_metrics
+from hardneg.models import load_model
 from hardneg.script import run
+from hardneg.search import top_k
 from hardneg.topics import normalise_topic
 
 K = 5

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from hardneg.artifacts import atomic_dir
 from hardneg.averaging import weights_of
-from hardneg.encoder import load_model
 from hardneg.flag_types import finite
+from hardneg.models import load_model
 from hardneg.script import run
 
 

@@ -1,0 +1,30 @@
+"""Exact search against brute force."""
+
+import numpy as np
+import pytest
+
+from hardneg.search import QUERIES_AT_ONCE, best_places, rank_of, top_k
+
+
+@pytest.mark.parametrize("k", [1, 7, 50, 80])
+def test_top_k_equals_brute_force(k: int) -> None:
+    generator = np.random.default_rng(k)
+    # few different values: many ties, also at the k-th place
+    chunks = generator.integers(0, 2, (50, 3)).astype(np.float32)
+    queries = generator.integers(0, 2, (QUERIES_AT_ONCE + 5, 3)).astype(np.float32)
+    positions = top_k(queries, chunks, k)
+    assert (positions.shape, positions.dtype) == ((len(queries), min(k, 50)), np.int64)
+    scores = queries @ chunks.T
+    expected = np.array([sorted(range(50), key=lambda place: (-row[place], place))[:k] for row in scores])
+    np.testing.assert_array_equal(positions, expected)
+
+
+def test_ties_at_the_last_place_go_to_the_lower_position() -> None:
+    assert best_places(np.array([0.5, 0.9, 0.5, 0.5, 1.0], np.float32), 3).tolist() == [4, 1, 0]
+    assert best_places(np.array([0.5, 0.5], np.float32), 2).tolist() == [0, 1]
+
+
+def test_ranks_follow_the_places() -> None:
+    scores = np.array([0.5, 0.9, 0.5, 0.5, 1.0], np.float32)
+    places = best_places(scores, 5)
+    assert [rank_of(place, scores) for place in places.tolist()] == [1, 2, 3, 4, 5]
