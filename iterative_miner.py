@@ -15,11 +15,11 @@ import argparse
 import random
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import ExitStack, closing
+from contextlib import closing, contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from inspect import signature
 from itertools import cycle, islice
@@ -28,11 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, one_preparation
-from hardneg.averaging import average_weights, distance, mean_with_earlier, weights_of
-from hardneg.batch_files import export_batch, import_batch
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation
+from hardneg.averaging import average_weights, average_with_earlier, weights_of
+from hardneg.batch_files import check_files, export_batch, import_batch
 from hardneg.candidates import (
-    Candidate,
     CandidateList,
     Index,
     candidate_pairs,
@@ -40,11 +39,12 @@ from hardneg.candidates import (
     training_index,
     with_grades,
 )
+from hardneg.choosing import Tried, best_iteration, choose_strength, past_the_best, why_none
 from hardneg.device import check_room, claim_device, describe_device, free_bytes, mini_batch_size
 from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError, clear_os_errors
+from hardneg.errors import InputError
 from hardneg.flag_types import positive_int, price, seed, share
-from hardneg.graded import GradedSet, open_graded
+from hardneg.graded import GradedSet, open_guard
 from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_answers import CONSTRAINTS
 from hardneg.judge_report import (
@@ -58,22 +58,30 @@ from hardneg.judge_report import (
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import CONFIDENCE
+from hardneg.mining import (
+    FUSION_K,
+    Mined,
+    MiningRules,
+    accumulate,
+    check_examples,
+    describe_mining,
+    examples_of,
+    surest,
+)
 from hardneg.models import (
     activation_bytes,
     check_trainable,
-    fingerprint,
     load_model,
     resolve_model,
     truncation_notes,
     weight_bytes,
 )
 from hardneg.prompting import PromptTemplate, read_prompt
-from hardneg.recipe import SCALE, Example, Recipe
+from hardneg.recipe import SCALE, Recipe
 from hardneg.run_folder import (
     alone_in,
     check_finished,
     check_owner,
-    chosen_strength,
     claim,
     copy_as_final,
     finished_iterations,
@@ -81,16 +89,273 @@ from hardneg.run_folder import (
     is_finished,
     iteration_folder,
     save_model,
+    strength_of,
 )
 from hardneg.script import run
-from hardneg.tables import aligned
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
-from hardneg.validation import K, Score, Validator, describe_change, relative_change
+from hardneg.validation import K, Score, Validator, describe_score
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+# ---------------------------------------------------------------- the stage
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything an iteration works with."""
+
+    args: argparse.Namespace
+    chunks: list[Chunk]
+    queries: list[Query]  # all training questions
+    judge: Judge
+    base: CachedEncoder  # the base model
+    validator: Validator  # validation questions against the whole corpus
+    base_score: Score
+    pool: Validator  # fewer of them against the base model's candidates: to compare strengths quickly
+    base_pool_score: Score
+    configuration: dict[str, Any]
+
+    def encoder(self, model: "SentenceTransformer") -> CachedEncoder:
+        """The model with the project's embedding cache."""
+        return CachedEncoder(model, self.args.data_dir / "embeddings.sqlite")
+
+
+def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
+    """Adapt the model: iterations of five steps, then keep the best; `judge`, if given, instead of the flags' one."""
+    args = parse_arguments(argv)
+    if args.export_judgments:
+        export_judgments(args.data_dir, args.export_judgments)
+        return
+    with prepared(args, judge) as setting:
+        for number in range(args.iterations):
+            if not run_iteration(number, setting):
+                return
+        if ends_before_judging(args):
+            print(f"All iterations of {args.output_dir} are done: nothing is left to judge")
+        else:
+            keep_best(setting, finished_iterations(args.output_dir))
+
+
+@contextmanager
+def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]:
+    """Check every input before anything costs time or money, and measure the base model.
+
+    Other processes are kept out of the output folder meanwhile, unless the flags only look.
+    """
+    resolve_model(args.base_model)
+    with one_preparation(args.data_dir) as manifest:
+        chunks = load_chunks(args.data_dir)
+        queries, val_queries = (load_queries(args.data_dir, split) for split in ("train", "val"))
+    guard = open_guard(args.guard)
+    check_files(args.judge_results, args.judge_batch)
+    judge = judge or open_judge(args)
+    if isinstance(judge, LLMJudge) and asks_server(args):
+        print(describe_findings(judge.check()))
+    model = load_base(args, chunks)
+    if model.device.type == "cuda" and trains(args):
+        texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
+        check_room(weight_bytes(model), activation_bytes(model, *texts), free_bytes("cuda"))
+    base = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
+    configuration = configure(args, manifest, base.fingerprint, judge, guard)
+    looks = ends_before_judging(args)
+    claim(args.output_dir, configuration, dry=looks)
+    with nullcontext() if looks else alone_in(args.output_dir, configuration):
+        check_finished(args.output_dir)
+        validator = Validator(chunks, val_queries, guard, base)
+        with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
+            score = validator.score(base, bar.update)
+        print(f"Base model {args.base_model} on {len(val_queries)} validation questions: {describe_score(score)}")
+        pool = validator.pool(base, POOL_QUERIES, POOL_DEPTH, args.seed)
+        yield Setting(args, chunks, queries, judge, base, validator, score, pool, pool.score(base), configuration)
+
+
+def load_base(args: argparse.Namespace, chunks: Sequence[Chunk]) -> "SentenceTransformer":
+    """The base model on the device that --device names; says what it does not read of the chunks.
+
+    Raises:
+        InputError: it cannot be loaded, or not be trained here.
+    """
+    base = load_model(args.base_model, claim_device(args.device))
+    print(f"Embedding model on {describe_device(base.device.type)}")
+    check_trainable(base, args.base_model)
+    for note in truncation_notes(args.base_model, base, chunks, args.seed):
+        print(note)
+    return base
+
+
+def run_iteration(number: int, setting: Setting) -> bool:
+    """The five steps, if not done before; the finished folder appears all at once. False where the flags stop it."""
+    args = setting.args
+    rule, folder = "=" * 60, iteration_folder(args.output_dir, number)
+    print(f"\n{rule}\nITERATION {number}\n{rule}")
+    if is_finished(folder):
+        print(f"Already done: {folder}")
+        return True
+    started = time.monotonic()
+    print("\n[Step 1/5] Embedding corpus...")
+    index = embed_corpus(start_of(setting, number), setting.chunks)
+
+    print("\n[Step 2/5] Retrieving candidates...")
+    queries = sample_queries(setting.queries, args.num_queries, args.seed, number)
+    there = len(setting.queries)
+    if there < (number + 1) * args.num_queries:
+        taken = "all" if there <= args.num_queries else "some"
+        print(f"There are only {there:,} training questions: {taken} are asked{' again' if number else ''}")
+    lists = retrieve_candidates(queries, args.num_candidates, index=index, known_answers=args.positives == "known")
+    print(f"Retrieved candidates for {len(lists)} queries")
+    del index  # and with it the last iteration's model: training needs its memory
+
+    if judge_elsewhere(setting, lists):
+        return False
+    print("\n[Step 3/5] LLM judging relevance...")
+    lists = llm_judge_relevance(lists, setting.chunks, setting.judge, args.gpu_hour_price)
+    judged = sum(candidate.grade is not None for item in lists for candidate in item.candidates)
+    print(f"LLM judged {judged} (query, chunk) pairs")
+    reasons = setting.judge.stats.reasons if isinstance(setting.judge, LLMJudge) else Counter[str]()
+    check_unjudged(lists, args.max_unjudged, reasons)
+
+    print("\n[Step 4/5] Mining hard examples...")
+    mined = mine_hard_examples(lists, boilerplate_ids(setting.chunks))
+    print(f"Mined {len(mined.hard_positives)} hard positives, {len(mined.hard_negatives)} hard negatives")
+    print(describe_mining(mined.counts, MINING))
+    check_examples(mined)
+
+    print("\n[Step 5/5] Fine-tuning model...")
+    learnt = accumulate([*mined_before(setting, number), mined])
+    print(f"Training on {len(learnt.examples)} examples...")
+    model, findings = adapt(setting, learnt, number)
+    findings["counts"] = {**mined.counts, "examples": len(learnt.examples)}
+    findings["seconds"] = round(time.monotonic() - started, 1)
+    save_model(model, folder, iteration_record(setting, number, findings), lists)
+    print(f"\nModel saved to: {folder}")
+    return True
+
+
+def start_of(setting: Setting, number: int) -> CachedEncoder:
+    """What iteration `number` mines with: the base model, later the previous iteration's model."""
+    if number == 0:
+        return setting.base
+    folder = iteration_folder(setting.args.output_dir, number - 1)
+    return setting.encoder(load_model(str(folder), setting.base.model.device.type))
+
+
+def embed_corpus(encoder: CachedEncoder, chunks: Sequence[Chunk]) -> Index:
+    """Embed every chunk; index those that training may see."""
+    with progress_bar("Embedding", len(chunks), "chunk") as bar:
+        vectors = encoder.encode_passages([chunk["text"] for chunk in chunks], bar.update)
+    print(f"Embedded {len(vectors)} chunks")
+    return training_index(encoder, chunks, vectors)
+
+
+def judge_elsewhere(setting: Setting, lists: list[CandidateList]) -> bool:
+    """Do what --dry-run, --judge-batch and --judge-results ask for; True where nothing is to be judged here and now."""
+    args, judge = setting.args, setting.judge
+    if not isinstance(judge, LLMJudge):
+        if args.dry_run:
+            print(f"{sum(len(item.candidates) for item in lists):,} pairs for the answer key, which asks nobody")
+        return args.dry_run
+    pairs = list(candidate_pairs(lists, setting.chunks))
+    if args.judge_results:
+        taken = import_batch(judge, pairs, args.judge_results)
+        print(
+            f"Took in {args.judge_results}: {taken.judged:,} judged, {taken.unjudged.total():,} without a grade, "
+            f"{taken.failed:,} failed, {taken.unknown:,} that nothing here waits for"
+        )
+    if args.judge_batch:
+        written = export_batch(judge, pairs, args.judge_batch, args.batch_constraint or "choice")
+        then = "come back with their results: --judge-results FILE" if written else "nothing is left to ask"
+        print(f"{written} requests written to {args.judge_batch}; {then}")
+    if args.dry_run:
+        print(f"{describe_plan(judge.plan(pairs))} in this iteration; nothing was asked")
+    return ends_before_judging(args)
+
+
+def mined_before(setting: Setting, number: int) -> list[Mined]:
+    """What the iterations before `number` mined, from the graded candidates in their folders."""
+    folders = (iteration_folder(setting.args.output_dir, earlier) for earlier in range(number))
+    boilerplate = boilerplate_ids(setting.chunks)
+    return [mine_hard_examples(graded_candidates(folder), boilerplate) for folder in folders]
+
+
+def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
+    """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
+    model = deepcopy(setting.base.model)
+    losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.base)
+    strongest = average_with_trained(setting, model, number)
+    strengths = average_with_base(setting, model, strongest)
+    print(f"Fine-tuning complete for iteration {number}")
+    with progress_bar("Validating", len(setting.chunks), "chunk") as bar:
+        score = setting.validator.score(setting.encoder(model), bar.update)
+    print(f"Validation after iteration {number}: {describe_score(score, setting.base_score)}")
+    return model, {"epoch_losses": losses, "strengths": strengths, "validation": asdict(score)}
+
+
+def iteration_record(setting: Setting, number: int, findings: Mapping[str, Any]) -> dict[str, Any]:
+    """An iteration's training.json: what determined the result, and what was found."""
+    return {
+        "iteration": number,
+        "configuration": setting.configuration,
+        **findings,
+        "base_validation": asdict(setting.base_score),
+        "judge": judge_record(setting.judge),
+        "arguments": vars(setting.args),
+        "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
+    }
+
+
+def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
+    """Make `final/` the best iteration on validation that the guard passes, or else the base model."""
+    scores = [Score(**record["validation"]) for record in records]
+    base, tolerance = setting.base_score, setting.args.guard_tolerance
+    final = setting.args.output_dir / "final"
+    best = best_iteration(scores, base, tolerance)
+    if best is None:
+        reason = f"the base model: {why_none(scores, base, tolerance)}"
+        record = {"configuration": setting.configuration, "validation": asdict(base), "base_validation": asdict(base)}
+        save_model(setting.base.model, final, {**record, "chosen": reason})
+    else:
+        passed = "" if base.guard_low is None else " that the guard passes"
+        reason = f"iteration {best} is the best on validation{passed}: {describe_score(scores[best], base)}"
+        copy_as_final(iteration_folder(setting.args.output_dir, best), final, {**records[best], "chosen": reason})
+    print(f"\nFinal model: {reason}")
+    print(f"Model saved to: {final}")
+
+
+def export_judgments(data_dir: Path, target: Path) -> None:
+    """Every judgment of the store as JSON lines."""
+    if not (data_dir / "judgments.sqlite").exists():
+        raise InputError(f"{data_dir / 'judgments.sqlite'} is missing; judge something first, or name its --data-dir")
+    with JudgmentStore(data_dir / "judgments.sqlite") as store:
+        print(f"{store.export_jsonl(target):,} judgments written to {target}")
+
+
+def progress_bar(what: str, total: int, unit: str) -> tqdm:
+    """A bar that vanishes when done, so that the stage's own line stays."""
+    return tqdm(desc=what, total=total, unit=unit, leave=False)
+
+
 # ---------------------------------------------------------------- what to judge
+
+
+def sample_queries(queries: Sequence[Query], count: int, seed: int, number: int) -> list[Query]:
+    """The training questions of one iteration, in a seeded order: those that no iteration before had, while there are.
+
+    The same ones mined again added nothing, others a little (LOG.md).
+
+    Args:
+        queries: all training questions.
+        count: how many of them; all, where there are fewer.
+        seed: of the order.
+        number: of the iteration, from 0.
+    """
+    count = min(count, len(queries))
+    generator = random.Random(seed)
+    first = generator.sample(queries, count)
+    taken = {query["query_id"] for query in first}
+    rest = [query for query in queries if query["query_id"] not in taken]
+    order = first + generator.sample(rest, len(rest))
+    return list(islice(cycle(order), number * count, (number + 1) * count))
 
 
 def retrieve_candidates(
@@ -100,8 +365,8 @@ def retrieve_candidates(
 
     Args:
         queries: training queries.
-        k: chunks per query; what is set here is the default of --num-candidates. 50 as in the paper, 10 makes a run
-            five times shorter.
+        k: chunks per query; what is set here is the default of --num-candidates. 50 as in the paper; 10 are a fifth
+            of the judgments.
         index: the searchable chunks.
         known_answers: False for a corpus without an answer key: the judge alone decides what is relevant.
     """
@@ -207,17 +472,6 @@ def check_unjudged(lists: Iterable[CandidateList], most: float, reasons: Counter
 # ---------------------------------------------------------------- what to learn from
 
 
-@dataclass(frozen=True, slots=True)
-class MiningRules:
-    """What counts as an answer, and how much of a query is trained on."""
-
-    relevant_grade: float  # expected grade from which a chunk is an answer; a known one need only not be refuted
-    irrelevant_grade: float  # expected grade up to which it is none; in between the judge is unsure: not used
-    negatives: int  # per example; a query without irrelevant candidates gives none
-    max_positives: int  # examples per query; a long answer has many chunks
-    max_found: int  # the same where no answer is known
-
-
 MINING = MiningRules(
     relevant_grade=3.0,
     irrelevant_grade=2.0,
@@ -225,19 +479,6 @@ MINING = MiningRules(
     max_positives=2,
     max_found=1,  # what a noisy judge finds second is mostly wrong (LOG.md)
 )
-FUSION_K = 60  # constant of reciprocal rank fusion, as published
-
-
-@dataclass(frozen=True)
-class Mined:
-    """Training examples and how they came about."""
-
-    examples: list[Example]
-    relevant: dict[str, set[int]]  # query id -> chunks that must not be its negatives
-    candidates: set[int]  # chunks that are a candidate of any query
-    hard_positives: list[tuple[Query, Candidate]]
-    hard_negatives: list[tuple[Query, Candidate]]
-    counts: Counter[str]
 
 
 def mine_hard_examples(
@@ -269,85 +510,28 @@ def mine_hard_examples(
         mined.hard_positives.extend((query, c) for c in hard_positives)
         mined.hard_negatives.extend((query, c) for c in hard_negatives)
         mined.candidates.update(candidate.chunk_id for candidate in candidates)
-        mined.relevant[query["query_id"]] = {
+        mined.spared[query["query_id"]] = {
             c.chunk_id for c in candidates if c.known or c.grade is None or c.grade > irrelevant_grade
         }
         known = [candidate for candidate in candidates if candidate.known]
         trusted = surest(positives, known, boilerplate)[: rules.max_positives if known else rules.max_found]
-        mined.examples.extend(_examples_of(query, trusted, irrelevant, rules.negatives))
+        examples = examples_of(query, trusted, irrelevant, rules.negatives)
+        mined.examples.extend(examples)
         mined.counts.update(
             candidates=len(candidates),
             unjudged=len(candidates) - len(graded),
             relevant=len(positives),
+            trained_on=len(examples),
             uncertain=len(graded) - len(positives) - len(irrelevant),
             irrelevant=len(irrelevant),
-            queries_without_relevant=int(not trusted),
+            queries_without_answer=int(not trusted),
             queries_without_irrelevant=int(bool(trusted) and not irrelevant),
         )
     return mined
 
 
-def check_examples(mined: Mined) -> None:
-    """Raise InputError where nothing was found to train on."""
-    if not mined.examples:
-        raise InputError(
-            "nothing to train on: no query has both an answer to trust and an irrelevant candidate; look at the grades "
-            "with test_small_sample.py, or raise --num-candidates"
-        )
-
-
-def surest(
-    positives: Sequence[Candidate], known: Sequence[Candidate], boilerplate: AbstractSet[int]
-) -> list[Candidate]:
-    """The positives of a query that may be trained on, surest first.
-
-    Where answers are known, only these, as far as the judge does not refute them: what it finds besides is often wrong,
-    and a query whose answers it refutes teaches nothing. Surest is what judge and model agree on most, by reciprocal
-    rank fusion (Cormack et al. 2009) of the place by grade and the model's rank: where a judge takes 3 % of wrong
-    passages for right, half of what it finds is wrong. Boilerplate is trained on only where the query has no other
-    answer, refuted or not: as the answer of hundreds of queries, it would come near to all of them.
-
-    Args:
-        positives: the candidates graded as answers.
-        known: the query's known answers, however graded.
-        boilerplate: ids of chunks that answer many queries alike.
-    """
-    trusted = [candidate for candidate in positives if candidate.known or not known]
-    if any(candidate.chunk_id not in boilerplate for candidate in known or trusted):
-        trusted = [candidate for candidate in trusted if candidate.chunk_id not in boilerplate]
-    by_grade = sorted(trusted, key=lambda candidate: (-(candidate.grade or 0), candidate.rank))
-    fused = [1 / (FUSION_K + place) + 1 / (FUSION_K + c.rank) for place, c in enumerate(by_grade, start=1)]
-    return [by_grade[place] for place in sorted(range(len(by_grade)), key=lambda place: -fused[place])]
-
-
-def accumulate(iterations: Sequence[Mined]) -> Mined:
-    """The last iteration's findings with the different examples and the candidates of all, and what any found relevant.
-
-    Examples accumulate as in the paper: what the base model gets wrong must be learnt again by every model that starts
-    from it, beside what the last model still gets wrong.
-    """
-    examples = list(dict.fromkeys(example for mined in iterations for example in mined.examples))
-    relevant: dict[str, set[int]] = {}
-    for mined in iterations:
-        for query_id, chunk_ids in mined.relevant.items():
-            relevant[query_id] = relevant.get(query_id, set()) | chunk_ids
-    candidates = set().union(*(mined.candidates for mined in iterations))
-    return replace(iterations[-1], examples=examples, relevant=relevant, candidates=candidates)
-
-
-def _examples_of(
-    query: Query, positives: Sequence[Candidate], irrelevant: Sequence[Candidate], negatives: int
-) -> list[Example]:
-    """One example per positive; each takes the next hardest negatives, so that they vary, from the first again after
-    the last."""
-    hardest = cycle(candidate.chunk_id for candidate in irrelevant)
-    return [
-        Example(query["query_id"], query["query"], positive.chunk_id, tuple(islice(hardest, negatives)))
-        for positive in (positives if irrelevant else ())
-    ]
-
-
 # ---------------------------------------------------------------- how to learn it
+
 
 RECIPE = Recipe(
     epochs=1,
@@ -380,24 +564,23 @@ def fine_tune(
     free = free_bytes(model.device.type)  # beside the teacher
     longest = activation_bytes(model, texts, [example.query for example in mined.examples])
     at_once = mini_batch_size(free, weight_bytes(model), longest)
-
-    def report(epoch: int, loss: float) -> None:
-        tqdm.write(f"Epoch {epoch}: loss {loss:.4f}")
-
-    return train(
+    losses = train(
         model,
         mined.examples,
         texts,
-        mined.relevant,
+        mined.spared,
         recipe,
-        report,
         seed=seed,
         mini_batch_size=at_once,
         teacher=teacher,
     )
+    for epoch, loss in enumerate(losses, start=1):
+        print(f"Epoch {epoch}: loss {loss:.4f}")
+    return losses
 
 
 # ---------------------------------------------------------------- how strongly to adapt
+
 
 # Shares of the tuned weights when averaged with the base model's. In steps of a tenth: where the guard's limit falls
 # between two is chance, and a step of a fifth costs up to six points of gain (LOG.md). The weakest are for guards of
@@ -410,39 +593,7 @@ POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
 
 
-MIN_GUARD = 20  # questions of a guard; from fewer its interval cannot be told
-
-
-@dataclass(frozen=True, slots=True)
-class Averaged:
-    """One strength tried: its scores on the validation pool and the guard, and the gain over the base model."""
-
-    strength: float  # share of the tuned weights
-    score: Score
-    gain: float
-
-
-def choose_strength(tried: Sequence[Averaged], tolerance: float) -> Averaged:
-    """The strength that gains most in the domain among those that the guard passes.
-
-    Args:
-        tried: the strengths, measured.
-        tolerance: relative loss that the guard must rule out; where it does so for no strength, the one whose loss
-            is least at worst is chosen.
-    """
-    harmless = [averaged for averaged in tried if averaged.score.is_harmless(tolerance)]
-    if harmless:
-        return max(harmless, key=lambda averaged: averaged.gain)
-    return max(tried, key=lambda averaged: averaged.score.guard_low or 0.0)
-
-
-def past_the_best(tried: Sequence[Averaged], tolerance: float) -> bool:
-    """Whether the last strength gains less than a harmless one before: weaker ones are assumed to gain less still."""
-    *before, last = tried
-    return any(averaged.score.is_harmless(tolerance) and averaged.gain > last.gain for averaged in before)
-
-
-def average_with_earlier(setting: "Setting", tuned: "SentenceTransformer", number: int) -> float:
+def average_with_trained(setting: "Setting", tuned: "SentenceTransformer", number: int) -> float:
     """Set what iteration `number` trained to the mean of what it and all iterations before it trained, in place.
 
     Alone, a later iteration gains less in wordings that the training questions do not have (LOG.md).
@@ -451,321 +602,33 @@ def average_with_earlier(setting: "Setting", tuned: "SentenceTransformer", numbe
         the strongest share of it that may be tried: STRONGEST_ALONE, or more where that takes it no further from the
         base model than STRONGEST_ALONE takes the last training.
     """
-    output_dir = setting.args.output_dir
     if number == 0:
         return STRONGEST_ALONE
-    base, newest = weights_of(setting.base), weights_of(tuned)
-    earlier = weights_of(load_model(str(iteration_folder(output_dir, number - 1)), "cpu"))
-    share = chosen_strength(finished_iterations(output_dir)[number - 1])
-    mean = mean_with_earlier(newest, base, earlier, share, count=number)
-    tuned.load_state_dict(mean)
+    output_dir = setting.args.output_dir
+    mixed = load_model(str(iteration_folder(output_dir, number - 1)), "cpu")
+    share = strength_of(finished_iterations(output_dir)[number - 1])
+    further = average_with_earlier(tuned, setting.base.model, mixed, share, count=number)
     print(f"Averaged with the weights of {number} earlier iteration{'s' if number > 1 else ''}")
-    moved = distance(mean, base)
-    return STRONGEST_ALONE * max(1.0, distance(newest, base) / moved if moved else 1.0)
+    return STRONGEST_ALONE * max(1.0, further)
 
 
 def average_with_base(setting: "Setting", tuned: "SentenceTransformer", strongest: float) -> list[dict[str, Any]]:
     """Average the tuned model with the base model, in place, at the best strength up to the `strongest`; returns all
     that were tried."""
-
-    def score(model: "SentenceTransformer") -> Score:
-        return setting.pool.score(setting.encoder(model))
-
-    base_score, tolerance = score(setting.base), setting.args.guard_tolerance
-    base_weights, tuned_weights = setting.base.state_dict(), weights_of(tuned)
-    tried: list[Averaged] = []
+    base_score, tolerance = setting.base_pool_score, setting.args.guard_tolerance
+    base_weights, tuned_weights = setting.base.model.state_dict(), weights_of(tuned)
+    tried: list[Tried] = []
     for strength in (each for each in STRENGTHS if each <= strongest):
         average_weights(tuned, base_weights, tuned_weights, strength)
-        found = score(tuned)
-        print(f"  {strength:.0%} tuned + base: {describe_change(found, base_score)}")
-        tried.append(Averaged(strength, found, found.gain_over(base_score)))
+        score = setting.pool.score(setting.encoder(tuned))
+        print(f"  {strength:.0%} tuned + base: {describe_score(score, base_score)}")
+        tried.append(Tried(strength, score, score.gain_over(base_score)))
         if past_the_best(tried, tolerance):
             break
     chosen = choose_strength(tried, tolerance)
     average_weights(tuned, base_weights, tuned_weights, chosen.strength)
     print(f"Share of the tuned weights: {chosen.strength:.0%}, the rest the base model's")
-    return [{**asdict(averaged), "chosen": averaged is chosen} for averaged in tried]
-
-
-# ---------------------------------------------------------------- the stage
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Everything an iteration works with."""
-
-    args: argparse.Namespace
-    chunks: list[Chunk]
-    queries: list[Query]  # all training questions
-    judge: Judge
-    base: "SentenceTransformer"
-    base_score: Score
-    validator: Validator  # validation questions against the whole corpus
-    pool: Validator  # fewer of them against the base model's candidates: to compare strengths quickly
-    configuration: dict[str, Any]
-
-    def encoder(self, model: "SentenceTransformer") -> CachedEncoder:
-        """The model with the project's embedding cache."""
-        return CachedEncoder(model, self.args.data_dir / "embeddings.sqlite")
-
-
-def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
-    """Adapt the model: iterations of five steps, then keep the best; `judge`, if given, instead of the flags' one."""
-    args = parse_arguments(argv)
-    if args.export_judgments:
-        export_judgments(args.data_dir, args.export_judgments)
-        return
-    with ExitStack() as at_work:
-        setting = prepare(args, judge, at_work)
-        for number in range(args.iterations):
-            if not run_iteration(number, setting):
-                return
-        if only_looks(args):
-            print(f"All iterations of {args.output_dir} are done: nothing is left to judge")
-        else:
-            keep_best(setting, finished_iterations(args.output_dir))
-
-
-def export_judgments(data_dir: Path, target: Path) -> None:
-    """Every judgment of the store as JSON lines."""
-    if not (data_dir / "judgments.sqlite").exists():
-        raise InputError(f"{data_dir / 'judgments.sqlite'} is missing; judge something first, or name its --data-dir")
-    with JudgmentStore(data_dir / "judgments.sqlite") as store:
-        print(f"{store.export_jsonl(target):,} judgments written to {target}")
-
-
-def prepare(args: argparse.Namespace, judge: Judge | None, at_work: ExitStack) -> Setting:
-    """Check every input before anything costs time or money, and measure the base model.
-
-    `at_work` keeps other processes out of the output folder from then on, unless the flags only look.
-    """
-    resolve_model(args.base_model)
-    with one_preparation(args.data_dir) as manifest:
-        chunks = load_chunks(args.data_dir)
-        queries, val_queries = (load_queries(args.data_dir, split) for split in ("train", "val"))
-    guard = open_guard(args.guard)
-    check_batch_files(args)
-    judge = judge or open_judge(args)
-    if isinstance(judge, LLMJudge) and asks_server(args):
-        print(describe_findings(judge.check()))
-    base = load_base(args, chunks)
-    if base.device.type == "cuda" and trains(args):
-        texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
-        check_room(weight_bytes(base), activation_bytes(base, *texts), free_bytes("cuda"))
-    configuration = configure(args, manifest, base, judge, guard)
-    claim(args.output_dir, configuration, dry=only_looks(args))
-    if not only_looks(args):
-        at_work.enter_context(alone_in(args.output_dir, configuration))
-    check_finished(args.output_dir)
-    encoder = CachedEncoder(base, args.data_dir / "embeddings.sqlite")
-    validator = Validator(chunks, val_queries, guard, encoder)
-    with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
-        base_score = validator.score(encoder, bar.update)
-    figures = describe_change(base_score, base_score)
-    print(f"Base model {args.base_model} on {len(val_queries)} validation questions: {figures}")
-    pool = validator.pool(encoder, POOL_QUERIES, POOL_DEPTH, args.seed)
-    return Setting(args, chunks, queries, judge, base, base_score, validator, pool, configuration)
-
-
-def load_base(args: argparse.Namespace, chunks: Sequence[Chunk]) -> "SentenceTransformer":
-    """The base model on the device that --device names; says what it does not read of the chunks.
-
-    Raises:
-        InputError: it cannot be loaded, or not be trained here.
-    """
-    base = load_model(args.base_model, claim_device(args.device))
-    print(f"Embedding model on {describe_device(base.device.type)}")
-    check_trainable(base, args.base_model)
-    for note in truncation_notes(args.base_model, base, chunks, args.seed):
-        print(note)
-    return base
-
-
-def sample_queries(queries: Sequence[Query], count: int, seed: int, number: int) -> list[Query]:
-    """The training questions of one iteration, in a seeded order: those that no iteration before had, while there are.
-
-    The same ones mined again added nothing, others a little (LOG.md).
-
-    Args:
-        queries: all training questions.
-        count: how many of them; all, where there are fewer.
-        seed: of the order.
-        number: of the iteration, from 0.
-    """
-    count = min(count, len(queries))
-    generator = random.Random(seed)
-    first = generator.sample(queries, count)
-    taken = {query["query_id"] for query in first}
-    rest = [query for query in queries if query["query_id"] not in taken]
-    order = first + generator.sample(rest, len(rest))
-    return list(islice(cycle(order), number * count, (number + 1) * count))
-
-
-def load_start(setting: Setting, number: int) -> "SentenceTransformer":
-    """What iteration `number` mines with: the base model, later the previous iteration's model."""
-    if number == 0:
-        return setting.base
-    return load_model(str(iteration_folder(setting.args.output_dir, number - 1)), setting.base.device.type)
-
-
-def run_iteration(number: int, setting: Setting) -> bool:
-    """The five steps, if not done before; the finished folder appears all at once. False where the flags stop it."""
-    args = setting.args
-    rule, folder = "=" * 60, iteration_folder(args.output_dir, number)
-    print(f"\n{rule}\nITERATION {number}\n{rule}")
-    if is_finished(folder):
-        print(f"Already done: {folder}")
-        return True
-    started = time.monotonic()
-    print("\n[Step 1/5] Embedding corpus...")
-    index = embed_corpus(setting.encoder(load_start(setting, number)), setting.chunks)
-
-    print("\n[Step 2/5] Retrieving candidates...")
-    queries = sample_queries(setting.queries, args.num_queries, args.seed, number)
-    there = len(setting.queries)
-    if there < (number + 1) * args.num_queries:
-        taken = "all" if there <= args.num_queries else "some"
-        print(f"There are only {there:,} training questions: {taken} are asked{' again' if number else ''}")
-    lists = retrieve_candidates(queries, args.num_candidates, index=index, known_answers=args.positives == "known")
-    print(f"Retrieved candidates for {len(lists)} queries")
-    del index  # and with it the last iteration's model: training needs its memory
-
-    if stops_before_judging(setting, lists):
-        return False
-    print("\n[Step 3/5] LLM judging relevance...")
-    lists = llm_judge_relevance(lists, setting.chunks, setting.judge, args.gpu_hour_price)
-    judged = sum(candidate.grade is not None for item in lists for candidate in item.candidates)
-    print(f"LLM judged {judged} (query, chunk) pairs")
-    reasons = setting.judge.stats.reasons if isinstance(setting.judge, LLMJudge) else Counter[str]()
-    check_unjudged(lists, args.max_unjudged, reasons)
-
-    print("\n[Step 4/5] Mining hard examples...")
-    mined = mine_hard_examples(lists, boilerplate_ids(setting.chunks))
-    print(f"Mined {len(mined.hard_positives)} hard positives, {len(mined.hard_negatives)} hard negatives")
-    report_mining(mined.counts)
-    check_examples(mined)
-
-    print("\n[Step 5/5] Fine-tuning model...")
-    learnt = accumulate([*mined_before(setting, number), mined])
-    print(f"Training on {len(learnt.examples)} examples...")
-    model, findings = adapt(setting, learnt, number)
-    findings["counts"] = {**mined.counts, "examples": len(learnt.examples)}
-    findings["seconds"] = round(time.monotonic() - started, 1)
-    save_model(model, folder, iteration_record(setting, number, findings), lists)
-    print(f"\nModel saved to: {folder}")
-    return True
-
-
-def iteration_record(setting: Setting, number: int, findings: Mapping[str, Any]) -> dict[str, Any]:
-    """An iteration's training.json: what determined the result, and what was found."""
-    return {
-        "iteration": number,
-        "configuration": setting.configuration,
-        **findings,
-        "base_validation": asdict(setting.base_score),
-        "judge": judge_record(setting.judge),
-        "arguments": vars(setting.args),
-        "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
-    }
-
-
-def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
-    """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
-    model = deepcopy(setting.base)
-    losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.encoder(setting.base))
-    strongest = average_with_earlier(setting, model, number)
-    strengths = average_with_base(setting, model, strongest)
-    print(f"Fine-tuning complete for iteration {number}")
-    with progress_bar("Validating", len(setting.chunks), "chunk") as bar:
-        score = setting.validator.score(setting.encoder(model), bar.update)
-    print(f"Validation after iteration {number}: {describe_change(score, setting.base_score)}")
-    return model, {"epoch_losses": losses, "strengths": strengths, "validation": asdict(score)}
-
-
-def stops_before_judging(setting: Setting, lists: list[CandidateList]) -> bool:
-    """Do what --dry-run, --judge-batch and --judge-results ask for; True where nothing should be judged now."""
-    args, judge = setting.args, setting.judge
-    if not isinstance(judge, LLMJudge):
-        if args.dry_run:
-            print(f"{sum(len(item.candidates) for item in lists):,} pairs for the answer key, which asks nobody")
-        return args.dry_run
-    pairs = list(candidate_pairs(lists, setting.chunks))
-    if args.judge_results:
-        taken = import_batch(judge, pairs, args.judge_results)
-        print(
-            f"Took in {args.judge_results}: {taken.judged:,} judged, {taken.unjudged.total():,} without a grade, "
-            f"{taken.failed:,} failed, {taken.unknown:,} that nothing here waits for"
-        )
-    if args.judge_batch:
-        written = export_batch(judge, pairs, args.judge_batch, args.batch_constraint or "choice")
-        then = "come back with their results: --judge-results FILE" if written else "nothing is left to ask"
-        print(f"{written} requests written to {args.judge_batch}; {then}")
-    if args.dry_run:
-        print(f"{describe_plan(judge.plan(pairs))} in this iteration; nothing was asked")
-    return only_looks(args)
-
-
-def mined_before(setting: Setting, number: int) -> list[Mined]:
-    """What the iterations before `number` mined, from the graded candidates in their folders."""
-    folders = (iteration_folder(setting.args.output_dir, earlier) for earlier in range(number))
-    boilerplate = boilerplate_ids(setting.chunks)
-    return [mine_hard_examples(graded_candidates(folder), boilerplate) for folder in folders]
-
-
-def embed_corpus(encoder: CachedEncoder, chunks: Sequence[Chunk]) -> Index:
-    """Embed every chunk; index those that training may see."""
-    with progress_bar("Embedding", len(chunks), "chunk") as bar:
-        vectors = encoder.encode_passages([chunk["text"] for chunk in chunks], bar.update)
-    print(f"Embedded {len(vectors)} chunks")
-    return training_index(encoder, chunks, vectors)
-
-
-def report_mining(counts: Mapping[str, int]) -> None:
-    """Print how many candidates each rule took and skipped, by `Mined.counts`."""
-    rows = [
-        ("candidates", counts["candidates"]),
-        (
-            f"relevant (grade >= {MINING.relevant_grade:g}; known answers > {MINING.irrelevant_grade:g})",
-            counts["relevant"],
-        ),
-        (f"irrelevant (grade <= {MINING.irrelevant_grade:g}, no known answer)", counts["irrelevant"]),
-        ("in between, or refuted known answers: not used", counts["uncertain"]),
-        ("unjudged: not used", counts["unjudged"]),
-        ("queries skipped: no answer to trust", counts["queries_without_relevant"]),
-        ("queries skipped: nothing irrelevant", counts["queries_without_irrelevant"]),
-    ]
-    print(aligned(rows))
-
-
-def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
-    """Make `final/` the best iteration on validation that the guard passes, or else the base model."""
-    tolerance = setting.args.guard_tolerance
-    scores = [Score(**record["validation"]) for record in records]
-    base = setting.base_score
-    gained = [number for number, score in enumerate(scores) if score.gain_over(base) > 0]
-    eligible = [number for number in gained if scores[number].is_harmless(tolerance)]
-    final = setting.args.output_dir / "final"
-    if eligible:
-        best = max(eligible, key=lambda number: scores[number].gain_over(base))
-        passed = "" if base.guard_low is None else " that the guard passes"
-        reason = f"iteration {best} is the best on validation{passed}: {describe_change(scores[best], base)}"
-        copy_as_final(iteration_folder(setting.args.output_dir, best), final, {**records[best], "chosen": reason})
-    else:
-        reason = f"the base model: {why_none([scores[number] for number in gained], base, tolerance)}"
-        record = {"configuration": setting.configuration, "validation": asdict(base), "base_validation": asdict(base)}
-        save_model(setting.base, final, {**record, "chosen": reason})
-    print(f"\nFinal model: {reason}")
-    print(f"Model saved to: {final}")
-
-
-def why_none(gained: Sequence[Score], base: Score, tolerance: float) -> str:
-    """Why no iteration is kept, of which these gained on validation."""
-    if not gained:
-        return "no iteration gained on validation"
-    reason = f"for no iteration that gained on validation could the guard rule out a loss of more than {tolerance:.1%}"
-    if any(relative_change(score.guard_ndcg, base.guard_ndcg) >= -tolerance for score in gained):
-        reason += "; what it measured is less than that, so a guard with more questions might"
-    return reason
+    return [{**asdict(each), "chosen": each is chosen} for each in tried]
 
 
 # ---------------------------------------------------------------- flags
@@ -791,39 +654,16 @@ def prompt_text(args: argparse.Namespace) -> str:
     return read_prompt(args.prompt) if args.prompt else JUDGE_PROMPT
 
 
-def check_batch_files(args: argparse.Namespace) -> None:
-    """Raise InputError where the batch files that the flags name cannot be read or written."""
-    if args.judge_results:
-        with clear_os_errors(args.judge_results, "read"):
-            args.judge_results.open("rb").close()
-    if args.judge_batch:
-        check_writable(args.judge_batch)
-
-
-def open_guard(name: str) -> GradedSet | None:
-    """The graded questions that must not get worse; raises InputError where there are too few to tell."""
-    if name == "none":
-        return None
-    guard = open_graded(name)
-    telling = len(guard.questions) - guard.n_of_one_grade
-    if telling < MIN_GUARD:
-        raise InputError(
-            f"--guard {name}: {telling} question(s) with answers of different grades, too few to tell what is "
-            f"forgotten; give {MIN_GUARD} or more, better 200, or take bundled or none"
-        )
-    return guard
-
-
 def configure(
     args: argparse.Namespace,
     manifest: dict[str, Any],
-    base: "SentenceTransformer",
+    base_weights: str,
     judge: Judge,
     guard: GradedSet | None,
 ) -> dict[str, Any]:
     """Everything that determines the result."""
     configuration = stated_configuration(args) | {
-        "base_weights": fingerprint(base),
+        "base_weights": base_weights,
         "source": manifest["corpus"].get("arguments", {}).get("source"),
         "corpus_sha256": manifest["corpus"]["sha256"],
         "queries_sha256": manifest["queries"].get("sha256"),
@@ -879,24 +719,19 @@ def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
             pass
 
 
-def only_looks(args: argparse.Namespace) -> bool:
+def ends_before_judging(args: argparse.Namespace) -> bool:
     """Whether the flags ask for something that ends before any judging."""
     return bool(args.dry_run or args.judge_batch or args.export_judgments)
 
 
 def trains(args: argparse.Namespace) -> bool:
     """Whether the flags and what is finished leave an iteration to train."""
-    return len(finished_iterations(args.output_dir)) < args.iterations and not only_looks(args)
+    return len(finished_iterations(args.output_dir)) < args.iterations and not ends_before_judging(args)
 
 
 def asks_server(args: argparse.Namespace) -> bool:
     """Whether an LLM judge needs its server from the start: not to look, with stored judgments only, or when done."""
     return trains(args) and not args.stored_only
-
-
-def progress_bar(what: str, total: int, unit: str) -> tqdm:
-    """A bar that vanishes when done, so that the stage's own line stays."""
-    return tqdm(desc=what, total=total, unit=unit, leave=False)
 
 
 def add_judge_arguments(parser: argparse.ArgumentParser) -> None:

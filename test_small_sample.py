@@ -42,6 +42,7 @@ from hardneg.judge_report import (
 )
 from hardneg.llm_judge import NOT_STORED, JudgeStats, LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, auc, finite_or_none
+from hardneg.mining import Mined, describe_mining
 from hardneg.models import resolve_model
 from hardneg.probing import JudgeFindings
 from hardneg.script import run
@@ -49,7 +50,7 @@ from hardneg.tables import aligned
 from hardneg.topics import boilerplate_ids
 from iterative_miner import (
     MAX_UNJUDGED,
-    Mined,
+    MINING,
     add_judge_arguments,
     check_judge_arguments,
     embed_corpus,
@@ -57,7 +58,6 @@ from iterative_miner import (
     load_base,
     mine_hard_examples,
     open_judge,
-    report_mining,
     retrieve_candidates,
     sample_queries,
 )
@@ -444,7 +444,7 @@ def print_report(results: dict[str, Any], args: argparse.Namespace) -> None:
     """The findings in readable form."""
     print_scores(results["score_distribution"])
     heading(f"WHAT TRAINING WOULD USE: {results['mining']['examples']:,} examples")
-    report_mining(results["mining"])
+    print(describe_mining(results["mining"], MINING))
     hard = results["hard_examples"]
     print_examples("HARD POSITIVES: relevant, but ranked low by the model", hard["hard_positives"])
     print_examples("HARD NEGATIVES: irrelevant, but ranked high by the model", hard["hard_negatives"])

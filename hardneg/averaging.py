@@ -58,6 +58,21 @@ def mean_with_earlier(
     }
 
 
+def average_with_earlier(
+    model: "SentenceTransformer", base: "SentenceTransformer", mixed: "SentenceTransformer", share: float, count: int
+) -> float:
+    """Set `model`, the newest of count + 1 trainings of `base`, to the mean of all, in place; as `mean_with_earlier`.
+
+    Returns:
+        how many times as far from `base` as that mean the newest training alone is; 1 where nothing has moved.
+    """
+    newest, base_weights = weights_of(model), weights_of(base)
+    mean = mean_with_earlier(newest, base_weights, weights_of(mixed), share, count)
+    model.load_state_dict(mean)
+    moved = distance(mean, base_weights)
+    return distance(newest, base_weights) / moved if moved else 1.0
+
+
 def distance(one: Mapping[str, "Tensor"], other: Mapping[str, "Tensor"]) -> float:
     """Root of the summed squares of the differences between the weights of two models, by name."""
     squares = ((one[name] - other[name]).double().square().sum() for name in one if one[name].is_floating_point())

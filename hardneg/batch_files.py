@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from hardneg.artifacts import atomic_file
+from hardneg.artifacts import atomic_file, check_writable
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.judge import Pair
 from hardneg.judge_answers import MalformedAnswer, read_answer
@@ -32,6 +32,15 @@ class BatchImport:
     unjudged: Counter[str] = field(default_factory=Counter)  # answers without a grade, by reason
     failed: int = 0  # requests that the batch could not answer; they stay outstanding
     unknown: int = 0  # results of no outstanding pair: other pairs, prompt or model, or stored already
+
+
+def check_files(results: Path | None, batch: Path | None) -> None:
+    """Raise InputError where a results file that is to be taken in cannot be read, or a request file not be written."""
+    if results:
+        with clear_os_errors(results, "read"):
+            results.open("rb").close()
+    if batch:
+        check_writable(batch)
 
 
 def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint: str = "choice") -> int:

@@ -16,6 +16,7 @@ from hardneg.judge import GRADES, Pair
 from hardneg.metrics import graded_metrics
 
 BUNDLED_GRADED = Path(__file__).parent / "sample" / "consumer_questions.jsonl"
+MIN_GUARD = 20  # questions of a guard: of fewer its interval says next to nothing
 NANOBEIR = "sentence-transformers/NanoBEIR-en"
 NANOBEIR_SPLITS = ("NanoMSMARCO", "NanoNQ", "NanoFiQA2018", "NanoQuoraRetrieval")  # what people ask; 50 questions each
 NANOBEIR_DEPTH = 20  # passages per question that BM25 ranks first
@@ -82,6 +83,20 @@ def open_graded(name: str) -> GradedSet:
     if graded.n_of_one_grade == len(graded.questions):
         raise InputError(f"{name}: no question in it has answers of different grades; name another set")
     return graded
+
+
+def open_guard(name: str) -> GradedSet | None:
+    """The graded questions that must not get worse; raises InputError where there are too few to tell."""
+    if name == "none":
+        return None
+    guard = open_graded(name)
+    telling = len(guard.questions) - guard.n_of_one_grade
+    if telling < MIN_GUARD:
+        raise InputError(
+            f"--guard {name}: {telling} question(s) with answers of different grades, too few to tell what is "
+            f"forgotten; give {MIN_GUARD} or more, better 200, or take bundled or none"
+        )
+    return guard
 
 
 def load_graded(path: Path) -> GradedSet:

@@ -59,7 +59,7 @@ def parse(command: Sequence[str]) -> Namespace:
 
 def check_together(stages: dict[str, Namespace]) -> None:
     """Raise InputError where stages do not go together; `stages`: flags by script."""
-    from iterative_miner import only_looks
+    from iterative_miner import ends_before_judging
 
     judging = [args for args in stages.values() if "judge" in args]
     for name, variable in SHARED_FLAGS.items():
@@ -67,7 +67,7 @@ def check_together(stages: dict[str, Namespace]) -> None:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag} must be the same for both stages that judge; give it in {variable}")
     miner = stages.get("iterative_miner.py")
-    if "evaluate.py" in stages and miner and only_looks(miner):
+    if "evaluate.py" in stages and miner and ends_before_judging(miner):
         raise InputError(
             "--dry-run, --judge-batch and --export-judgments train nothing: an earlier run's model would be "
             "evaluated, or none; stop before, with --to train"
@@ -107,10 +107,11 @@ def check_disk(args: Namespace, gib_needed: int) -> None:
 def check_inputs(args: Namespace) -> None:
     """Raise InputError where a stage's device, models, graded questions or further files are not to be had."""
     from hardneg.artifacts import check_writable
+    from hardneg.batch_files import check_files
     from hardneg.device import find_gpu
     from hardneg.graded import open_graded
     from hardneg.models import resolve_model
-    from iterative_miner import check_batch_files, open_guard
+    from iterative_miner import open_guard
 
     if "device" in args:
         find_gpu(args.device)
@@ -121,7 +122,7 @@ def check_inputs(args: Namespace) -> None:
         if name in args:
             check_writable(getattr(args, name))
     if "judge_batch" in args:
-        check_batch_files(args)
+        check_files(args.judge_results, args.judge_batch)
     if getattr(args, "graded", None):
         open_graded(args.graded)
     if "guard" in args:

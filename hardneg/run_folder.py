@@ -159,14 +159,14 @@ def _card(record: Mapping[str, Any]) -> str:
         settings |= {
             "iteration": record["iteration"],
             "training examples": record["counts"]["examples"],
-            "share of tuned weights": chosen_strength(record),
+            "share of tuned weights": strength_of(record),
         }
     return model_card(
         record["configuration"]["base_model"], settings, measures, "iteration" in record, record.get("chosen", "")
     )
 
 
-def chosen_strength(record: Mapping[str, Any]) -> float:
+def strength_of(record: Mapping[str, Any]) -> float:
     """The share of the tuned weights in an iteration's model, by its training.json."""
     return next(tried["strength"] for tried in record["strengths"] if tried["chosen"])
 

@@ -1,7 +1,7 @@
 """Fine-tuning: contrast in the batch and with the base model's candidates, held near the base model by distillation."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from hardneg.recipe import SCALE, Example, Recipe
 class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
     """InfoNCE over the batch's positives and hard negatives, with false negatives masked by grade.
 
-    For query i, every chunk of the batch competes with its positive except those in `relevant[i]`: what the data
+    For query i, every chunk of the batch competes with its positive except those in `spared[i]`: what the data
     or the judge says answers query i must not be pushed away from it. Without masks this is
     MultipleNegativesRankingLoss (arXiv 1705.00652); gradients are cached (arXiv 2101.06983), so that the batch
     size is a choice of the recipe and `mini_batch_size` one of the memory.
@@ -38,7 +38,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
     def __init__(
         self,
         model: SentenceTransformer,
-        relevant: Sequence[AbstractSet[int]],
+        spared: Sequence[AbstractSet[int]],
         mini_batch_size: int,
         scale: float = SCALE,
         teacher: "Teacher | None" = None,
@@ -46,7 +46,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         """
         Args:
             model: the model being trained.
-            relevant: per query row, the ids of all chunks that must not serve as its negatives.
+            spared: per query row, the ids of all chunks that must not serve as its negatives.
             mini_batch_size: passages whose activations are held at once.
             scale: 1 / temperature of the softmax over cosines.
             teacher: the base model's embeddings; None for contrast in the batch alone.
@@ -56,8 +56,8 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         self.mini_batch_size = mini_batch_size
         self.scale = scale
         self._teacher = teacher
-        self._relevant = [torch.tensor(sorted(chunk_ids), dtype=torch.long) for chunk_ids in relevant]
-        self._relevant_places = [teacher.places(chunk_ids) for chunk_ids in self._relevant] if teacher else []
+        self._spared = [torch.tensor(sorted(chunk_ids), dtype=torch.long) for chunk_ids in spared]
+        self._spared_places = [teacher.places(chunk_ids) for chunk_ids in self._spared] if teacher else []
 
     def forward(self, sentence_features: Sequence[dict[str, Tensor]], labels: Tensor) -> Tensor:
         """Loss of one batch.
@@ -81,8 +81,8 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         query_rows, chunk_ids = labels[:, 0], labels[:, 1:].T.flatten()  # in the order of the concatenated columns
         queries, *chunk_columns = (nn.functional.normalize(_in_full(torch.cat(column)), dim=1) for column in reps)
         chunks = torch.cat(chunk_columns)
-        relevant = torch.stack([torch.isin(chunk_ids, self._relevant[row]) for row in query_rows.tolist()])
-        loss = self._contrast(queries, chunks, torch.arange(len(queries)), relevant)
+        spared = torch.stack([torch.isin(chunk_ids, self._spared[row]) for row in query_rows.tolist()])
+        loss = self._contrast(queries, chunks, torch.arange(len(queries)), spared)
         if self._teacher is not None:
             frozen = self._frozen_contrast(queries, query_rows, labels[:, 1])
             loss = loss + self._teacher.frozen_contrast_weight * frozen
@@ -96,24 +96,24 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
     def _frozen_contrast(self, queries: Tensor, query_rows: Tensor, positive_ids: Tensor) -> Tensor:
         """`_contrast` with all of the teacher's chunks."""
         assert self._teacher is not None
-        relevant = torch.zeros(len(queries), len(self._teacher.chunk_ids), dtype=torch.bool)
-        for mask, row in zip(relevant, query_rows.tolist(), strict=True):
-            mask[self._relevant_places[row]] = True
-        return self._contrast(queries, self._teacher.chunks, self._teacher.places(positive_ids), relevant)
+        spared = torch.zeros(len(queries), len(self._teacher.chunk_ids), dtype=torch.bool)
+        for mask, row in zip(spared, query_rows.tolist(), strict=True):
+            mask[self._spared_places[row]] = True
+        return self._contrast(queries, self._teacher.chunks, self._teacher.places(positive_ids), spared)
 
-    def _contrast(self, queries: Tensor, chunks: Tensor, targets: Tensor, relevant: Tensor) -> Tensor:
-        """Cross-entropy of each query's cosines with all `chunks` but those relevant to it beside its target.
+    def _contrast(self, queries: Tensor, chunks: Tensor, targets: Tensor, spared: Tensor) -> Tensor:
+        """Cross-entropy of each query's cosines with all `chunks` but those spared for it beside its target.
 
         Args:
             queries: (B, d), unit rows.
             chunks: (C, d), unit rows, on the queries' device.
             targets: int64 (B,), the row of each query's positive in `chunks`.
-            relevant: bool (B, C), overwritten.
+            spared: bool (B, C), chunks left out of a query's competition; overwritten.
         """
-        relevant[torch.arange(len(queries)), targets] = False
+        spared[torch.arange(len(queries)), targets] = False
         with torch.autocast(queries.device.type, enabled=False):  # in bfloat16 a logit of 14 is off by up to 0.03
             logits = self.scale * queries @ chunks.to(queries.dtype).T
-        logits = logits.masked_fill(relevant.to(logits.device), -torch.inf)
+        logits = logits.masked_fill(spared.to(logits.device), -torch.inf)
         return nn.functional.cross_entropy(logits, targets.to(logits.device))
 
 
@@ -185,12 +185,11 @@ def teach(
 
 
 class _EpochProgress(ProgressCallback):
-    """The trainer's progress bar, which reports each epoch's mean loss instead of printing log records."""
+    """The trainer's progress bar, which notes each epoch's mean loss instead of printing log records."""
 
-    def __init__(self, report: Callable[[int, float], None]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.losses: list[float] = []
-        self._report = report
 
     def on_log(
         self,
@@ -203,7 +202,6 @@ class _EpochProgress(ProgressCallback):
         """Called after each epoch (`logging_strategy`), and once more with the totals, which are left out."""
         if logs and "loss" in logs:
             self.losses.append(float(logs["loss"]))
-            self._report(len(self.losses), self.losses[-1])
 
 
 class _Trainer(SentenceTransformerTrainer):
@@ -217,9 +215,8 @@ def train(
     model: SentenceTransformer,
     examples: Sequence[Example],
     chunk_texts: Sequence[str],
-    relevant: Mapping[str, AbstractSet[int]],
+    spared: Mapping[str, AbstractSet[int]],
     recipe: Recipe,
-    report: Callable[[int, float], None],
     *,
     seed: int,
     mini_batch_size: int,
@@ -231,9 +228,8 @@ def train(
         model: changed in place.
         examples: all with the same number of negatives.
         chunk_texts: text of every chunk, by chunk id.
-        relevant: query id -> chunk ids that must not be its negatives.
+        spared: query id -> chunk ids that must not be its negatives.
         recipe: the settings.
-        report: called after each epoch with its number (from 1) and mean loss.
         seed: of the order of the examples.
         mini_batch_size: passages held at once, see `MaskedContrastiveLoss`.
         teacher: `teach` of the same examples; None to train by contrast in the batch alone.
@@ -245,10 +241,10 @@ def train(
         InputError: the loss is no longer finite.
     """
     rows = {query_id: row for row, query_id in enumerate(_queries(examples))}
-    masks = [relevant[query_id] for query_id in rows]
+    masks = [spared[query_id] for query_id in rows]
     loss = MaskedContrastiveLoss(model, masks, mini_batch_size, teacher=teacher)
     dataset = _dataset(examples, chunk_texts, rows)
-    epochs = _EpochProgress(report)
+    epochs = _EpochProgress()
     with without_dropout(model), TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model=model,

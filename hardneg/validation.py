@@ -54,19 +54,19 @@ def lowest_change(base: np.ndarray, other: np.ndarray) -> float:
     return 0.0 if gain.base_mean == 0 else float(np.nan_to_num(gain.low, nan=-1.0))
 
 
-def describe_change(score: Score, base: Score) -> str:
-    """One line of validation figures with their change against the base model."""
-    figures = [
-        (f"MRR@{K}", score.mrr, base.mrr, None),
-        (f"DCG@{K}", score.dcg, base.dcg, None),
-        ("guard nDCG@10", score.guard_ndcg, base.guard_ndcg, score.guard_low if score != base else None),
-        ("guard MRR@5", score.guard_mrr, base.guard_mrr, None),
-    ]
-    return "  ".join(
-        f"{name} {value:.4f} ({relative_change(value, was):+.1%}{'' if low is None else f', at worst {low:+.1%}'})"
-        for name, value, was, low in figures
-        if value is not None
-    )
+def describe_score(score: Score, base: Score | None = None) -> str:
+    """One line of validation figures, with their change against the base model's where these are given."""
+    figures = {f"MRR@{K}": "mrr", f"DCG@{K}": "dcg", "guard nDCG@10": "guard_ndcg", "guard MRR@5": "guard_mrr"}
+    words = []
+    for name, field in figures.items():
+        value = getattr(score, field)
+        if value is None:
+            continue
+        change = f"{relative_change(value, getattr(base, field)):+.1%}" if base else ""
+        if base and field == "guard_ndcg":
+            change += f", 95% CI from {score.guard_low:+.1%}"
+        words.append(f"{name} {value:.4f}" + (f" ({change})" if change else ""))
+    return "  ".join(words)
 
 
 class Validator:

@@ -24,11 +24,12 @@ from hardneg.graded import open_graded
 from hardneg.judge import AnswerKeyJudge, Pair
 from hardneg.judge_quality import agreement
 from hardneg.metrics import retrieval_metrics
+from hardneg.mining import Mined
 from hardneg.models import load_model
 from hardneg.recipe import Example
 from hardneg.sources import topic_of_question
 from hardneg.validation import Validator
-from iterative_miner import Mined, mine_hard_examples
+from iterative_miner import mine_hard_examples
 from tests.benchmarks import (
     among,
     arms,
@@ -266,7 +267,7 @@ def test_hardest_positives() -> None:
     assert [candidate.known for candidate in left.candidates] == [False, False, True, False]
     mined = mine_hard_examples([left])
     assert [(each.positive_id, each.negative_ids) for each in mined.examples] == [(2, (1, 1, 1, 1))]
-    assert mined.relevant == {"q": {0, 2, 3}}  # what is dropped is pushed away by nothing
+    assert mined.spared == {"q": {0, 2, 3}}  # what is dropped is pushed away by nothing
 
 
 def test_a_view_keeps_what_must_not_be_its_negative() -> None:
@@ -275,13 +276,13 @@ def test_a_view_keeps_what_must_not_be_its_negative() -> None:
     mined = mine_hard_examples([item])
     view_of = arms.keywords_or_sentence(chunks)
     same = arms.with_views(mined, [item], 0.0, 0, view_of)
-    assert (same.examples, same.relevant) == (mined.examples, mined.relevant)
+    assert (same.examples, same.spared) == (mined.examples, mined.spared)
     asked = arms.with_views(mined, [item], 1.0, 0, view_of)
     assert isinstance(asked, Mined)
     (example,) = asked.examples
     assert example == replace(mined.examples[0], query_id=example.query_id, query=example.query)
     assert example.query in ("gout treatment", chunks[1]["text"])
-    assert asked.relevant[example.query_id] == mined.relevant["q"]
+    assert asked.spared[example.query_id] == mined.spared["q"]
     both = arms.with_views(mined, [item], 1.0, 0, view_of, added=True)
     assert both.examples == [*mined.examples, example]
 

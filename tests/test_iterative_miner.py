@@ -1,4 +1,4 @@
-"""The miner: mining by hand, choosing a strength, and whole runs on the tiny data."""
+"""The miner: candidates, averaging, keeping the best, and whole runs on the tiny data."""
 
 import argparse
 import json
@@ -24,194 +24,26 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
-from hardneg.artifacts import Query, load_queries, read_json, sha256_file, write_json
+from hardneg.artifacts import load_queries, read_json, sha256_file, write_json
 from hardneg.averaging import weights_of
-from hardneg.candidates import Candidate, CandidateList, Index, read_candidates, training_index
+from hardneg.candidates import Index, read_candidates, training_index
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
+from hardneg.graded import MIN_GUARD
 from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
+from hardneg.mining import Mined
 from hardneg.models import fingerprint, load_model
-from hardneg.recipe import Example
-from hardneg.run_folder import alone_in, chosen_strength, graded_candidates
+from hardneg.run_folder import alone_in, graded_candidates, strength_of
 from hardneg.script import run
 from hardneg.validation import Score
 from tests.judge_data import make_judge, make_pairs
 from tests.llm_stub import MODEL, LLMStub, true_grade
+from tests.mining_data import graded, make_query, mine
 from tests.tiny_data import lengthen_three, tiny_corpus, write_pickle, write_tiny_data
 
 ROOT = Path(__file__).parent.parent
 TENSOR = "0.model.embeddings.word_embeddings.weight"
-
-# ---------------------------------------------------------------- mining by hand
-
-
-def make_query(query_id: str, *known: int) -> Query:
-    return Query(
-        query_id=query_id, query=f"{query_id}?", ground_truth_chunk_ids=list(known), qtype="", topic="", group=""
-    )
-
-
-def graded(query: Query, *grades: float | None, ranks: list[int] | None = None) -> CandidateList:
-    """Candidates 100, 101, ... at ranks 1, 2, ..., with these grades."""
-    known = set(query["ground_truth_chunk_ids"])
-    places = ranks or list(range(1, len(grades) + 1))
-    return CandidateList(
-        query,
-        tuple(
-            Candidate(100 + number, rank, 1 - rank / 1000, 100 + number in known, grade)
-            for number, (rank, grade) in enumerate(zip(places, grades, strict=True))
-        ),
-    )
-
-
-def ids(found: list[tuple[Query, Candidate]]) -> list[int]:
-    return [candidate.chunk_id for _, candidate in found]
-
-
-def mine(lists: list[CandidateList], **changed: Any) -> miner.Mined:
-    """By the default rules but for one negative per example, up to two found answers, and what is given."""
-    return miner.mine_hard_examples(lists, rules=replace(miner.MINING, **{"negatives": 1, "max_found": 2, **changed}))
-
-
-def test_hard_is_what_is_out_of_order() -> None:
-    # ranks:                       1    2    3    4    5    6
-    mined = mine([graded(make_query("q"), 4.0, 1.0, 3.5, 2.0, 3.0, 1.5)])
-    assert ids(mined.hard_positives) == [102, 104]  # below the irrelevant 101
-    assert ids(mined.hard_negatives) == [101, 103]  # above the relevant 104; 105 is below all of them
-    assert mined.examples == [Example("q", "q?", 100, (101,)), Example("q", "q?", 102, (103,))]
-
-
-def test_a_right_order_holds_nothing_hard_but_is_still_learnt_from() -> None:
-    mined = mine([graded(make_query("q"), 4.0, 3.0, 2.0, 1.0)])
-    assert mined.hard_positives == mined.hard_negatives == []
-    assert mined.examples == [Example("q", "q?", 100, (102,)), Example("q", "q?", 101, (103,))]
-
-
-def test_in_between_and_unjudged_are_not_used() -> None:
-    mined = mine([graded(make_query("q"), 2.01, None, 2.99, 4.0, 1.0)])
-    assert mined.hard_positives == mined.hard_negatives == []
-    assert mined.examples == [Example("q", "q?", 103, (104,))]
-    assert mined.relevant == {"q": {100, 101, 102, 103}}  # what is unjudged is not pushed away in a batch either
-
-
-def test_known_answers_never_become_negatives() -> None:
-    mined = mine([graded(make_query("q", 100, 999), 1.0, 1.0, 4.0)])
-    assert ids(mined.hard_negatives) == [101] and ids(mined.hard_positives) == [102]
-    assert mined.relevant == {"q": {100, 102}}  # known answers and what was graded above 2
-
-
-def test_a_known_answer_needs_only_not_be_refuted() -> None:
-    """The judge is unsure of 2.5; the data says that 101 answers the question."""
-    mined = mine([graded(make_query("q", 101), 1.0, 2.5, 2.5, 4.0, 1.0)])
-    assert ids(mined.hard_positives) == [101, 103] and ids(mined.hard_negatives) == [100]
-    # what the judge finds besides is not trained on, nor pushed away
-    assert mined.examples == [Example("q", "q?", 101, (100,))]
-    assert mined.relevant == {"q": {101, 102, 103}}
-
-
-def test_an_unjudged_known_answer_is_no_negative_in_the_batch() -> None:
-    mined = mine([graded(make_query("q", 100), None, 1.0, 4.0)])
-    assert mined.relevant == {"q": {100, 102}}
-    assert mined.examples == []
-
-
-def test_a_query_whose_answer_the_judge_refutes_teaches_nothing() -> None:
-    mined = mine([graded(make_query("q", 100), 1.0, 1.0, 4.0)])
-    assert mined.examples == []
-    assert mined.counts["queries_without_relevant"] == 1
-
-
-def test_known_answers_are_trained_on_by_grade_and_rank() -> None:
-    mined = mine([graded(make_query("q", 100, 101, 103), 2.5, 4.0, 4.0, 4.0, 1.0)], max_positives=3)
-    # places 3, 1, 2 by grade among the known, ranks 1, 2, 4: 1/63 + 1/61, 1/61 + 1/62, 1/62 + 1/64
-    assert [example.positive_id for example in mined.examples] == [101, 100, 103]
-
-
-def test_boilerplate_is_trained_on_only_where_nothing_else_is_left() -> None:
-    """103 is found by the judge beside the key, so it is not trusted and does not stand in for a known answer."""
-    grades = (4.0, 4.0, 1.0, 4.0)
-    lists = [graded(make_query("several", 100, 101), *grades), graded(make_query("alone", 100), *grades)]
-    mined = miner.mine_hard_examples(lists, boilerplate={100})
-    assert [(each.query_id, each.positive_id) for each in mined.examples] == [("several", 101), ("alone", 100)]
-    assert all(100 in chunk_ids for chunk_ids in mined.relevant.values())  # nor is it a negative
-    refuted = graded(make_query("refuted", 100, 101), 4.0, 1.0, 1.0, 4.0)  # it has another answer, which is not trusted
-    assert miner.mine_hard_examples([refuted], boilerplate={100}).examples == []
-    found = [graded(make_query("found"), *grades), graded(make_query("found too"), 4.0, 1.0)]
-    examples = miner.mine_hard_examples(found, boilerplate={100}).examples
-    assert [(each.query_id, each.positive_id) for each in examples] == [("found", 101), ("found too", 100)]
-
-
-def test_without_known_answers_judge_and_model_must_agree() -> None:
-    lists = [graded(make_query("q"), 3.0, 3.5, 3.5, 4.0, 1.0)]
-    # places 4, 2, 3, 1 by grade, ranks 1, 2, 3, 4: 1/64 + 1/61, 2/62, 2/63, 1/61 + 1/64
-    assert [example.positive_id for example in mine(lists, max_found=4).examples] == [101, 103, 100, 102]
-    assert [example.positive_id for example in miner.mine_hard_examples(lists).examples] == [101]
-
-
-def test_negatives_rotate_over_the_positives() -> None:
-    item = graded(make_query("q"), 1.0, 1.0, 1.0, 1.0, 1.0, 4.0, 4.0, 4.0)
-    mined = mine([item], negatives=2, max_found=3)
-    # hardest first; the third positive finds only one left, then the hardest again
-    assert [example.negative_ids for example in mined.examples] == [(100, 101), (102, 103), (104, 100)]
-
-
-def test_few_negatives_are_repeated_and_none_gives_no_example() -> None:
-    mined = mine([graded(make_query("q"), 1.0, 4.0), graded(make_query("p"), 4.0, 4.0)], negatives=3)
-    assert mined.examples == [Example("q", "q?", 101, (100, 100, 100))]
-    assert mined.counts["queries_without_irrelevant"] == 1
-
-
-def test_thresholds_are_included_and_can_be_moved() -> None:
-    item = graded(make_query("q"), 2.0, 3.0)
-    assert ids(mine([item]).hard_positives) == [101]
-    assert mine([item], relevant_grade=3.5).hard_positives == []
-    assert mine([item], irrelevant_grade=1.5).hard_negatives == []
-
-
-def test_a_known_answer_ranked_far_below_the_candidates_is_a_hard_positive() -> None:
-    item = graded(make_query("q", 101), 1.0, 4.0, ranks=[1, 812])
-    assert ids(mine([item]).hard_positives) == [101]
-
-
-def test_counts_add_up() -> None:
-    lists = [
-        graded(make_query("a", 100), 1.0, 4.0, None, 2.5, 1.0, 2.0),
-        graded(make_query("b"), 1.0, 1.0),
-        graded(make_query("c"), 4.0, 2.5),
-        graded(make_query("d"), None, None),
-    ]
-    counts = mine(lists).counts
-    assert counts == {
-        "candidates": 12,
-        "unjudged": 3,
-        "relevant": 2,
-        "uncertain": 3,  # a's known answer graded 1, two of 2.5
-        "irrelevant": 4,
-        "queries_without_relevant": 3,
-        "queries_without_irrelevant": 1,
-    }
-    assert sum(counts[name] for name in ("unjudged", "relevant", "uncertain", "irrelevant")) == counts["candidates"]
-
-
-def test_counts_of_one_query_are_numbers() -> None:
-    """They are written to training.json."""
-    counts = mine([graded(make_query("q"), 4.0, 1.0)]).counts
-    assert {type(value) for value in counts.values()} == {int}
-
-
-def test_iterations_accumulate_examples_and_what_is_relevant() -> None:
-    first = mine([graded(make_query("q"), 1.0, 4.0, 2.5), graded(make_query("p"), 1.0, 4.0)])
-    again = graded(make_query("q"), 4.0, 1.0, 1.0, 3.0)
-    second = mine([again, graded(make_query("p"), 1.0, 4.0)])
-    both = miner.accumulate([first, second])
-    of_q, of_p = Example("q", "q?", 101, (100,)), Example("p", "p?", 101, (100,))
-    assert both.examples == [of_q, of_p, Example("q", "q?", 100, (101,)), Example("q", "q?", 103, (102,))]
-    assert both.relevant == {"q": {100, 101, 102, 103}, "p": {101}}
-    assert (both.candidates, first.candidates) == ({100, 101, 102, 103}, {100, 101, 102})
-    assert (both.counts, both.hard_negatives) == (second.counts, second.hard_negatives)
-    assert first.relevant["q"] == {101, 102}  # unchanged
-    assert miner.accumulate([first]).examples == first.examples
 
 
 @pytest.mark.parametrize(("unjudged", "stops"), [(0, False), (2, False), (3, True)])
@@ -278,13 +110,14 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
     mined = mine(lists, max_positives=1)
     taught, masked = [], []
 
-    def train(*arguments: Any, teacher: Any, **_: object) -> None:
+    def train(*arguments: Any, teacher: Any, **_: object) -> list[float]:
         taught.extend(teacher.chunk_ids.tolist())
         masked.append(arguments[3])
+        return []
 
     monkeypatch.setattr("hardneg.training.train", train)
     miner.fine_tune(index.encoder.model, mined, chunks, miner.RECIPE, 7, index.encoder)
-    assert masked == [mined.relevant]
+    assert masked == [mined.spared]
     assert taught == sorted({candidate.chunk_id for item in lists for candidate in item.candidates})
     assert {each.positive_id for each in mined.examples} | {each.negative_ids[0] for each in mined.examples} < set(
         taught
@@ -308,9 +141,12 @@ def test_each_strength_is_measured_and_the_chosen_one_is_kept(tiny_model: Path) 
         return Score(1 - abs(share(model) - 0.6), 1.0, None, None, None)
 
     setting: Any = SimpleNamespace(
-        base=base, pool=SimpleNamespace(score=score), encoder=lambda model: model, args=argparse.Namespace()
+        base=SimpleNamespace(model=base),
+        base_pool_score=score(base),
+        pool=SimpleNamespace(score=score),
+        encoder=lambda model: model,
+        args=argparse.Namespace(guard_tolerance=0.02),
     )
-    setting.args.guard_tolerance = 0.02
     tuned_weights = weights_of(tuned)
     tried = miner.average_with_base(setting, tuned, 0.95)
     assert [each["strength"] for each in tried[:2]] == [0.9, 0.8]
@@ -326,42 +162,6 @@ def test_each_strength_is_measured_and_the_chosen_one_is_kept(tiny_model: Path) 
     assert share(tuned) == pytest.approx(0.6, abs=1e-6)
 
 
-def tried(strength: float, gain: float, guard_low: float) -> miner.Averaged:
-    """One strength tried, with this gain and this lower end of the guard's interval."""
-    return miner.Averaged(strength, Score(0.0, 0.0, 0.0, None, guard_low), gain)
-
-
-@pytest.mark.parametrize(
-    ("table", "tolerance", "expected"),
-    [
-        ([(1.0, 0.3, -0.05), (0.6, 0.2, -0.005), (0.4, 0.1, 0.01)], 0.01, 0.6),  # the best of the harmless
-        ([(1.0, 0.3, -0.05), (0.6, 0.2, -0.005), (0.4, 0.1, 0.01)], 0.0, 0.4),
-        ([(1.0, 0.3, -0.05), (0.6, 0.2, -0.005), (0.4, 0.1, 0.01)], 0.1, 1.0),
-        ([(1.0, 0.1, 0.0), (0.6, 0.3, 0.0)], 0.01, 0.6),  # not the strongest, the best
-        ([(1.0, 0.3, -0.25), (0.6, 0.2, -0.125)], 0.125, 0.6),  # the tolerance itself is tolerated
-        ([(1.0, 0.9, -0.05), (0.6, 0.5, -0.03), (0.4, 0.1, -0.02)], 0.01, 0.4),  # none harmless: the least harm
-        ([(1.0, -0.2, 0.0), (0.4, -0.1, 0.0)], 0.01, 0.4),  # none gains: the least loss
-    ],
-)
-def test_choose_strength(table: list[tuple[float, float, float]], tolerance: float, expected: float) -> None:
-    assert miner.choose_strength([tried(*row) for row in table], tolerance).strength == expected
-
-
-@pytest.mark.parametrize(
-    ("table", "enough"),
-    [
-        ([(0.8, 0.2, 0.0)], False),
-        ([(0.8, 0.2, 0.0), (0.7, 0.3, 0.0)], False),  # it still rises
-        ([(0.8, 0.2, 0.0), (0.7, 0.1, 0.0)], True),
-        ([(0.8, 0.2, -0.02), (0.7, 0.1, 0.0)], False),  # what gained more was not harmless
-        ([(0.8, 0.2, -0.02), (0.7, 0.1, 0.0), (0.6, 0.05, 0.0)], True),
-        ([(0.8, 0.2, 0.0), (0.7, 0.1, -0.02)], True),
-    ],
-)
-def test_weaker_than_the_best_is_not_tried(table: list[tuple[float, float, float]], enough: bool) -> None:
-    assert miner.past_the_best([tried(*row) for row in table], 0.01) is enough
-
-
 BASE = Score(0.5, 0.5, 0.8, 0.6, 0.0)
 
 
@@ -369,9 +169,10 @@ BASE = Score(0.5, 0.5, 0.8, 0.6, 0.0)
 def setting(tiny_model: Path, tmp_path: Path) -> miner.Setting:
     """What `keep_best` looks at."""
     args = argparse.Namespace(guard_tolerance=0.01, output_dir=tmp_path)
-    base: Any = load_model(str(tiny_model), "cpu")
+    base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
     nothing: Any = None
-    return miner.Setting(args, [], [], AnswerKeyJudge(), base, BASE, nothing, nothing, {"base_model": "tiny"})
+    configuration = {"base_model": "tiny"}
+    return miner.Setting(args, [], [], AnswerKeyJudge(), base, nothing, BASE, nothing, BASE, configuration)
 
 
 def finish(setting: miner.Setting, *scores: Score) -> str:
@@ -438,7 +239,7 @@ def test_final_is_the_base_model_where_nothing_was_gained(setting: miner.Setting
     final = setting.args.output_dir / "final"
     assert chosen == f"the base model: {why}"
     loaded = SentenceTransformer(str(final), device="cpu")
-    np.testing.assert_array_equal(loaded.encode("gout"), setting.base.encode("gout"))
+    np.testing.assert_array_equal(loaded.encode("gout"), setting.base.model.encode("gout"))
     assert "| MRR@5 | 0.5000 | 0.5000 |" in (final / "README.md").read_text()
 
 
@@ -460,7 +261,7 @@ GUARD = [
 ]
 
 
-def write_guard(path: Path, times: int = miner.MIN_GUARD // 2, **changes: Any) -> Path:
+def write_guard(path: Path, times: int = MIN_GUARD // 2, **changes: Any) -> Path:
     """The two questions of GUARD, each so many times."""
     lines = [
         {**row, "question_id": f"{row['question_id']} {time}", "answer_title": "", **changes}
@@ -491,13 +292,13 @@ def test_a_dry_run_leaves_a_finished_run_alone(
     assert "num_queries" in refused([*arguments, "--num-queries", "6", "--dry-run"], capsys)
 
 
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a run ends with, at exit status 2."""
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int = 2) -> str:
+    """The one line that a run ends with, at this exit status."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
         run(lambda: miner.main(arguments))
     *before, error = capsys.readouterr().err.replace("\r", "\n").splitlines()
-    assert caught.value.code == 2
+    assert caught.value.code == status
     assert error.startswith("error: ")
     assert all(not line.strip() or "it/s" in line or "%|" in line or "B/s" in line for line in before), before
     return error
@@ -640,7 +441,7 @@ def test_boilerplate_is_learnt_in_no_iteration(
     chunks, _, _ = tiny_corpus()
     learnt: list[set[int]] = []
 
-    def fine_tune(_: SentenceTransformer, mined: miner.Mined, *__: object) -> list[float]:
+    def fine_tune(_: SentenceTransformer, mined: Mined, *__: object) -> list[float]:
         learnt.append({example.positive_id for example in mined.examples})
         return [0.0]
 
@@ -662,7 +463,7 @@ def test_each_iteration_asks_other_questions(
     """Eight of twelve; what the first asked is still learnt in the second."""
     learnt: list[set[str]] = []
 
-    def fine_tune(_: SentenceTransformer, mined: miner.Mined, *__: object) -> list[float]:
+    def fine_tune(_: SentenceTransformer, mined: Mined, *__: object) -> list[float]:
         learnt.append({example.query_id for example in mined.examples})
         return [0.0]
 
@@ -711,7 +512,7 @@ def test_each_iteration_mines_with_the_last_model_and_trains_the_base_model(
     for folder, mean, strongest in zip(iterations, (1, 1.5, 1), (0.8, 1.0, 0.8), strict=True):
         record = read_json(folder / "training.json", "")
         moved = load_model(str(folder), "cpu").state_dict()[TENSOR] - before
-        assert moved.numpy() == pytest.approx(chosen_strength(record) * mean, abs=1e-5)
+        assert moved.numpy() == pytest.approx(strength_of(record) * mean, abs=1e-5)
         assert record["strengths"][0]["strength"] == strongest
 
 
@@ -789,7 +590,7 @@ def test_a_damaged_iteration_is_neither_built_on_nor_kept(
 ) -> None:
     """As a copy to another machine that was cut short: it would be loaded all the same."""
     miner.main([*arguments, "--iterations", "1"])
-    monkeypatch.setattr(miner, "CachedEncoder", lambda *_: pytest.fail("embeds"))
+    monkeypatch.setattr(miner, "Validator", lambda *_: pytest.fail("embeds"))
     (tmp_path / "models" / "iteration_0" / "tokenizer.json").unlink()
     for iterations in ("1", "2"):
         error = refused([*arguments, "--iterations", iterations], capsys)
@@ -806,7 +607,7 @@ def test_a_base_model_that_changes_under_way(
     base, mine_all, trained = tmp_path / "base", miner.mine_hard_examples, []
     shutil.copytree(tiny_model, base)
 
-    def update(*given: Any) -> miner.Mined:
+    def update(*given: Any) -> Mined:
         newer = load_model(str(base), "cpu")
         with torch.no_grad():
             next(newer.parameters()).add_(1)
@@ -894,7 +695,6 @@ def test_spoilt_data(
         (["--base-model", "nobody/nothing"], "model nobody/nothing cannot be loaded"),
         (["--guard", "none.jsonl"], "none.jsonl"),
         (["--device", "cuda:7"], "--device cuda:7: no such device here"),
-        (["--judge", "llm", "--llm-endpoint", "http://127.0.0.1:9/v1"], "http://127.0.0.1:9/v1"),
         (["--judge", "llm", "--llm-endpoint", "localhost"], "is no LLM endpoint"),
         (["--judge", "llm", "--prompt", "none.txt"], "cannot read none.txt"),
         (["--output-dir", "/proc/models"], "cannot write /proc/models"),
@@ -902,6 +702,11 @@ def test_spoilt_data(
 )
 def test_wrong_flags(arguments: list[str], capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
     assert message in refused([*arguments, *flags], capsys)
+
+
+def test_a_server_that_does_not_answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--judge", "llm", "--llm-endpoint", NOWHERE]
+    assert f"no LLM server answers at {NOWHERE}" in refused([*arguments, *flags], capsys, status=75)
 
 
 @pytest.mark.parametrize(
@@ -918,7 +723,7 @@ def test_wrong_flags(arguments: list[str], capsys: pytest.CaptureFixture[str], f
     ],
 )
 def test_numbers_out_of_range(arguments: list[str], flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(miner, "prepare", no_training)
+    monkeypatch.setattr(miner, "prepared", no_training)
     with pytest.raises(SystemExit) as caught:
         miner.main([*arguments, *flags])
     assert caught.value.code == 2
@@ -930,11 +735,10 @@ def test_the_same_command_twice_at_once(
     """The second is refused before it embeds, though it may look."""
     monkeypatch.setattr(miner, "run_iteration", lambda *_: False)  # as one that is at work: folder claimed, none done
     miner.main(arguments)
-    embed = miner.CachedEncoder
-    monkeypatch.setattr(miner, "CachedEncoder", lambda *_: pytest.fail("embeds"))
     with alone_in(tmp_path / "models", {}):
-        assert "another process is at work on" in refused(arguments, capsys)
-        monkeypatch.setattr(miner, "CachedEncoder", embed)
+        with monkeypatch.context() as patch:
+            patch.setattr(miner, "Validator", lambda *_: pytest.fail("embeds"))
+            assert "another process is at work on" in refused(arguments, capsys)
         miner.main([*arguments, "--dry-run"])
 
 
@@ -976,7 +780,7 @@ def test_a_guard_whose_answers_all_have_one_grade(
 
 
 def test_a_guard_of_few_questions(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    guard = write_guard(tmp_path / "small.jsonl", times=miner.MIN_GUARD // 2 - 1)
+    guard = write_guard(tmp_path / "small.jsonl", times=MIN_GUARD // 2 - 1)
     message = refused([*arguments, "--guard", str(guard)], capsys)
     assert "small.jsonl: 18 question(s) with answers of different grades, too few" in message
 
@@ -1220,7 +1024,7 @@ def test_what_is_stored_needs_no_server(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(miner, "fine_tune", interrupted)
         miner.main(asking)
-    assert "127.0.0.1:9" in refused(at(NOWHERE, asking), capsys)
+    assert "127.0.0.1:9" in refused(at(NOWHERE, asking), capsys, status=75)
     miner.main([*at(NOWHERE, asking), "--stored-only"])
     assert ", 0 to ask, about 0 prompt tokens (but no server is asked)" in capsys.readouterr().out
     assert (tmp_path / "models" / "final").is_dir()

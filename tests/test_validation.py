@@ -13,7 +13,7 @@ from hardneg.encoder import CachedEncoder
 from hardneg.graded import GradedAnswer, GradedQuestion, GradedSet
 from hardneg.models import load_model
 from hardneg.search import top_k
-from hardneg.validation import Score, Validator, describe_change, lowest_change, relative_change
+from hardneg.validation import Score, Validator, describe_score, lowest_change, relative_change
 from tests.tiny_data import tiny_corpus
 
 
@@ -47,13 +47,13 @@ def test_lowest_change() -> None:
     assert lowest_change(np.zeros(3), np.zeros(3)) == 0
 
 
-def test_describe_change() -> None:
+def test_describe_score() -> None:
     base, score = Score(0.5, 0.8, 0.7, 0.4, 0.0), Score(0.6, 0.72, 0.7, 0.5, -0.012)
     domain = "MRR@5 0.6000 (+20.0%)  DCG@5 0.7200 (-10.0%)"
-    guard = "guard nDCG@10 0.7000 (+0.0%, at worst -1.2%)  guard MRR@5 0.5000 (+25.0%)"
-    assert describe_change(score, base) == f"{domain}  {guard}"
-    assert describe_change(Score(0.6, 0.72, None, None, None), base) == domain
-    assert describe_change(base, base).endswith("guard MRR@5 0.4000 (+0.0%)")
+    guard = "guard nDCG@10 0.7000 (+0.0%, 95% CI from -1.2%)  guard MRR@5 0.5000 (+25.0%)"
+    assert describe_score(score, base) == f"{domain}  {guard}"
+    assert describe_score(Score(0.6, 0.72, None, None, None), base) == domain
+    assert describe_score(score) == "MRR@5 0.6000  DCG@5 0.7200  guard nDCG@10 0.7000  guard MRR@5 0.5000"
 
 
 class Table:

@@ -27,6 +27,7 @@ from hardneg.errors import InputError
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.judge import AnswerKeyJudge
 from hardneg.metrics import relative_gain
+from hardneg.mining import Mined, check_examples
 from hardneg.models import load_model
 from hardneg.script import run
 from hardneg.topics import boilerplate_ids, names_topic, normalise_topic
@@ -152,21 +153,21 @@ def hardest_positives(item: CandidateList, count: int) -> CandidateList:
 
 
 def with_views(
-    mined: miner.Mined, lists: Sequence[CandidateList], share: float, seed: int, view_of: View, added: bool = False
-) -> miner.Mined:
+    mined: Mined, lists: Sequence[CandidateList], share: float, seed: int, view_of: View, added: bool = False
+) -> Mined:
     """The same examples, but a share of the questions asked otherwise, instead or in addition."""
     rng = random.Random(seed)
     asked = {item.query["query_id"]: item.query for item in lists}
-    examples, relevant = [], dict(mined.relevant)
+    examples, spared = [], dict(mined.spared)
     for number, example in enumerate(mined.examples):
         asked_otherwise = rng.random() < share
         if added or not asked_otherwise:
             examples.append(example)
         if asked_otherwise:
-            relevant[f"view {number}"] = mined.relevant[example.query_id]
+            spared[f"view {number}"] = mined.spared[example.query_id]
             view = view_of(asked[example.query_id], example.positive_id, rng)
             examples.append(replace(example, query_id=f"view {number}", query=view))
-    return replace(mined, examples=examples, relevant=relevant)
+    return replace(mined, examples=examples, spared=spared)
 
 
 def keywords_or_sentence(chunks: Sequence[Chunk]) -> View:
@@ -200,7 +201,7 @@ def train_arm(
     rules = replace(miner.MINING, negatives=args.negatives, max_positives=args.max_positives)
     avoided = boilerplate_ids(chunks) | (without_name(chunks) if args.named else frozenset())
     mined = miner.mine_hard_examples(lists, avoided, rules)
-    miner.check_examples(mined)
+    check_examples(mined)
     view_of = in_other_words if args.rewordings else keywords_or_sentence(chunks)
     mined = with_views(mined, lists, args.views or args.rewordings, args.seed, view_of, args.added)
     started = time.monotonic()

@@ -18,10 +18,10 @@ from hardneg.artifacts import SPLITS, Chunk, Query, load_chunks, load_queries
 from hardneg.device import claim_device
 from hardneg.encoder import CachedEncoder
 from hardneg.metrics import retrieval_metrics
+from hardneg.mining import FUSION_K
 from hardneg.models import load_model
 from hardneg.script import run
 from hardneg.search import top_k
-from iterative_miner import FUSION_K
 
 K = 5
 DEPTH = 100
