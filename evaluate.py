@@ -35,7 +35,7 @@ from hardneg.artifacts import (
 )
 from hardneg.device import claim_device, describe_device
 from hardneg.encoder import CachedEncoder
-from hardneg.flag_types import finite, positive_int, seed
+from hardneg.flag_types import Help, finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, ndcg_of_random_order, relative_gain, retrieval_metrics
 from hardneg.model_files import training_record
@@ -74,6 +74,8 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
     for name, model in ((args.baseline_model, baseline_model), (args.specialized_model, specialized_model)):
         check_cosine(model, name)
         notes += truncation_notes(name, model, inputs.chunks, args.seed)
+    for note in notes:
+        print(note)
 
     with timed(seconds, "baseline"):
         baseline = score_model("Baseline", args.baseline_model, baseline_model, inputs, args)
@@ -92,20 +94,20 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     hub_name = "sentence-transformers/all-MiniLM-L12-v2"
-    add("--baseline-model", default=hub_name, help="folder or hub name of the model to beat (default: %(default)s)")
+    add("--baseline-model", default=hub_name, help="folder or hub name of the model to beat")
     add(
         "--specialized-model",
         default="models/medical-specialized/final",
-        help="folder or hub name of the adapted model (default: %(default)s)",
+        help="folder or hub name of the adapted model",
     )
-    add("--k", type=positive_int, default=5, help="cut-off rank of the metrics (default: %(default)s)")
-    add("--data-dir", type=Path, default=Path("data"), help="folder of the prepared data (default: %(default)s)")
-    add("--split", choices=("val", "test"), default="test", help="whose questions to ask (default: %(default)s)")
+    add("--k", type=positive_int, default=5, help="cut-off rank of the metrics")
+    add("--data-dir", type=Path, default=Path("data"), help="folder of the prepared data")
+    add("--split", choices=("val", "test"), default="test", help="whose questions to ask")
     add("--graded", metavar="FILE", help="also rank this graded JSONL set, 'bundled' or 'nanobeir' (from the hub)")
-    add("--output", type=Path, default=Path("evaluation_results.json"), help="JSON to write (default: %(default)s)")
+    add("--output", type=Path, default=Path("evaluation_results.json"), help="JSON to write")
     add(
         "--target",
         type=finite,
@@ -113,8 +115,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="improvement to reach in MRR and DCG, percent (default: %(default)g)",
     )
     add("--require-target", action="store_true", help="exit with status 1 when the target is missed")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    add("--seed", type=seed, default=42, help="of the bootstrap and of samples (default: %(default)s)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--seed", type=seed, default=42, help="of the bootstrap and of samples")
     return parser.parse_args(argv)
 
 

@@ -43,7 +43,7 @@ from hardneg.choosing import Tried, best_iteration, choose_strength, past_the_be
 from hardneg.device import check_room, claim_device, describe_device, free_bytes, mini_batch_size
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
-from hardneg.flag_types import positive_int, price, seed, share
+from hardneg.flag_types import Help, positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_guard
 from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_answers import CONSTRAINTS
@@ -593,7 +593,7 @@ POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
 
 
-def average_with_trained(setting: "Setting", tuned: "SentenceTransformer", number: int) -> float:
+def average_with_trained(setting: Setting, tuned: "SentenceTransformer", number: int) -> float:
     """Set what iteration `number` trained to the mean of what it and all iterations before it trained, in place.
 
     Alone, a later iteration gains less in wordings that the training questions do not have (LOG.md).
@@ -612,7 +612,7 @@ def average_with_trained(setting: "Setting", tuned: "SentenceTransformer", numbe
     return STRONGEST_ALONE * max(1.0, further)
 
 
-def average_with_base(setting: "Setting", tuned: "SentenceTransformer", strongest: float) -> list[dict[str, Any]]:
+def average_with_base(setting: Setting, tuned: "SentenceTransformer", strongest: float) -> list[dict[str, Any]]:
     """Average the tuned model with the base model, in place, at the best strength up to the `strongest`; returns all
     that were tried."""
     base_score, tolerance = setting.base_pool_score, setting.args.guard_tolerance
@@ -769,9 +769,7 @@ def check_judge_arguments(args: argparse.Namespace) -> None:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--iterations", type=positive_int, default=2, help="rounds of mining and fine-tuning")
     add(

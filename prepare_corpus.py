@@ -23,7 +23,7 @@ import numpy as np
 from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair, json_bytes, pickle_bytes, write_files
 from hardneg.chunking import normalise, split_text
 from hardneg.errors import InputError
-from hardneg.flag_types import seed
+from hardneg.flag_types import Help, seed
 from hardneg.script import run
 from hardneg.sources import FORMS, Row, read_rows
 from hardneg.tables import aligned
@@ -75,9 +75,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--source", default="lavita/MedQuAD", help=FORMS)
     add("--question-column", metavar="NAME", help="column of the questions, where its name is not a usual one")
@@ -203,7 +201,9 @@ def count_splits(pairs: Sequence[QAPair]) -> dict[str, dict[str, Any]]:
     counts = {}
     for split in SPLITS:
         inside = [pair for pair in pairs if pair["split"] == split]
-        questions = {normalise_question(pair["question"]): pair["qtype"] for pair in inside}
+        questions: dict[str, str] = {}
+        for pair in inside:
+            questions.setdefault(normalise_question(pair["question"]), pair["qtype"])
         sizes = Counter(pair["group"] for pair in inside)
         counts[split] = {
             "topics": len({normalise_topic(pair["topic"]) for pair in inside}),

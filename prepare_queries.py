@@ -28,6 +28,7 @@ from hardneg.artifacts import (
     write_files,
     write_json,
 )
+from hardneg.flag_types import Help
 from hardneg.script import run
 from hardneg.tables import aligned
 from hardneg.topics import normalise_question
@@ -49,9 +50,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder prepare_corpus.py wrote to")
     return parser.parse_args(argv)
 

@@ -27,7 +27,7 @@ from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_qu
 from hardneg.candidates import CandidateList, candidate_pairs, with_grades
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
-from hardneg.flag_types import positive_int, seed
+from hardneg.flag_types import Help, positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, Judge, Judgment, Pair, as_read
 from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, judged_pairs, whole_grade
@@ -109,9 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line. Raises InputError where flags do not go together."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--num-queries", type=positive_int, default=30, help="training questions, spread over the question types")
     add("--num-candidates", type=positive_int, default=10, help="chunks retrieved and judged per question")
@@ -335,22 +333,27 @@ def check_gate(graded: dict[str, Any] | None, min_kappa: float | None) -> None:
     judging: of a part of the pairs no kappa says how good it is."""
     if graded is None or min_kappa is None:
         return
+    if why := why_refused(graded, min_kappa):
+        sys.stdout.flush()
+        sys.stderr.write(f"{why}\n")
+        raise SystemExit(1)
+
+
+def why_refused(graded: dict[str, Any], min_kappa: float) -> str | None:
+    """One line on a judge that agrees too little with people, or was not measured; None where it passes."""
     unjudged = sum(graded["unjudged"].values())
     if unjudged > MAX_UNJUDGED * graded["answers"]:
-        sys.stdout.flush()
-        sys.stderr.write(
+        return (
             f"judge not measured: {unjudged:,} of the {graded['answers']:,} answers of {graded['file']} are unjudged, "
-            f"more than {MAX_UNJUDGED:.0%}; have them judged and run again, what is stored is not asked twice\n"
+            f"more than {MAX_UNJUDGED:.0%}; have them judged and run again, what is stored is not asked twice"
         )
-        raise SystemExit(1)
     reached = graded["agreement"]["weighted_kappa"]
     if reached is None or reached < min_kappa:
-        sys.stdout.flush()
-        sys.stderr.write(
+        return (
             f"judge not good enough: weighted kappa {figure(reached)} with {graded['file']}, --min-kappa is "
-            f"{min_kappa:g}; improve the prompt ({PROMPT_PLACE}, or --prompt FILE) or serve a better model\n"
+            f"{min_kappa:g}; improve the prompt ({PROMPT_PLACE}, or --prompt FILE) or serve a better model"
         )
-        raise SystemExit(1)
+    return None
 
 
 # ---------------------------------------------------------------- what looks wrong

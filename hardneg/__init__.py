@@ -1,1 +1,51 @@
-"""Plumbing shared by the scripts: artifacts, encoding, judging, metrics. It defines no flags and prints no results."""
+"""Plumbing of the scripts. It defines no flags and prints no results.
+
+Data
+    sources         rows of MedQuAD or other data sets, from the hub or files
+    chunking        answers cut into passages
+    topics          which topics belong together, and what is boilerplate
+    artifacts       the files that the stages pass on: read safely, written whole or not at all
+    candidates      what was retrieved for a query, with ranks and grades
+
+Models
+    models          finding and loading one, and what determines its embeddings
+    hub             whether the model and data hub answers
+    model_files     whether a saved model is whole
+    model_card      a saved model's README.md
+    device          GPU or CPU, free memory, and how much is trained on at once
+    encoder         each text embedded once per weights
+    search          exact search by the cosine
+
+Judging
+    judge           what a judge is, and the one that knows the answers
+    llm_judge       the one behind OpenAI-compatible servers
+    prompting       prompts, and passages cut to fit
+    judge_answers   what is asked of a server, and grades read from its answers
+    endpoints       requests, retries, pauses, servers that go and come back
+    probing         what a server is and can do
+    judgment_store  every judgment ever paid for
+    batch_files     judging without a live server
+    judge_quality   agreement with the answer key and with people
+    judge_report    words for all that
+
+Learning
+    mining          training examples, and how they add up over iterations
+    recipe          what a training is given
+    training        the loss and the trainer
+    averaging       means of models
+    validation      how good a model is, and what it forgot
+    choosing        the best that the guard passes
+    run_folder      the folder of a run: whose it is, and what is finished
+
+Measuring
+    metrics         MRR, DCG and others, kappa, intervals
+    graded          questions whose answers people graded
+
+Running
+    script          how a script ends: on bad input, and when it is told to stop
+    errors          what bad input is
+    flag_types      checked values of flags
+    preflight       what would stop the pipeline hours later
+    tables          aligned columns
+    sqlite_wal      sqlite files that several processes use
+"""

@@ -165,7 +165,7 @@ def load_queries(data_dir: Path, split: str) -> list[Query]:
     queries: list[Query] = _read_records(path, made_by, Query)
     manifest = read_manifest(data_dir)
     if manifest["queries"].get("corpus_sha256") != manifest["corpus"].get("sha256"):
-        raise InputError(f"{path} was made for another corpus; run `{made_by}` again")
+        raise InputError(f"the corpus was prepared anew since {path} was made; run `{made_by}` again")
     _check_told_of(path, manifest["queries"].get("sha256", {}).get(path.name), made_by)
     return queries
 

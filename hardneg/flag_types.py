@@ -1,7 +1,17 @@
-"""Checked values of command-line flags, for argparse's `type`; which flags there are is the scripts' business."""
+"""Checked values of command-line flags, for argparse's `type`, and how help is shown; which flags there are is the
+scripts' business."""
 
 import argparse
 import math
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """A script's docstring as it is written, and each flag's default where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        has_none = action.default in (None, False, argparse.SUPPRESS)
+        return text if has_none or "%(default)" in text else f"{text} (default: %(default)s)"
 
 
 def positive_int(text: str) -> int:

@@ -112,8 +112,15 @@ def graded_candidates(folder: Path) -> list[CandidateList]:
 
 
 def check_finished(folder: Path) -> None:
-    """Raise InputError where a finished iteration in a run's folder, model or candidates, is not as it was saved."""
-    for number, record in enumerate(finished_iterations(folder)):
+    """Raise InputError where a finished iteration in a run's folder, model or candidates, is not as it was saved, or
+    one before it is missing."""
+    records = finished_iterations(folder)
+    if later := [path for path in sorted(folder.glob("iteration_*")) if is_finished(path)][len(records) :]:
+        raise InputError(
+            f"{iteration_folder(folder, len(records))} is missing, on which {later[-1]} was built; "
+            "bring it back, or delete what comes after it too"
+        )
+    for number, record in enumerate(records):
         check_whole(iteration_folder(folder, number))
         check_file(iteration_folder(folder, number) / CANDIDATES, record.get("candidates_sha256"))
 

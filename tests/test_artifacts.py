@@ -186,7 +186,7 @@ def test_queries_of_another_corpus(tiny_data_dir: Path) -> None:
     manifest = read_json(tiny_data_dir / "manifest.json", MAKER)
     for stale in ({**manifest, "corpus": {"sha256": "other"}}, {"corpus": manifest["corpus"]}):
         write_json(tiny_data_dir / "manifest.json", stale)
-        with pytest.raises(InputError, match=r"made for another corpus; run `python prepare_queries.py` again"):
+        with pytest.raises(InputError, match=r"prepared anew since .*; run `python prepare_queries.py` again"):
             load_queries(tiny_data_dir, "train")
 
 

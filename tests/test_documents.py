@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import hardneg
 from tests.documents import DOCUMENTS, ROOT, Call, blocks, calls
 
 SCRIPTS = ("prepare_corpus.py", "prepare_queries.py", "test_small_sample.py", "iterative_miner.py", "evaluate.py")
@@ -123,6 +124,11 @@ def test_the_file_tree_is_the_repositorys() -> None:
     top = {name.split("/")[0] + ("/" if "/" in name else "") for name in listed if name and not name.startswith(".")}
     assert "hardneg/" in top
     assert top <= named
+
+
+def test_the_package_tells_of_all_its_modules() -> None:
+    told = re.findall(r"^    (\w+)  ", hardneg.__doc__ or "", re.MULTILINE)
+    assert sorted(told) == sorted(path.stem for path in (ROOT / "hardneg").glob("[a-z]*.py"))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

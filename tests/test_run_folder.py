@@ -52,6 +52,15 @@ def test_a_folder_is_claimed_and_found_again(tmp_path: Path) -> None:
     claim(folder, dict(reversed(CONFIGURATION.items())))
 
 
+def test_an_iteration_that_is_gone_is_not_made_anew_beside_the_later_ones(tmp_path: Path) -> None:
+    """Those were built on the one that is gone."""
+    record = {"files_sha256": {}}
+    for number in (1, 2):
+        write_json(tmp_path / f"iteration_{number}" / "training.json", record)
+    with pytest.raises(InputError, match=r"iteration_0 is missing, on which .*iteration_2 was built; bring"):
+        check_finished(tmp_path)
+
+
 def test_finished_iterations_end_before_the_first_that_is_not(tmp_path: Path) -> None:
     for number in (0, 1, 3):
         (tmp_path / f"iteration_{number}").mkdir()
