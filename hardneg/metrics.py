@@ -148,7 +148,7 @@ def relative_gain(
 
     Questions are drawn with replacement, each with both models' values. With `groups`, whole groups are drawn instead
     (cluster bootstrap; Field & Welsh 2007), for questions on one topic succeed and fail together: the interval is then
-    what to expect on other topics.
+    of the mean gain over all such topics, not these alone. (The gain of another sample as large scatters more widely.)
 
     Args:
         base: per question (Q,) values of one metric, none negative.

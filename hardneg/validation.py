@@ -39,7 +39,8 @@ class Score:
         """Whether the guard's 95 % interval rules out a relative loss above `tolerance`; True without a guard.
 
         A test of non-inferiority (Piaggio et al. 2012): a loss that a small guard merely does not show may be there, so
-        the fewer questions it has, the less is allowed. Its MRR@5 is told beside nDCG@10 but decides nothing: it sees
+        the fewer questions it has, the less is allowed. The level is each model's own: of several that are tried, the
+        one that is taken may have lost a little more. Its MRR@5 is told beside nDCG@10 but decides nothing: it sees
         one answer per question, so that its interval is four times as wide (LOG.md).
         """
         return self.guard_low is None or self.guard_low >= -tolerance
