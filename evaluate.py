@@ -74,7 +74,7 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
     for name, model in ((args.baseline_model, baseline_model), (args.specialized_model, specialized_model)):
         check_cosine(model, name)
         notes += truncation_notes(name, model, inputs.chunks, args.seed)
-    for note in notes:
+    for note in notes:  # before the hours; print_result has them again, with the figures
         print(note)
 
     with timed(seconds, "baseline"):

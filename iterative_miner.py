@@ -706,7 +706,7 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
 
 def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
     """Raise InputError where --output-dir holds another run, as far as flags and the corpus' source (if given) tell, or
-    another process works there."""
+    another process works there, unless the flags only look."""
     if args.export_judgments:
         return  # which has nothing to do with that folder
     guard = open_guard(args.guard)
@@ -714,7 +714,7 @@ def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
     if args.judge == "llm":
         known |= {"llm_model": args.llm_model, "prompt_sha256": PromptTemplate(prompt_text(args)).sha256}
     known |= {"source": source} if source else {}
-    if check_owner(args.output_dir, known):
+    if check_owner(args.output_dir, known) and not ends_before_judging(args):
         with alone_in(args.output_dir, known):
             pass
 

@@ -193,7 +193,7 @@ start_log() {
     [[ ! -t 2 ]] || width=$(stty size <&2 | cut -d ' ' -f 2)
     ((${width:-0} == 0)) || export TQDM_NCOLS="$width" # the bars' output is a pipe from here on, which has no width
     export TQDM_MININTERVAL="${TQDM_MININTERVAL:-1}" PYTHONUNBUFFERED=1
-    ln -sfn "${log##*/}" logs/latest.log
+    ln -sfn "${log##*/}" logs/latest.log 2>/dev/null || true # a file system without links
     exec > >(trap '' INT TERM HUP && exec tee "$log") 2>&1
     tee_pid=$!
     trap finish EXIT

@@ -7,8 +7,8 @@
 Needs the outputs of prepare_corpus.py and prepare_queries.py. Prints how the grades are distributed, what training
 would use of them, what the model ranks wrongly, single judgments, the agreement with the answer key (and with people),
 the time that the full run would take, and what looks wrong and where to turn. small_sample_results.json has all of it,
-every judgment included. The embeddings and judgments are kept in the data folder: the questions are among the first
-that iterative_miner.py asks with the same seed, which pays for none of them again.
+every judgment included. The embeddings and judgments are kept in the data folder. The questions are among the first
+that iterative_miner.py asks with the same seed and as many queries as --full-run says: it pays for none of them again.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, one_preparation, write_json
 from hardneg.candidates import CandidateList, candidate_pairs, with_grades
 from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError
+from hardneg.errors import InputError, Unavailable
 from hardneg.flag_types import Help, positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, Judge, Judgment, Pair, as_read
@@ -78,7 +78,6 @@ BAR_WIDTH = 40  # characters of the longest bar
 TEXT_WIDTH = 220  # characters of a passage on the terminal
 
 PROMPT_PLACE = "iterative_miner.py:llm_judge_relevance(), JUDGE_PROMPT"
-KEY_PLACE = "hardneg/judge.py:AnswerKeyJudge"
 MINING_PLACE = "iterative_miner.py:mine_hard_examples(), MINING"
 
 
@@ -93,10 +92,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     judgments, effort = judge_all(sample.judge, pairs, args.gpu_hour_price)
     mined = mine_hard_examples(with_grades(as_mined(lists, args), judgments), boilerplate_ids(sample.chunks))
     results = measure(lists, judgments, sample.chunks, mined)
+    results["judge"] = judge_record(sample.judge)
     results["graded"] = measure_against_people(sample, args.gpu_hour_price) if sample.graded else None
     efforts = [effort, results["graded"]["effort"]] if results["graded"] else [effort]
     results["rate"] = effort | {"full_run_estimate": estimate_full_run(efforts, args.full_run, args.gpu_hour_price)}
-    results["judge"] = judge_record(sample.judge)
     results["warnings"] = list(find_warnings(results, sample.judge))
     results["parameters"] = vars(args)
     write_json(args.output_file, results)
@@ -123,7 +122,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--full-run",
         type=run_size,
         default=miner_run_size(),
-        help="queries x candidates x iterations to estimate time for",
+        help="queries x candidates x iterations of the run that is to follow: of its first questions some are sampled, "
+        "and its time is estimated",
     )
     add("--seed", type=seed, default=42, help="of the question sample")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -183,12 +183,16 @@ def load_sample(args: argparse.Namespace) -> Sample:
     with one_preparation(args.data_dir):
         chunks, queries = load_chunks(args.data_dir), load_queries(args.data_dir, "train")
     args.full_run = (min(args.full_run[0], len(queries)), *args.full_run[1:])
-    first = sample_queries(queries, args.full_run[0], args.seed, 0)  # what the full run begins with and asks anyway
+    # what the full run begins with and asks anyway
+    first = sample_queries(queries, max(args.full_run[0], args.num_queries), args.seed, 0)
     chosen = sample_over_types(first, args.num_queries, args.seed)
     graded = open_graded(args.graded) if args.graded else None
     judge = open_judge(args)
-    if isinstance(judge, LLMJudge) and not len(judge.store):
+    try:
         check_server(judge)
+    except Unavailable:
+        if not (isinstance(judge, LLMJudge) and len(judge.store)):
+            raise  # what is stored may be all: whether it is, retrieval will show
     types = len({query["qtype"] for query in chosen})
     print(f"Sampled {len(chosen)} of {len(queries):,} training questions, of {types} types")
     return Sample(chunks, chosen, judge, graded)
@@ -219,7 +223,8 @@ def check_server(judge: Judge, pairs: Sequence[Pair] | None = None) -> None:
     """Find out what an LLM judge's server can do, and print it, unless that is known or all of `pairs` is stored.
 
     Raises:
-        InputError: it does not answer, or is of no use.
+        Unavailable: it does not answer.
+        InputError: it is of no use.
     """
     if not isinstance(judge, LLMJudge) or judge.stored_only or judge.findings is not None:
         return
@@ -384,9 +389,10 @@ def score_warnings(distribution: dict[str, int], is_llm: bool) -> Iterator[str]:
     """On scores that dominate or never occur: with the answer key these are the data's, and nothing to mend."""
     counts = {grade: distribution[str(grade)] for grade in GRADES}
     total = sum(counts.values())
+    if not is_llm:
+        return
     if not total:
-        yield f"no pair was judged; see {PROMPT_PLACE if is_llm else KEY_PLACE}"
-    if not (total and is_llm):
+        yield f"no pair was judged; see {PROMPT_PLACE}"
         return
     most = max(counts, key=lambda grade: counts[grade])
     if counts[most] > DOMINATING * total:
@@ -539,7 +545,7 @@ def print_rate(rate: dict[str, Any]) -> None:
     print(f"  {describe_effort(rate)}")
     size = f"{full['queries']} queries x {full['candidates']} candidates x {full['iterations']} iterations"
     price = "" if full["cost"] is None else f", and cost {full['cost']:.2f}"
-    took = f"{duration(full['seconds'])} of judging{price}{few}"
+    took = f"{duration(full['seconds'])} of judging at {full['judgments_per_second']:.1f}/s{price}{few}"
     print(f"  the full run ({size} = {full['judgments']:,} judgments) would take {took}")
 
 

@@ -111,7 +111,7 @@ class Endpoint:
         api_key: sent with each request.
         concurrency: most requests at once.
         policy: see RetryPolicy.
-        tell: called with one line when the server is set aside, and when it takes requests again.
+        tell: called with one line when the server, having answered, is set aside, and when it takes requests again.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Endpoint:
 
     def set_aside(self, reason: str, hopeless: bool = False) -> None:
         """Send no more requests until a probe passes."""
-        if self.aside is None:
+        if self.aside is None and self.answers_as is not None:
             self._tell(f"{self.url} gets no more requests until it answers again: {reason}")
         if self.aside is None or self.probing:
             self._probes += 1
@@ -204,7 +204,7 @@ class Endpoint:
     def rejoin(self, answers_as: str) -> None:
         """Take requests again, after a probe."""
         if self.aside is not None:
-            self._tell(f"{self.url} answers again")
+            self._tell(f"{self.url} answers, and gets requests")
         self.answers_as, self.aside, self.hopeless = answers_as, None, False
         self.resume_at, self.vouched_at = 0.0, time.monotonic()
         self._failures = self._probes = 0

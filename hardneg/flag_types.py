@@ -10,7 +10,7 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        has_none = action.default in (None, False, argparse.SUPPRESS)
+        has_none = any(action.default is none for none in (None, False, argparse.SUPPRESS))
         return text if has_none or "%(default)" in text else f"{text} (default: %(default)s)"
 
 

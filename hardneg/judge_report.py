@@ -119,6 +119,7 @@ def estimate_full_run(
     seconds *= judgments / asked
     return {
         "measured_on": asked,
+        "judgments_per_second": judgments / seconds,
         "queries": queries,
         "candidates": candidates,
         "iterations": iterations,

@@ -154,7 +154,8 @@ class LLMJudge:
         """Ask every endpoint what it serves, which constraint binds and what log-probabilities come back.
 
         Raises:
-            InputError: no endpoint answers, one is of no use (wrong key, path, model; no grades), or they differ.
+            Unavailable: no endpoint answers.
+            InputError: one is of no use (wrong key, path, model; no grades), or they differ.
         """
         _Run(self).close()
         assert self.findings is not None

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from hardneg.errors import InputError
+from hardneg.errors import InputError, Unavailable
 from hardneg.script import run
 
 # Flags that both stages that judge must be given alike, and the variable that gives them to both.
@@ -47,6 +47,7 @@ def preflight(gib_needed: int, *words: str) -> None:
         if script != "evaluate.py":
             check_disk(args, gib_needed)
         check_inputs(args)
+    for script, args in stages.items():  # last: a server may be waited for, anything else not
         if "judge" in args and args.judge == "llm":
             check_judge(script, args)
 
@@ -79,8 +80,9 @@ def check_corpus(corpus: Namespace | None, miner: Namespace) -> None:
     from hardneg.artifacts import read_manifest
     from hardneg.run_folder import check_owner
 
-    run_of = check_owner(miner.output_dir, {})
-    if corpus is None or run_of is None or not (corpus.data_dir / "manifest.json").exists():
+    if corpus is None or miner.export_judgments or not (corpus.data_dir / "manifest.json").exists():
+        return
+    if (run_of := check_owner(miner.output_dir, {})) is None:
         return
     made = read_manifest(corpus.data_dir)["corpus"]
     before, now = made.get("arguments", {}), vars(corpus)
@@ -111,7 +113,6 @@ def check_inputs(args: Namespace) -> None:
     from hardneg.device import find_gpu
     from hardneg.graded import open_graded
     from hardneg.models import resolve_model
-    from iterative_miner import open_guard
 
     if "device" in args:
         find_gpu(args.device)
@@ -125,8 +126,6 @@ def check_inputs(args: Namespace) -> None:
         check_files(args.judge_results, args.judge_batch)
     if getattr(args, "graded", None):
         open_graded(args.graded)
-    if "guard" in args:
-        open_guard(args.guard)
 
 
 def check_judge(script: str, args: Namespace) -> None:
@@ -135,13 +134,13 @@ def check_judge(script: str, args: Namespace) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         judge = open_judge(Namespace(**vars(args) | {"data_dir": Path(folder)}))  # no data folder before there are data
-        if asks_server(args) if script == "iterative_miner.py" else may_ask(args):
+        if args.stored_only or (script == "iterative_miner.py" and not asks_server(args)):
+            return
+        try:
             judge.check()
-
-
-def may_ask(args: Namespace) -> bool:
-    """Whether the small-sample test has something to ask as far as can be told: what is stored needs no server."""
-    return not args.stored_only and not (args.data_dir / "judgments.sqlite").exists()
+        except Unavailable:
+            if script == "iterative_miner.py" or not (args.data_dir / "judgments.sqlite").exists():
+                raise  # the small-sample test may find all that it asks stored
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -115,10 +116,12 @@ def check_finished(folder: Path) -> None:
     """Raise InputError where a finished iteration in a run's folder, model or candidates, is not as it was saved, or
     one before it is missing."""
     records = finished_iterations(folder)
-    if later := [path for path in sorted(folder.glob("iteration_*")) if is_finished(path)][len(records) :]:
+    numbers = (re.fullmatch(r"iteration_(\d+)", path.name) for path in folder.glob("iteration_*") if is_finished(path))
+    last = max((int(number[1]) for number in numbers if number), default=-1)
+    if last >= len(records):
+        missing, built_on_it = iteration_folder(folder, len(records)), iteration_folder(folder, last)
         raise InputError(
-            f"{iteration_folder(folder, len(records))} is missing, on which {later[-1]} was built; "
-            "bring it back, or delete what comes after it too"
+            f"{missing} is missing, on which {built_on_it} was built; bring it back, or delete what comes after it too"
         )
     for number, record in enumerate(records):
         check_whole(iteration_folder(folder, number))

@@ -21,7 +21,7 @@ class _Stopped(KeyboardInterrupt):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's `main`: status 2 and one line on bad input, 128 + the signal when told to stop, 0 otherwise.
+    """Run a script's `main`: one line and an error's status on bad input, 128 + the signal when told to stop, else 0.
 
     Raises:
         SystemExit: with status 2 (bad input, a place one may not use, no space for the output), 75 (a server is away),
@@ -130,8 +130,9 @@ def _stop_after_all(unraisable: "sys.UnraisableHookArgs") -> None:
 def held_signals(told: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Within this block signals to stop are only noted, and `told` is called; they take effect behind it.
 
-    For an event loop: raised in the middle of a task they would end it, and with it an answer that was read but not yet
-    stored; raised between two tasks, the loop would forget what it was about to do, and never end.
+    For a transaction, which a signal between two instructions could leave open, and for an event loop: raised in the
+    middle of a task they would end it, and with it an answer that was read but not yet stored; raised between two
+    tasks, the loop would forget what it was about to do, and never end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python's signal handlers run in the main thread alone
@@ -151,5 +152,5 @@ def held_signals(told: Callable[[], object] = lambda: None) -> Iterator[None]:
     finally:
         for signum, handler in held.items():
             signal.signal(signum, handler)
-    for signum in arrived:
-        held[signum](signum, None)
+        for signum in arrived:
+            held[signum](signum, None)

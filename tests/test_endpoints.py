@@ -392,19 +392,22 @@ def test_a_dead_endpoint_is_left_out_and_comes_back(tmp_path: Path) -> None:
         assert second.stats()["chats"] > 50
     gone, back = told  # once each, however often it was probed in between
     assert gone.startswith(f"{second.url} gets no more requests until it answers again: ") and "connect" in gone
-    assert back == f"{second.url} answers again"
+    assert back == f"{second.url} answers, and gets requests"
 
 
 def test_an_endpoint_that_is_down_at_the_start_joins_later(tmp_path: Path) -> None:
     with LLMStub(latency=0.01) as first, LLMStub(latency=0.01) as second:
         second.kill()
-        judge = make_judge([first.url, second.url], tmp_path)
+        judge, told = make_judge([first.url, second.url], tmp_path), []
+        judge.tell = told.append
         findings = judge.check()
         assert list(findings.endpoints) == [first.url] and "vllm serve" in findings.unreachable[second.url]
         second.start()
         pairs = list(make_pairs(300))
         assert_right(judge, list(judge.judge(pairs)), pairs)
         assert second.stats()["chats"] > 50
+        list(judge.judge(make_pairs(300, start=300)))
+    assert set(told) == {f"{second.url} answers, and gets requests"}  # it never went away
 
 
 @pytest.mark.parametrize("other", [{"logprobs": False}, {"digit_mass": 0.1}, {"binds": ["integer"]}])

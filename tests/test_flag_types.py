@@ -46,9 +46,16 @@ def test_help_is_the_docstring_and_the_defaults_that_there_are() -> None:
     parser = argparse.ArgumentParser(prog="x", description="Line one.\n\n    x --seed 7", formatter_class=Help)
     parser.add_argument("--seed", default=42, help="of the sample")
     parser.add_argument("--target", default=0.15, help="share to reach (default: %(default).0f)")
+    parser.add_argument("--pause", default=0, help="seconds")
     parser.add_argument("--graded", help="a file")
     parser.add_argument("--dry-run", action="store_true", help="only look")
     shown = parser.format_help()
     assert "\nLine one.\n\n    x --seed 7\n" in shown
-    for words in ("of the sample (default: 42)\n", "share to reach (default: 0)\n", "a file\n", "only look\n"):
+    for words in (
+        "of the sample (default: 42)\n",
+        "share to reach (default: 0)\n",
+        "seconds (default: 0)\n",
+        "a file\n",
+        "only look\n",
+    ):
         assert words in shown

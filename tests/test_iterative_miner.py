@@ -740,6 +740,7 @@ def test_the_same_command_twice_at_once(
             patch.setattr(miner, "Validator", lambda *_: pytest.fail("embeds"))
             assert "another process is at work on" in refused(arguments, capsys)
         miner.main([*arguments, "--dry-run"])
+        miner.check_output_dir(miner.parse_arguments([*arguments, "--dry-run"]), None)
 
 
 def test_an_output_folder_of_something_else(
@@ -899,6 +900,16 @@ def test_time_and_cost_to_the_end_are_told_once_and_shown_in_the_bar(
     assert re.fullmatch(r"At \d+\.\d answers/s: \d\.\d s left, 0\.\d\d to pay", left)
     states = [state for state in bar.split("\r") if "unjudged 0" in state]
     assert "to pay" not in states[0] and "0.0 s left, 0.00 to pay" in states[-1]
+
+
+def test_a_server_that_is_lost_is_told(stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stub.configure(fault=None)
+    with LLMStub() as other, JudgmentStore(tmp_path / "judgments.sqlite") as store:
+        judge = make_judge([stub.url, other.url], store)
+        judge.check()
+        other.kill()
+        assert len(list(miner.judge_pairs(judge, list(make_pairs(80))))) == 80
+        assert f"{other.url} gets no more requests until it answers again: no connection" in capsys.readouterr().out
 
 
 def test_an_error_while_judging_says_how_many_pairs_are_left(stub: LLMStub, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,14 @@ def test_without_constraint_or_logprobs_grades_are_read_from_strict_text(
 def test_a_server_in_trouble_at_the_start_is_asked_again(stub: LLMStub, tmp_path: Path) -> None:
     with LLMStub(fault="503", times=2) as server:
         assert make_judge(server, tmp_path).check().endpoints == {server.url: MODEL}
+
+
+def test_a_server_that_asks_for_a_pause_at_the_start_gets_it(tmp_path: Path) -> None:
+    patient = replace(FAST, longest_pause=1.0)
+    with LLMStub(fault="429", times=1, retry_after=1) as server:
+        started = time.monotonic()
+        make_judge(server, tmp_path, policy=patient).check()
+    assert time.monotonic() - started > 1.0
 
 
 def test_time_without_requests_is_not_counted(stub: LLMStub, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import prepare_corpus
 from hardneg.artifacts import write_json
-from hardneg.errors import InputError
+from hardneg.errors import InputError, Unavailable
 from hardneg.graded import open_graded
 from hardneg.judgment_store import sha256_text
 from hardneg.preflight import preflight
@@ -109,13 +109,17 @@ def a_quick_run(folder: Path, found: dict[str, object]) -> Path:
 def test_refuses_another_prompt_before_a_server_is_asked(check: Check, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("Question: {query} Passage: {passage}", encoding="utf-8")
     by_an_llm = stated_configuration(parse_arguments([])) | {"base_model": "all-MiniLM-L6-v2"}
-    by_an_llm |= {"llm_model": "Qwen/Qwen2.5-7B-Instruct", "prompt_sha256": sha256_text(JUDGE_PROMPT)}
+    by_an_llm |= {
+        "source": "sample",
+        "llm_model": "Qwen/Qwen2.5-7B-Instruct",
+        "prompt_sha256": sha256_text(JUDGE_PROMPT),
+    }
     folder = str(a_quick_run(tmp_path / "models", by_an_llm | {"num_queries": 1000, "num_candidates": 50}))
     nobody = {"LLM_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1", "BASE_MODEL": "all-MiniLM-L6-v2"}
-    with pytest.raises(InputError, match="no LLM server answers"):
-        check("--from", "train", OUTPUT_DIR=folder, **nobody)
+    with pytest.raises(Unavailable, match="no LLM server answers"):
+        check(SOURCE="sample", OUTPUT_DIR=folder, **nobody)
     with pytest.raises(InputError, match=r"another configuration \(prompt_sha256: "):
-        check("--from", "train", OUTPUT_DIR=folder, JUDGE_FLAGS="--prompt p.txt", **nobody)
+        check(SOURCE="sample", OUTPUT_DIR=folder, JUDGE_FLAGS="--prompt p.txt", **nobody)
 
 
 def test_refuses_a_folder_that_another_process_works_in(check: Check, tmp_path: Path) -> None:
@@ -136,6 +140,10 @@ def test_refuses_to_replace_the_corpus_of_a_run_that_is_to_go_on(check: Check, t
         check("--quick", OUTPUT_DIR=str(folder), CORPUS_FLAGS="--chunk-chars 500")
     write_json(tmp_path / "data" / "quick" / "manifest.json", {"corpus": made | {"sha256": "another run's"}})
     check("--quick", OUTPUT_DIR=str(folder), CORPUS_FLAGS="--chunk-chars 500")  # training will say what is wrong
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "notes").touch()
+    only_exports = {"MINER_FLAGS": "--export-judgments all.jsonl", "OUTPUT_DIR": str(tmp_path / "foreign")}
+    check("--quick", "--to", "train", **only_exports)
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,16 @@ def test_a_folder_is_claimed_and_found_again(tmp_path: Path) -> None:
 
 def test_an_iteration_that_is_gone_is_not_made_anew_beside_the_later_ones(tmp_path: Path) -> None:
     """Those were built on the one that is gone."""
-    record = {"files_sha256": {}}
-    for number in (1, 2):
-        write_json(tmp_path / f"iteration_{number}" / "training.json", record)
-    with pytest.raises(InputError, match=r"iteration_0 is missing, on which .*iteration_2 was built; bring"):
+    for name in ("iteration_1", "iteration_10", "iteration_2"):
+        write_json(tmp_path / name / "training.json", {})
+    with pytest.raises(InputError, match=r"iteration_0 is missing, on which .*iteration_10 was built; bring"):
         check_finished(tmp_path)
+
+
+def test_copies_of_an_iteration_are_no_iterations(tmp_path: Path) -> None:
+    for name in ("iteration_5.bak", "iteration_0 (copy)"):
+        write_json(tmp_path / name / "training.json", {})
+    check_finished(tmp_path)
 
 
 def test_finished_iterations_end_before_the_first_that_is_not(tmp_path: Path) -> None:

@@ -198,3 +198,10 @@ def test_programming_errors_keep_their_traceback() -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "KeyError: 'oops'" in done.stderr
+
+
+def test_a_signal_that_was_held_takes_effect_though_the_block_fails() -> None:
+    """The disk is full, say, and somebody has pressed Ctrl-C."""
+    body = "import os, signal\n    from hardneg.script import held_signals\n    with held_signals():\n"
+    body += "        os.kill(os.getpid(), signal.SIGTERM); raise InputError('no space')"
+    assert run_main(body).returncode == 143

@@ -221,10 +221,12 @@ def test_what_is_stored_is_not_asked_again(
 
 
 def test_the_questions_are_those_that_the_full_run_begins_with(base: list[str], tmp_path: Path) -> None:
-    script.main([*base, "--judge", "answer-key", "--full-run", "5xx1"])
+    script.main([*base, "--judge", "answer-key", "--full-run", "5xx1", "--num-queries", "3"])
     queries = load_queries(tmp_path / "data", "train")
     first = {query["query_id"] for query in sample_queries(queries, 5, 42, 0)}
-    assert {row["query_id"] for row in results(tmp_path)["sample_judgments"]} == first
+    sampled = {row["query_id"] for row in results(tmp_path)["sample_judgments"]}
+    assert len(sampled) == 3 and sampled < first
+    assert first < {query["query_id"] for query in queries}
 
 
 def test_with_stored_judgments_only_no_server_is_needed(
@@ -386,6 +388,7 @@ def test_rare_question_types_are_sampled_too() -> None:
         ((9, 9, 0, 0), True, ["score 3 and 4 never given"]),
         ((81, 0, 0, 9), False, []),
         ((0, 0, 0, 0), True, ["no pair was judged"]),
+        ((0, 0, 0, 0), False, []),
     ],
 )
 def test_what_scores_look_wrong(counts: tuple[int, ...], is_llm: bool, warnings: list[str]) -> None:
