@@ -191,8 +191,8 @@ def load_sample(args: argparse.Namespace) -> Sample:
     try:
         check_server(judge)
     except Unavailable:
-        if not (isinstance(judge, LLMJudge) and len(judge.store)):
-            raise  # what is stored may be all: whether it is, retrieval will show
+        if not (isinstance(judge, LLMJudge) and len(judge.store)):  # else all may be stored: retrieval will show
+            raise
     types = len({query["qtype"] for query in chosen})
     print(f"Sampled {len(chosen)} of {len(queries):,} training questions, of {types} types")
     return Sample(chunks, chosen, judge, graded)
