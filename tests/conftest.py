@@ -3,10 +3,14 @@
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hardneg.artifacts import Query
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of a hub client: no test waits for a network
 # A shell that starts the tests in the background has them ignore Ctrl-C, nohup has them ignore a closed terminal; every
@@ -31,6 +35,22 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     questions: list[Query] = [query for records in queries.values() for query in records]
     texts = [chunk["text"] for chunk in chunks] + [query["query"] for query in questions]
     return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny", texts)
+
+
+@pytest.fixture(scope="session")
+def shared_model(tiny_model: Path) -> "SentenceTransformer":
+    """The tiny model, for tests that leave it as it is."""
+    from hardneg.models import load_model
+
+    return load_model(str(tiny_model), "cpu")
+
+
+@pytest.fixture
+def model(tiny_model: Path) -> "SentenceTransformer":
+    """The tiny model, for tests that spoil it."""
+    from hardneg.models import load_model
+
+    return load_model(str(tiny_model), "cpu")
 
 
 @pytest.fixture

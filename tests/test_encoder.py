@@ -14,21 +14,8 @@ from hardneg import encoder as encoder_module
 from hardneg.device import has_bfloat16
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
-from hardneg.models import load_model
 
 TEXTS = ["How is gout treated?", "Bleeding gums", "Gout is treated with allopurinol.", "Wheezing and cough at night."]
-
-
-@pytest.fixture(scope="module")
-def shared_model(tiny_model: Path) -> SentenceTransformer:
-    """For tests that leave the model as it is."""
-    return load_model(str(tiny_model), "cpu")
-
-
-@pytest.fixture
-def model(tiny_model: Path) -> SentenceTransformer:
-    """For tests that spoil it."""
-    return load_model(str(tiny_model), "cpu")
 
 
 @pytest.fixture

@@ -31,18 +31,6 @@ from tests.tiny_data import tiny_corpus
 TEXTS = ["How is gout treated?", "Bleeding gums"]
 
 
-@pytest.fixture(scope="module")
-def shared_model(tiny_model: Path) -> SentenceTransformer:
-    """For tests that leave the model as it is."""
-    return load_model(str(tiny_model), "cpu")
-
-
-@pytest.fixture
-def model(tiny_model: Path) -> SentenceTransformer:
-    """For tests that spoil it."""
-    return load_model(str(tiny_model), "cpu")
-
-
 # ---------------------------------------------------------------- where models come from
 
 

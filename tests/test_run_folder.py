@@ -185,11 +185,6 @@ def test_a_damaged_note(tmp_path: Path, content: str) -> None:
         claim(tmp_path, CONFIGURATION)
 
 
-@pytest.fixture(scope="module")
-def model(tiny_model: Path) -> SentenceTransformer:
-    return load_model(str(tiny_model), "cpu")
-
-
 def test_a_saved_model_loads_and_is_documented(model: SentenceTransformer, tmp_path: Path) -> None:
     folder = tmp_path / "iteration_3"
     save_model(model, folder, make_record(), LISTS)
