@@ -33,7 +33,7 @@ from hardneg.artifacts import (
     one_preparation,
     write_json,
 )
-from hardneg.device import claim_device, describe_device
+from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.flag_types import Help, finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
@@ -155,6 +155,15 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
     graded = open_graded(args.graded) if args.graded else None
     check_writable(args.output)
     return Inputs(chunks, queries, graded, manifest)
+
+
+def check_beforehand(args: argparse.Namespace) -> None:
+    """Raise InputError for flags that would be refused once data and the specialized model are there."""
+    find_gpu(args.device)
+    resolve_model(args.baseline_model)
+    check_writable(args.output)
+    if args.graded:
+        open_graded(args.graded)
 
 
 def training_notes(model_name: str, inputs: Inputs, split: str) -> list[str]:

@@ -40,7 +40,7 @@ from hardneg.candidates import (
     with_grades,
 )
 from hardneg.choosing import Tried, best_iteration, choose_strength, past_the_best, why_none
-from hardneg.device import check_room, claim_device, describe_device, free_bytes, mini_batch_size
+from hardneg.device import check_room, claim_device, describe_device, find_gpu, free_bytes, mini_batch_size
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.flag_types import Help, positive_int, price, seed, share
@@ -702,6 +702,13 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
             "confidence": CONFIDENCE,
         },
     }
+
+
+def check_beforehand(args: argparse.Namespace) -> None:
+    """Raise InputError for flags that would be refused once the data are there."""
+    find_gpu(args.device)
+    resolve_model(args.base_model)
+    check_files(args.judge_results, args.judge_batch)
 
 
 def check_output_dir(args: argparse.Namespace, source: str | None) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 
 from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, one_preparation, write_json
 from hardneg.candidates import CandidateList, candidate_pairs, with_grades
+from hardneg.device import find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, Unavailable
 from hardneg.flag_types import Help, positive_int, seed
@@ -196,6 +197,15 @@ def load_sample(args: argparse.Namespace) -> Sample:
     types = len({query["qtype"] for query in chosen})
     print(f"Sampled {len(chosen)} of {len(queries):,} training questions, of {types} types")
     return Sample(chunks, chosen, judge, graded)
+
+
+def check_beforehand(args: argparse.Namespace) -> None:
+    """Raise InputError for flags that would be refused once the data are there."""
+    find_gpu(args.device)
+    resolve_model(args.base_model)
+    check_writable(args.output_file)
+    if args.graded:
+        open_graded(args.graded)
 
 
 def sample_over_types(queries: Sequence[Query], count: int, seed: int) -> list[Query]:

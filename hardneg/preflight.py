@@ -13,6 +13,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from types import ModuleType
 
 from hardneg.errors import InputError, Unavailable
 from hardneg.script import run
@@ -37,16 +38,11 @@ def preflight(gib_needed: int, *words: str) -> None:
     commands = [list(command) for is_end, command in groupby(words, lambda word: word == ";") if not is_end]
     stages = {command[0]: parse(command) for command in commands}
     check_together(stages)
-    source = next((args.source for args in stages.values() if "source" in args), None)
     for script, args in stages.items():
-        if script == "iterative_miner.py":
-            from iterative_miner import check_output_dir
-
-            check_output_dir(args, source)
-            check_corpus(stages.get("prepare_corpus.py"), args)
         if script != "evaluate.py":
             check_disk(args, gib_needed)
-        check_inputs(args)
+        if check := getattr(script_of(script), "check_beforehand", None):
+            check(args)
     for script, args in stages.items():  # last: a server may be waited for, anything else not
         if "judge" in args and args.judge == "llm":
             check_judge(script, args)
@@ -55,34 +51,44 @@ def preflight(gib_needed: int, *words: str) -> None:
 def parse(command: Sequence[str]) -> Namespace:
     """A stage's flags, as its script reads them."""
     sys.argv[0], *flags = command  # what a wrong flag's error line begins with
-    return importlib.import_module(Path(command[0]).stem).parse_arguments(flags)
+    return script_of(command[0]).parse_arguments(flags)
+
+
+def script_of(name: str) -> ModuleType:
+    """A script as a module. Its `check_beforehand`, if it has one, is called with its flags: it raises InputError where
+    the script would refuse its input, as far as that can be told before the stages before it have run."""
+    return importlib.import_module(Path(name).stem)
 
 
 def check_together(stages: dict[str, Namespace]) -> None:
     """Raise InputError where stages do not go together; `stages`: flags by script."""
-    from iterative_miner import ends_before_judging
+    from iterative_miner import check_output_dir, ends_before_judging
 
     judging = [args for args in stages.values() if "judge" in args]
     for name, variable in SHARED_FLAGS.items():
         if len({getattr(args, name) for args in judging}) > 1:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag} must be the same for both stages that judge; give it in {variable}")
-    miner = stages.get("iterative_miner.py")
-    if "evaluate.py" in stages and miner and ends_before_judging(miner):
+    corpus, miner = stages.get("prepare_corpus.py"), stages.get("iterative_miner.py")
+    if miner is None:
+        return
+    if "evaluate.py" in stages and ends_before_judging(miner):
         raise InputError(
             "--dry-run, --judge-batch and --export-judgments train nothing: an earlier run's model would be "
             "evaluated, or none; stop before, with --to train"
         )
+    check_output_dir(miner, corpus.source if corpus else None)
+    if corpus and not miner.export_judgments:
+        check_corpus(corpus, miner)
 
 
-def check_corpus(corpus: Namespace | None, miner: Namespace) -> None:
+def check_corpus(corpus: Namespace, miner: Namespace) -> None:
     """Raise InputError where the first stage would replace the data that the run in --output-dir goes on with."""
     from hardneg.artifacts import read_manifest
     from hardneg.run_folder import check_owner
 
-    if corpus is None or miner.export_judgments or not (corpus.data_dir / "manifest.json").exists():
-        return
-    if (run_of := check_owner(miner.output_dir, {})) is None:
+    run_of = check_owner(miner.output_dir, {})
+    if run_of is None or not (corpus.data_dir / "manifest.json").exists():
         return
     made = read_manifest(corpus.data_dir)["corpus"]
     before, now = made.get("arguments", {}), vars(corpus)
@@ -104,28 +110,6 @@ def check_disk(args: Namespace, gib_needed: int) -> None:
             raise InputError(
                 f"{existing} has {free:.1f} GiB free, a run needs {gib_needed} GiB; free some or use another disk"
             )
-
-
-def check_inputs(args: Namespace) -> None:
-    """Raise InputError where a stage's device, models, graded questions or further files are not to be had."""
-    from hardneg.artifacts import check_writable
-    from hardneg.batch_files import check_files
-    from hardneg.device import find_gpu
-    from hardneg.graded import open_graded
-    from hardneg.models import resolve_model
-
-    if "device" in args:
-        find_gpu(args.device)
-    for name in ("base_model", "baseline_model"):
-        if name in args:
-            resolve_model(getattr(args, name))
-    for name in ("output", "output_file"):
-        if name in args:
-            check_writable(getattr(args, name))
-    if "judge_batch" in args:
-        check_files(args.judge_results, args.judge_batch)
-    if getattr(args, "graded", None):
-        open_graded(args.graded)
 
 
 def check_judge(script: str, args: Namespace) -> None:
