@@ -309,6 +309,26 @@ def test_the_arms_run(tiny_model: Path, tiny_data_dir: Path, capsys: pytest.Capt
         arms.main([*flags, "--num-candidates", "15", "--margin", "0.0001"])
 
 
+def test_types_are_left_out_of_training_and_scored_apart(
+    tiny_model: Path, tiny_data_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained_on: list[str] = []
+    mine = miner.mine_hard_examples
+
+    def noting(lists: list[CandidateList], *rest: Any) -> Mined:
+        trained_on.extend(item.query["qtype"] for item in lists)
+        return mine(lists, *rest)
+
+    monkeypatch.setattr(miner, "mine_hard_examples", noting)
+    flags = ["--data-dir", str(tiny_data_dir), "--base-model", str(tiny_model), "--num-candidates", "15"]
+    arms.main([*flags, "--apart", "treatment", "--left-out", "--strengths", "0.5"])
+    assert trained_on == ["symptoms"] * 6
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("strength 0.5: ")]
+    assert "  apart MRR@5 " in line and "  reworded MRR@5 " in line
+    with pytest.raises(InputError, match="--left-out is about the question types of --apart"):
+        arms.parse_arguments(["--left-out"])
+
+
 @pytest.mark.parametrize("flag", ["--margin", "--views", "--rewordings", "--frozen", "--distillation"])
 def test_flags_that_another_loss_would_ignore_are_refused(flag: str) -> None:
     with pytest.raises(InputError, match=f"--loss triplet goes without .*{flag}"):
