@@ -39,7 +39,7 @@ from hardneg.flag_types import Help, finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, ndcg_of_random_order, relative_gain, retrieval_metrics
 from hardneg.model_files import training_record
-from hardneg.models import check_cosine, load_model, resolve_model, truncation_notes
+from hardneg.models import check_cosine, fingerprint, load_model, resolve_model, truncation_notes
 from hardneg.script import run
 from hardneg.search import top_k
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic, normalise_topic
@@ -71,15 +71,15 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
         print(f"Embedding models on {describe_device(device)}")
         baseline_model, specialized_model = (load_model(name, device) for name in named_models(args))
     notes = training_notes(args.specialized_model, inputs, args.split)
+    notes += base_notes(args, fingerprint(baseline_model))
     for name, model in ((args.baseline_model, baseline_model), (args.specialized_model, specialized_model)):
         check_cosine(model, name)
         notes += truncation_notes(name, model, inputs.chunks, args.seed)
-    for note in notes:  # before the hours; print_result has them again, with the figures
+    for note in notes:
         print(note)
 
     with timed(seconds, "baseline"):
         baseline = score_model("Baseline", args.baseline_model, baseline_model, inputs, args)
-        notes += base_notes(args, baseline.fingerprint)
     with timed(seconds, "specialized"):
         specialized = score_model("Specialized", args.specialized_model, specialized_model, inputs, args)
     with timed(seconds, "compare"):
@@ -393,8 +393,6 @@ def provenance(inputs: Inputs, args: argparse.Namespace) -> dict[str, Any]:
 def print_result(result: dict[str, Any], output: Path) -> None:
     """RESULTS, the tables, and SUCCESS CRITERIA CHECK last."""
     print(f"{result['counts']['queries']:,} {result['split']} questions, {result['counts']['chunks']:,} chunks")
-    for note in result["notes"]:
-        print(note)
     heading("RESULTS")
     for role in ("baseline", "specialized"):
         print(f"\n{role.capitalize()} ({result[role]['model']}):")

@@ -23,7 +23,7 @@ from hardneg.artifacts import Chunk, Query, read_json, sha256_file, write_json
 from hardneg.errors import InputError
 from hardneg.graded import GradedSet, load_graded, open_graded
 from hardneg.models import fingerprint, load_model
-from tests.tiny_data import tiny_corpus, write_pickle, write_tiny_data
+from tests.tiny_data import lengthen_three, tiny_corpus, write_pickle, write_tiny_data
 from tests.tiny_model import build_tiny_model
 
 ROOT = Path(__file__).parent.parent
@@ -428,7 +428,17 @@ def test_notes_are_printed_and_kept(
     (note,) = results(tmp_path)["notes"]
     assert note.startswith(f"Warning: {trained} was trained on another corpus (ffffffffffff, here ")
     printed = capsys.readouterr().out
-    assert printed.index(note) < printed.index("RESULTS")
+    assert printed.count(note) == 1 and printed.index(note) < printed.index("RESULTS")
+
+
+def test_notes_come_before_the_work(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengthen_three(tmp_path / "data")
+    monkeypatch.setattr(evaluate, "score_model", lambda *_: pytest.fail("works"))
+    with pytest.raises(pytest.fail.Exception, match="works"):
+        evaluate.main(arguments)
+    assert "reads only the first 64 tokens of a text" in capsys.readouterr().out
 
 
 def test_a_set_that_chose_the_model_is_no_independent_test(tiny_data_dir: Path) -> None:
