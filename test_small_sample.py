@@ -69,7 +69,7 @@ DOMINATING = 0.8  # share of the judged pairs with one and the same score
 MAX_UNCERTAIN = 0.5  # share of the pairs graded neither as answers nor as irrelevant
 MAX_KNOWN_IRRELEVANT = 0.2  # share of the known answers that are graded 1
 # Quadratically weighted. The noisiest judge that training was measured with has 0.47 with the answer key, and would
-# have 0.57 with the bundled questions (LOG.md, "A noisy judge").
+# have 0.54 with the bundled questions (LOG.md, "A noisy judge").
 LOW_KAPPA = 0.4
 LENGTH_BIAS = 0.5  # rank correlation of grade and passage length
 

@@ -35,6 +35,7 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     "question_id": ("question_id", "qid"),
 }
 
+_OTHER_SEPARATOR = re.compile(r"[;\t|]")  # that spreadsheets may write into a CSV file
 SEVERAL = ("concept", "synonyms")  # fields of several values in one, with | between or as a list
 
 # The wordings that 99.8 % of MedQuAD's questions follow: they give the topic where no column does.
@@ -229,10 +230,10 @@ def _choose_columns(source: str, available: Sequence[str], named: Mapping[str, s
         if found is not None:
             chosen[field] = found
         elif field in ("question", "answer"):
-            raise InputError(
-                f"{source} has no column '{usual[0]}'; it has {', '.join(available)}: "
-                f"name the right one with --{field}-column"
-            )
+            remedy = f"name the right one with --{field}-column"
+            if len(available) == 1 and (found := _OTHER_SEPARATOR.search(available[0])):
+                remedy = f"a CSV file's columns are separated by commas, not by {found[0]!r}; export it so"
+            raise InputError(f"{source} has no column '{usual[0]}'; it has {', '.join(available)}: {remedy}")
     for column in chosen.values():
         if available.count(column) > 1:
             raise InputError(f"{source} has several columns named {column!r}; rename all but one")

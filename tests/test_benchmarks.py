@@ -111,7 +111,7 @@ def test_a_noisy_judge_agrees_as_little_as_a_7b_llm() -> None:
     assert 0.35 < found["binary_kappa"] < 0.5
     weighted = agreement(judge.true, judge.expected, judge.queries)["weighted_kappa"]
     with_bundled = judge.kappa_with(open_graded("bundled"))
-    assert weighted < with_bundled == pytest.approx(0.57, abs=0.03)  # its grades lie further apart
+    assert weighted < with_bundled == pytest.approx(0.54, abs=0.01)  # its grades lie further apart
     told = judge.agreement()
     assert told.startswith(f"5,000 pairs: kappa {found['cohen_kappa']:.2f} on four levels")
     assert f"weighted {weighted:.2f} ({with_bundled:.2f} with the bundled questions" in told

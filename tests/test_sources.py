@@ -390,3 +390,11 @@ def test_hub_that_hangs_is_given_up(tmp_path: Path) -> None:
 
 def test_hub_in_trouble(broken_hub: str, tmp_path: Path) -> None:
     assert "HTTP status 503" in read_from_hub("own/faq", broken_hub, tmp_path)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_csv_file_of_another_separator_is_told_so(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "faq.csv"
+    path.write_text(f"question{separator}answer\nWhy?{separator}So.\n", encoding="utf-8")
+    with pytest.raises(InputError, match="columns are separated by commas, not by "):
+        read_rows(str(path), {})

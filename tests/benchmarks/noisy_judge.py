@@ -66,7 +66,7 @@ class NoisyJudge:
         for question in graded.questions:
             for answer in question.answers:
                 true.append(whole_grade(answer.grade))
-                probabilities = self._probabilities(true[-1], f"{question.question} {answer.text}")
+                probabilities = self._probabilities(true[-1], f"{self._seed} {question.question} {answer.text}")
                 judged.append(whole_grade(float(np.dot(GRADES, probabilities))))
         return weighted_kappa(confusion_matrix(true, judged))
 
