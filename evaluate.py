@@ -148,17 +148,17 @@ class Inputs:
 
 def load_inputs(args: argparse.Namespace) -> Inputs:
     """Read all files and check model names and the output's place, so that nothing fails after an hour of encoding."""
-    for name in named_models(args):
-        resolve_model(name)
+    check_beforehand(args)
+    resolve_model(args.specialized_model)
     with one_preparation(args.data_dir) as manifest:
         chunks, queries = load_chunks(args.data_dir), load_queries(args.data_dir, args.split)
     graded = open_graded(args.graded) if args.graded else None
-    check_writable(args.output)
     return Inputs(chunks, queries, graded, manifest)
 
 
 def check_beforehand(args: argparse.Namespace) -> None:
-    """Raise InputError for flags that would be refused once data and the specialized model are there."""
+    """Raise InputError where what the flags name is not to be had, as far as that needs neither the data nor the
+    specialized model: the pipeline asks this before its first stage."""
     find_gpu(args.device)
     resolve_model(args.baseline_model)
     check_writable(args.output)

@@ -143,12 +143,11 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
 
     Other processes are kept out of the output folder meanwhile, unless the flags only look.
     """
-    resolve_model(args.base_model)
+    check_beforehand(args)
     with one_preparation(args.data_dir) as manifest:
         chunks = load_chunks(args.data_dir)
         queries, val_queries = (load_queries(args.data_dir, split) for split in ("train", "val"))
     guard = open_guard(args.guard)
-    check_files(args.judge_results, args.judge_batch)
     judge = judge or open_judge(args)
     if isinstance(judge, LLMJudge) and asks_server(args):
         print(describe_findings(judge.check()))
@@ -705,7 +704,8 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_beforehand(args: argparse.Namespace) -> None:
-    """Raise InputError for flags that would be refused once the data are there."""
+    """Raise InputError where what the flags name is not to be had, as far as that needs no data: the pipeline asks this
+    before its first stage."""
     find_gpu(args.device)
     resolve_model(args.base_model)
     check_files(args.judge_results, args.judge_batch)

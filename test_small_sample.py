@@ -179,8 +179,7 @@ class Sample:
 
 def load_sample(args: argparse.Namespace) -> Sample:
     """Check everything that can be wrong before anything is embedded or judged; raises InputError where it is."""
-    check_writable(args.output_file)
-    resolve_model(args.base_model)
+    check_beforehand(args)
     with one_preparation(args.data_dir):
         chunks, queries = load_chunks(args.data_dir), load_queries(args.data_dir, "train")
     args.full_run = (min(args.full_run[0], len(queries)), *args.full_run[1:])
@@ -200,7 +199,8 @@ def load_sample(args: argparse.Namespace) -> Sample:
 
 
 def check_beforehand(args: argparse.Namespace) -> None:
-    """Raise InputError for flags that would be refused once the data are there."""
+    """Raise InputError where what the flags name is not to be had, as far as that needs no data: the pipeline asks this
+    before its first stage."""
     find_gpu(args.device)
     resolve_model(args.base_model)
     check_writable(args.output_file)

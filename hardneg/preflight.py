@@ -92,9 +92,10 @@ def check_corpus(corpus: Namespace, miner: Namespace) -> None:
         return
     made = read_manifest(corpus.data_dir)["corpus"]
     before, now = made.get("arguments", {}), vars(corpus)
-    changed = [name for name in now if name != "data_dir" and before.get(name) != now[name]]
+    same_flags = [name for name in now if name in before and name != "data_dir"]  # an older manifest may lack some
+    changed = [name for name in same_flags if before[name] != now[name]]
     if made.get("sha256") == run_of.get("corpus_sha256") and changed:
-        differences = "; ".join(f"{name}: {before.get(name)} there, {now[name]} now" for name in changed)
+        differences = "; ".join(f"{name}: {before[name]} there, {now[name]} now" for name in changed)
         raise InputError(
             f"{miner.output_dir} holds a run on the corpus in {corpus.data_dir}, which other settings would replace "
             f"({differences}); choose another OUTPUT_DIR, or delete that folder"
