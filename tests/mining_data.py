@@ -9,12 +9,6 @@ from hardneg.candidates import Candidate, CandidateList
 from hardneg.mining import Mined
 
 
-def make_query(query_id: str, *known: int) -> Query:
-    return Query(
-        query_id=query_id, query=f"{query_id}?", ground_truth_chunk_ids=list(known), qtype="", topic="", group=""
-    )
-
-
 def graded(query: Query, *grades: float | None, ranks: list[int] | None = None) -> CandidateList:
     """Candidates 100, 101, ... at ranks 1, 2, ..., with these grades."""
     known = set(query["ground_truth_chunk_ids"])

@@ -46,6 +46,7 @@ from tests.benchmarks import (
     untouched,
 )
 from tests.benchmarks.noisy_judge import NoisyJudge
+from tests.records import make_chunk, make_query
 from tests.tiny_data import tiny_corpus, write_pickle, write_tiny_data
 from tests.tiny_model import build_tiny_model
 
@@ -57,13 +58,9 @@ def pairs_like_medquad(n_queries: int) -> list[Pair]:
     """
     pairs = []
     for number in range(n_queries):
-        query = Query(query_id=f"q{number}", query="?", ground_truth_chunk_ids=[0, 1], qtype="", topic="gout", group="")
+        query = make_query(f"q{number}", 0, 1, topic="gout")
         for chunk_id in range(50):
-            title = "gout" if chunk_id < 7 else "flu"
-            chunk = Chunk(
-                chunk_id=chunk_id, text="", title=title, qa_ids=[], qtype="", source="", url="", split="train"
-            )
-            pairs.append(Pair(query, chunk))
+            pairs.append(Pair(query, make_chunk(chunk_id, title="gout" if chunk_id < 7 else "flu")))
     return pairs
 
 
@@ -77,14 +74,7 @@ def candidates(query: Query, *grades: float | None, known: tuple[int, ...] = ())
     )
 
 
-QUERY = Query(
-    query_id="q",
-    query="What helps against gout?",
-    ground_truth_chunk_ids=[1],
-    qtype="treatment",
-    topic="gout",
-    group="",
-)
+QUERY = make_query("q", 1, query="What helps against gout?", qtype="treatment", topic="gout")
 
 
 # ---------------------------------------------------------------- the noisy judge
@@ -228,8 +218,7 @@ def test_missed_is_what_has_no_answer_at_rank_1(tiny_model: Path, tmp_path: Path
     encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
     index = training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
     found, missed = (
-        Query(query_id=name, query=chunks[3]["text"], ground_truth_chunk_ids=known, qtype="", topic="", group="")
-        for name, known in (("found", [3, 7]), ("missed", [4]))
+        make_query(name, *known, query=chunks[3]["text"]) for name, known in (("found", [3, 7]), ("missed", [4]))
     )
     assert arms.missed([found, missed], index) == [missed]
 
@@ -325,8 +314,17 @@ def test_types_are_left_out_of_training_and_scored_apart(
     assert trained_on == ["symptoms"] * 6
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("strength 0.5: ")]
     assert "  apart MRR@5 " in line and "  reworded MRR@5 " in line
-    with pytest.raises(InputError, match="--left-out is about the question types of --apart"):
+    with pytest.raises(InputError, match="--left-out is about the questions of --apart"):
         arms.parse_arguments(["--left-out"])
+
+
+def test_a_question_is_named_by_its_type_or_by_the_source_of_any_of_its_answers() -> None:
+    chunks = [make_chunk(0, source="NIH"), make_chunk(1, source="CDC")]
+    query = make_query("q", 0, 1, qtype="treatment")
+    found = [name for name in ("treatment", "NIH", "CDC", "symptoms", "GARD") if arms.is_any_of(query, [name], chunks)]
+    assert found == ["treatment", "NIH", "CDC"]
+    assert arms.is_any_of(query, ["GARD", "CDC"], chunks)
+    assert not arms.is_any_of(query, [], chunks)
 
 
 @pytest.mark.parametrize("flag", ["--margin", "--views", "--rewordings", "--frozen", "--distillation"])

@@ -11,13 +11,7 @@ from hardneg.candidates import Candidate, CandidateList, read_candidates, search
 from hardneg.errors import InputError
 from hardneg.judge import Judgment
 from hardneg.search import QUERIES_AT_ONCE
-
-
-def make_query(query_id: str, *known: int) -> Query:
-    return Query(
-        query_id=query_id, query=f"{query_id}?", ground_truth_chunk_ids=list(known), qtype="", topic="", group=""
-    )
-
+from tests.records import make_query
 
 # Cosines with the query [1, 0]: chunks 2 and 5 0.6, chunk 4 1.0, chunk 7 0.8, chunk 9 0.6, chunk 11 0
 IDS = np.array([2, 4, 5, 7, 9, 11], np.int64)

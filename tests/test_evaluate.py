@@ -23,6 +23,7 @@ from hardneg.artifacts import Chunk, Query, read_json, sha256_file, write_json
 from hardneg.errors import InputError
 from hardneg.graded import GradedSet, load_graded, open_graded
 from hardneg.models import fingerprint, load_model
+from tests.records import make_chunk, make_query
 from tests.tiny_data import lengthen_three, tiny_corpus, write_pickle, write_tiny_data
 from tests.tiny_model import build_tiny_model
 
@@ -98,10 +99,10 @@ def scores_of(name: str, figures: dict[str, list[float]], k: int = 5) -> evaluat
 def queries_of(n: int) -> list[Query]:
     """n questions, every two of them on one topic, every four of one group, the first three of one type."""
     return [
-        Query(
-            query_id=f"q{row}",
+        make_query(
+            f"q{row}",
+            row,
             query=f"Question {row}?",
-            ground_truth_chunk_ids=[row],
             qtype="symptoms" if row < 3 else "treatment",
             topic=f"topic {row // 2}",
             group=f"topic {row // 4 * 2}",
@@ -113,8 +114,7 @@ def queries_of(n: int) -> list[Query]:
 def answers_of(queries: Sequence[Query]) -> list[Chunk]:
     """An answer to each question; the first four name their topic, however they put it."""
     texts = [f"{query['topic'].split()[1]}, a TOPIC." if row < 4 else "It." for row, query in enumerate(queries)]
-    origin = {"qa_ids": ["row"], "qtype": "", "source": "", "url": "", "split": "test"}
-    return [Chunk(chunk_id=row, text=text, title="", **origin) for row, text in enumerate(texts)]
+    return [make_chunk(row, text, qa_ids=["row"], split="test") for row, text in enumerate(texts)]
 
 
 def compared(

@@ -39,7 +39,8 @@ from hardneg.script import run
 from hardneg.validation import Score
 from tests.judge_data import make_judge, make_pairs
 from tests.llm_stub import MODEL, LLMStub, true_grade
-from tests.mining_data import graded, make_query, mine
+from tests.mining_data import graded, mine
+from tests.records import make_query
 from tests.tiny_data import lengthen_three, tiny_corpus, write_pickle, write_tiny_data
 
 ROOT = Path(__file__).parent.parent

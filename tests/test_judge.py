@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
-from hardneg.artifacts import Chunk, Query
+from hardneg.artifacts import Query
 from hardneg.judge import AnswerKeyJudge, Judgment, Pair, as_read
+from tests.records import make_chunk
 from tests.tiny_data import tiny_corpus
 
 
@@ -60,5 +61,4 @@ def test_one_judgment_per_pair_read_lazily() -> None:
 def test_a_passage_that_does_not_name_its_topic_is_read_under_its_title(
     text: str, title: str, qa_ids: list[str], expected: str
 ) -> None:
-    chunk = Chunk(chunk_id=0, text=text, title=title, qa_ids=qa_ids, qtype="", source="", url="", split="train")
-    assert as_read(chunk) == expected
+    assert as_read(make_chunk(text=text, title=title, qa_ids=qa_ids)) == expected

@@ -8,7 +8,8 @@ from hardneg.candidates import Candidate
 from hardneg.errors import InputError
 from hardneg.mining import accumulate, check_examples, describe_mining
 from hardneg.recipe import Example
-from tests.mining_data import graded, make_query, mine
+from tests.mining_data import graded, mine
+from tests.records import make_query
 
 
 def ids(found: list[tuple[Query, Candidate]]) -> list[int]:

@@ -18,23 +18,15 @@ from hardneg.artifacts import (
     sha256_file,
 )
 from hardneg.errors import InputError
+from tests.records import make_qa_pair, make_query
 from tests.tiny_data import write_pickle
 
 SPLITS = ("train", "val", "test")
 
 
 def pair(qa_id: str, question: str, topic: str, split: str, chunk_ids: list[int]) -> QAPair:
-    return QAPair(
-        qa_id=qa_id,
-        question=question,
-        topic=topic,
-        concept="",
-        synonyms="",
-        group=f"group of {topic}",
-        qtype="causes",
-        split=split,
-        chunk_ids=chunk_ids,
-    )
+    fields = {"group": f"group of {topic}", "qtype": "causes", "chunk_ids": chunk_ids}
+    return make_qa_pair(qa_id, question, topic, split, **fields)
 
 
 def prepare(monkeypatch: pytest.MonkeyPatch, data_dir: Path, *more: str) -> None:
@@ -150,7 +142,7 @@ def test_the_report(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 def test_counts_by_hand() -> None:
     queries = [
-        Query(query_id=str(i), query="", ground_truth_chunk_ids=list(range(n)), qtype=qtype, topic="", group="")
+        make_query(str(i), *range(n), qtype=qtype)
         for i, (n, qtype) in enumerate([(1, "causes"), (1, "outlook"), (1, "causes"), (5, "causes")])
     ]
     assert prepare_queries.count_queries(queries) == {

@@ -22,6 +22,7 @@ from iterative_miner import JUDGE_PROMPT, sample_queries
 from tests.judge_data import PROMPT, make_judge
 from tests.llm_stub import MODEL, LLMStub, true_grade, true_probabilities
 from tests.real_llm import RealLLM, model_path
+from tests.records import make_query
 from tests.tiny_data import lengthen_three, tiny_corpus
 
 
@@ -363,11 +364,7 @@ def test_a_server_without_probabilities_has_no_calibration(base: list[str], tmp_
 
 
 def queries_of(**types: int) -> list[Query]:
-    return [
-        Query(query_id=f"{qtype}{n}", query="", ground_truth_chunk_ids=[], qtype=qtype, topic="", group="")
-        for qtype, count in types.items()
-        for n in range(count)
-    ]
+    return [make_query(f"{qtype}{n}", qtype=qtype) for qtype, count in types.items() for n in range(count)]
 
 
 def test_rare_question_types_are_sampled_too() -> None:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from hardneg.artifacts import Chunk, QAPair
 from hardneg.errors import InputError
 from hardneg.sources import Row
 from hardneg.topics import (
@@ -17,6 +16,7 @@ from hardneg.topics import (
     normalise_question,
     related_questions,
 )
+from tests.records import make_chunk, make_qa_pair
 
 
 def row(question: str, topic: str = "", concept: str = "", synonyms: str = "") -> Row:
@@ -213,33 +213,15 @@ def test_nothing_left_to_train_on(groups: str, val: float, test: float) -> None:
         assign_splits(list(groups), list(groups), val, test, seed=0)
 
 
-def pair(qa_id: str, question: str, topic: str, split: str, concept: str = "", synonyms: str = "") -> QAPair:
-    return QAPair(
-        qa_id=qa_id,
-        question=question,
-        topic=topic,
-        concept=concept,
-        synonyms=synonyms,
-        group="",
-        qtype="",
-        split=split,
-        chunk_ids=[],
-    )
-
-
-def chunk(text: str, qa_ids: list[str]) -> Chunk:
-    return Chunk(chunk_id=0, text=text, title="", qa_ids=qa_ids, qtype="", source="", url="", split="")
-
-
 def test_leakage_finds_each_kind() -> None:
     pairs = [
-        pair("a", "What is gout?", "Gout", "train", "C1|C2"),
-        pair("b", "what is gout ?", "Podagra", "test", "C2"),
-        pair("c", "How bad is gout?", "gout", "val"),
-        pair("d", "What is flu?", "Flu", "test", synonyms="Grippe"),
-        pair("e", "What is a cold?", "Cold", "val", synonyms="grippe"),
+        make_qa_pair("a", "What is gout?", "Gout", "train", concept="C1|C2"),
+        make_qa_pair("b", "what is gout ?", "Podagra", "test", concept="C2"),
+        make_qa_pair("c", "How bad is gout?", "gout", "val"),
+        make_qa_pair("d", "What is flu?", "Flu", "test", synonyms="Grippe"),
+        make_qa_pair("e", "What is a cold?", "Cold", "val", synonyms="grippe"),
     ]
-    chunks = [chunk("in one", ["b", "d"]), chunk("in two", ["a", "d"])]
+    chunks = [make_chunk(0, "in one", qa_ids=["b", "d"]), make_chunk(0, "in two", qa_ids=["a", "d"])]
     assert leakage(chunks, pairs) == {"questions": 1, "topics": 1, "names": 2, "concepts": 1, "chunks": 1}
     assert leakage(chunks[:1], pairs[1:4]) == {"questions": 0, "topics": 0, "names": 0, "concepts": 0, "chunks": 0}
 
@@ -248,28 +230,33 @@ def test_leakage_finds_each_kind() -> None:
 def test_general_concepts_and_names_are_no_leak_but_counted_apart(concept: str, synonyms: str) -> None:
     splits = ("train", "test", "test", "val", *["train"] * MOST_TOPICS["name"])
     pairs = [
-        pair(f"r{i}", f"question {i}", f"topic {i}", split, concept.format(i), synonyms.format(i))
+        make_qa_pair(
+            f"r{i}", f"question {i}", f"topic {i}", split, concept=concept.format(i), synonyms=synonyms.format(i)
+        )
         for i, split in enumerate(splits)
     ]
-    pairs.append(pair("again", "Question 1?", "topic 1", "test", "C9"))
+    pairs.append(make_qa_pair("again", "Question 1?", "topic 1", "test", concept="C9"))
     assert {name: count for name, count in leakage([], pairs).items() if count} == {}
     assert related_questions(pairs) == {"val": {"question 3"}, "test": {"question 1", "question 2"}}
-    assert related_questions([pair("a", "q", "t", "train"), pair("b", "r", "u", "test")]) == {
+    assert related_questions([make_qa_pair("a", "q", "t", "train"), make_qa_pair("b", "r", "u", "test")]) == {
         "val": set(),
         "test": set(),
     }
 
 
 def test_boilerplate_begins_above_its_limit() -> None:
-    chunks = [chunk("twenty", [f"r{i}" for i in range(20)]), chunk("more", [f"r{i}" for i in range(21)])]
+    chunks = [
+        make_chunk(0, "twenty", qa_ids=[f"r{i}" for i in range(20)]),
+        make_chunk(0, "more", qa_ids=[f"r{i}" for i in range(21)]),
+    ]
     chunks[1]["chunk_id"] = 1
     assert boilerplate_ids(chunks) == {1}
 
 
 def test_boilerplate_is_counted_apart() -> None:
     wide = [f"r{i}" for i in range(BOILERPLATE_ROWS + 1)]
-    pairs = [pair(qa_id, f"question {qa_id}", qa_id, "train" if qa_id == "r0" else "test") for qa_id in wide]
-    pairs += [pair(f"x{i}", f"question x{i}", f"x{i}", "train") for i in range(21)]
-    chunks = [chunk("everywhere", wide), chunk("here", ["x0"])]
+    pairs = [make_qa_pair(qa_id, f"question {qa_id}", qa_id, "train" if qa_id == "r0" else "test") for qa_id in wide]
+    pairs += [make_qa_pair(f"x{i}", f"question x{i}", f"x{i}", "train") for i in range(21)]
+    chunks = [make_chunk(0, "everywhere", qa_ids=wide), make_chunk(0, "here", qa_ids=["x0"])]
     assert leakage(chunks, pairs)["chunks"] == 0
     assert count_boilerplate(chunks, pairs) == {"chunks": 1, "rows_of_the_widest": 21, "share_of_questions": 0.5}

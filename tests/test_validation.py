@@ -14,6 +14,7 @@ from hardneg.graded import GradedAnswer, GradedQuestion, GradedSet
 from hardneg.models import load_model
 from hardneg.search import top_k
 from hardneg.validation import Score, Validator, describe_score, lowest_change, relative_change
+from tests.records import make_chunk, make_query
 from tests.tiny_data import tiny_corpus
 
 
@@ -70,12 +71,13 @@ class Table:
     encode_queries = encode_passages
 
 
-def make_chunk(chunk_id: int) -> Chunk:
-    return Chunk(chunk_id=chunk_id, text=f"t{chunk_id}", title="", qa_ids=[], qtype="", source="", url="", split="val")
+def passages(count: int) -> list[Chunk]:
+    """Chunks t0, t1, ..."""
+    return [make_chunk(number, f"t{number}") for number in range(count)]
 
 
-def make_query(text: str, *answers: int) -> Query:
-    return Query(query_id=text, query=text, ground_truth_chunk_ids=list(answers), qtype="", topic="", group="")
+def asking(text: str, *answers: int) -> Query:
+    return make_query(text, *answers, query=text)
 
 
 def angles(count: int) -> dict[str, list[float]]:
@@ -84,19 +86,19 @@ def angles(count: int) -> dict[str, list[float]]:
 
 
 def test_mrr_and_dcg_by_hand() -> None:
-    chunks = [make_chunk(n) for n in range(10)]
+    chunks = passages(10)
     # q: answers at ranks 2, 4 and 6; r sees the chunks in the opposite order: its answer t9 is first
     table: Any = Table(angles(10))
-    score = Validator(chunks, [make_query("q", 1, 3, 5), make_query("r", 9)], None, table).score(table)
+    score = Validator(chunks, [asking("q", 1, 3, 5), asking("r", 9)], None, table).score(table)
     assert score.mrr == pytest.approx((1 / 2 + 1) / 2)
     assert score.dcg == pytest.approx((1 / math.log2(3) + 1 / math.log2(5) + 1) / 2)
     assert score.guard_ndcg is score.guard_mrr is score.guard_low is None
 
 
 def test_fewer_chunks_than_the_cut_off() -> None:
-    chunks = [make_chunk(0), make_chunk(1)]
+    chunks = passages(2)
     table: Any = Table(angles(2))
-    score = Validator(chunks, [make_query("q", 1)], None, table).score(table)
+    score = Validator(chunks, [asking("q", 1)], None, table).score(table)
     assert (score.mrr, score.dcg) == pytest.approx((0.5, 1 / math.log2(3)))
 
 
@@ -105,7 +107,7 @@ def test_the_guard_by_hand() -> None:
     guard = GradedSet("guard", (GradedQuestion("g", "q", answers), GradedQuestion("h", "r", answers)))
     base: Any = Table(angles(10))
     worse: Any = Table(angles(10) | {"t1": [0.0, -1.0]})  # the good answer is last for both
-    validator = Validator([make_chunk(5)], [make_query("q", 5)], guard, base)
+    validator = Validator([make_chunk(5, "t5")], [asking("q", 5)], guard, base)
     ideal = 3 + 1 / math.log2(3)
     first, second = (3 / math.log2(3) + 1 / 2) / ideal, (1 + 3 / math.log2(3)) / ideal  # nDCG of g and of h
     score = validator.score(base)
@@ -117,9 +119,9 @@ def test_the_guard_by_hand() -> None:
 
 
 def test_a_pool_is_the_top_of_the_list_and_the_answers() -> None:
-    chunks = [make_chunk(n) for n in range(10)]
+    chunks = passages(10)
     table: Any = Table(angles(10))
-    validator = Validator(chunks, [make_query("q", 7)], None, table)
+    validator = Validator(chunks, [asking("q", 7)], None, table)
     assert validator.score(table).mrr == 0
     pool = validator.pool(table, n_queries=200, depth=3, seed=0)
     table.encoded.clear()
@@ -129,11 +131,11 @@ def test_a_pool_is_the_top_of_the_list_and_the_answers() -> None:
 
 
 def test_a_pool_takes_a_seeded_sample_and_the_guard_along() -> None:
-    chunks = [make_chunk(n) for n in range(10)]
+    chunks = passages(10)
     table: Any = Table(angles(10) | {f"q{n}": [1.0, 0.0] for n in range(30)})
     answers = tuple(GradedAnswer("", f"t{n}", (4 - n,)) for n in range(2))
     guard = GradedSet("guard", (GradedQuestion("g", "q", answers),))
-    validator = Validator(chunks, [make_query(f"q{n}", 0) for n in range(30)], guard, table)
+    validator = Validator(chunks, [asking(f"q{n}", 0) for n in range(30)], guard, table)
 
     def asked(seed: int) -> list[str]:
         pool = validator.pool(table, n_queries=5, depth=1, seed=seed)

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     lists = candidates(args, encoder, chunks)
     queries = load_queries(args.data_dir, "val")
     in_held_out_words = [reworded(query, HELD_OUT_WORDINGS) for query in queries if query["qtype"] in WORDINGS]
-    apart = [query for query in queries if query["qtype"] in args.apart]
+    apart = [query for query in queries if is_any_of(query, args.apart, chunks)]
     pools = {
         name: Validator(chunks, asked, None, encoder).pool(encoder, args.pool_queries, args.pool_depth, args.seed)
         for name, asked in (("", queries), ("reworded ", in_held_out_words), ("apart ", apart))
@@ -79,7 +79,8 @@ def candidates(args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Ch
     """The base model's candidates for the sampled training questions, graded."""
     index = training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
     queries = load_queries(args.data_dir, "train")
-    queries = [query for query in queries if not (args.left_out and query["qtype"] in args.apart)]
+    if args.left_out:
+        queries = [query for query in queries if not is_any_of(query, args.apart, chunks)]
     queries = missed(queries, index) if args.missed else queries
     queries = miner.sample_queries(queries, args.num_queries, args.seed, 0)
     lists = miner.retrieve_candidates(queries, args.num_candidates, index=index)
@@ -89,6 +90,12 @@ def candidates(args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Ch
     if args.same_page:
         lists = same_page(lists, chunks, args.negatives * args.max_positives, args.seed)
     return [hardest_positives(item, args.max_positives) for item in lists] if args.hardest else lists
+
+
+def is_any_of(query: Query, names: Sequence[str], chunks: Sequence[Chunk]) -> bool:
+    """Whether the query's type, or the source of one of its answers, is among `names`."""
+    sources = {chunks[chunk_id]["source"] for chunk_id in query["ground_truth_chunk_ids"]}
+    return not sources.union([query["qtype"]]).isdisjoint(names)
 
 
 def missed(queries: Sequence[Query], index: Index) -> list[Query]:
@@ -251,8 +258,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--missed", action="store_true", help="train on questions alone whose answer the base model does not rank first"
     )
-    add("--apart", metavar="TYPE", nargs="+", default=[], help="question types to score apart too")
-    add("--left-out", action="store_true", help="train on no question of the types of --apart")
+    add(
+        "--apart", metavar="NAME", nargs="+", default=[], help="question types or sources of answers to score apart too"
+    )
+    add("--left-out", action="store_true", help="train on no question of --apart")
     add("--margin", type=float, help="drop negatives of a cosine above this share of the answer's, as 0.95")
     add("--same-page", action="store_true", help="negatives from the answers' own pages instead of retrieved ones")
     add(
@@ -294,7 +303,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.views and args.rewordings:
         raise InputError("--views and --rewordings: an example is asked otherwise by one of them")
     if args.left_out and not args.apart:
-        raise InputError("--left-out is about the question types of --apart; name them")
+        raise InputError("--left-out is about the questions of --apart; name their types or sources")
     if args.added and not (args.views or args.rewordings):
         raise InputError("--added is about the examples of --views or --rewordings; give one of them")
     weights = (miner.RECIPE.frozen_contrast_weight, miner.RECIPE.distillation_weight)
