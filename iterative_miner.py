@@ -79,10 +79,10 @@ from hardneg.models import (
 from hardneg.prompting import PromptTemplate, read_prompt
 from hardneg.recipe import SCALE, Recipe
 from hardneg.run_folder import (
-    alone_in,
     check_finished,
+    check_idle,
     check_owner,
-    claim,
+    claimed,
     copy_as_final,
     finished_iterations,
     graded_candidates,
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
 def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]:
     """Check every input before anything costs time or money, and measure the base model.
 
-    Other processes are kept out of the output folder meanwhile, unless the flags only look.
+    The output folder is locked meanwhile, except where the flags end the run before any judging.
     """
     check_beforehand(args)
     with one_preparation(args.data_dir) as manifest:
@@ -157,9 +157,9 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
         check_room(weight_bytes(model), activation_bytes(model, *texts), free_bytes("cuda"))
     base = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
     configuration = configure(args, manifest, base.fingerprint, judge, guard)
-    looks = ends_before_judging(args)
-    claim(args.output_dir, configuration, dry=looks)
-    with nullcontext() if looks else alone_in(args.output_dir, configuration):
+    if is_dry := ends_before_judging(args):
+        check_owner(args.output_dir, configuration)
+    with nullcontext() if is_dry else claimed(args.output_dir, configuration):
         check_finished(args.output_dir)
         validator = Validator(chunks, val_queries, guard, base)
         with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
@@ -338,9 +338,10 @@ def progress_bar(what: str, total: int, unit: str) -> tqdm:
 
 
 def sample_queries(queries: Sequence[Query], count: int, seed: int, number: int) -> list[Query]:
-    """The training questions of one iteration, in a seeded order: those that no iteration before had, while there are.
+    """The training questions of one iteration: new ones until all have been asked, then from the first again.
 
-    The same ones mined again added nothing, others a little (LOG.md).
+    They come in one seeded order, whatever the count, so a run with more questions asks for no judgment again. The same
+    questions mined again added nothing, others a little (LOG.md).
 
     Args:
         queries: all training questions.
@@ -349,11 +350,7 @@ def sample_queries(queries: Sequence[Query], count: int, seed: int, number: int)
         number: of the iteration, from 0.
     """
     count = min(count, len(queries))
-    generator = random.Random(seed)
-    first = generator.sample(queries, count)
-    taken = {query["query_id"] for query in first}
-    rest = [query for query in queries if query["query_id"] not in taken]
-    order = first + generator.sample(rest, len(rest))
+    order = random.Random(seed).sample(queries, len(queries))
     return list(islice(cycle(order), number * count, (number + 1) * count))
 
 
@@ -721,9 +718,9 @@ def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
     if args.judge == "llm":
         known |= {"llm_model": args.llm_model, "prompt_sha256": PromptTemplate(prompt_text(args)).sha256}
     known |= {"source": source} if source else {}
-    if check_owner(args.output_dir, known) and not ends_before_judging(args):
-        with alone_in(args.output_dir, known):
-            pass
+    check_owner(args.output_dir, known, in_part=True)
+    if not ends_before_judging(args):
+        check_idle(args.output_dir)
 
 
 def ends_before_judging(args: argparse.Namespace) -> bool:

@@ -85,16 +85,16 @@ def check_together(stages: dict[str, Namespace]) -> None:
 def check_corpus(corpus: Namespace, miner: Namespace) -> None:
     """Raise InputError where the first stage would replace the data that the run in --output-dir goes on with."""
     from hardneg.artifacts import read_manifest
-    from hardneg.run_folder import check_owner
+    from hardneg.run_folder import run_of
 
-    run_of = check_owner(miner.output_dir, {})
-    if run_of is None or not (corpus.data_dir / "manifest.json").exists():
+    run = run_of(miner.output_dir)
+    if run is None or not (corpus.data_dir / "manifest.json").exists():
         return
     made = read_manifest(corpus.data_dir)["corpus"]
     before, now = made.get("arguments", {}), vars(corpus)
     same_flags = [name for name in now if name in before and name != "data_dir"]  # an older manifest may lack some
     changed = [name for name in same_flags if before[name] != now[name]]
-    if made.get("sha256") == run_of.get("corpus_sha256") and changed:
+    if made.get("sha256") == run.get("corpus_sha256") and changed:
         differences = "; ".join(f"{name}: {before[name]} there, {now[name]} now" for name in changed)
         raise InputError(
             f"{miner.output_dir} holds a run on the corpus in {corpus.data_dir}, which other settings would replace "

@@ -1,13 +1,12 @@
 """The folder of one adaptation run: which configuration owns it, and the models saved in it."""
 
 import fcntl
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
@@ -25,48 +24,93 @@ if TYPE_CHECKING:
 CANDIDATES = "candidates.jsonl"  # in an iteration's folder: what was judged, with the grades
 
 
-def claim(folder: Path, configuration: Mapping[str, Any], dry: bool = False) -> None:
-    """Take `folder` for this configuration, or find it taken by the same one (then the run goes on where it was).
+NOTE = "run.json"  # in a run's folder: its configuration
+LOCK = ".lock"  # what the process that works there holds locked; a file that nothing replaces
+
+
+@contextmanager
+def claimed(folder: Path, configuration: Mapping[str, Any]) -> Iterator[None]:
+    """Have `folder` for a run of this configuration, new or to be continued, and keep other processes out meanwhile.
 
     Args:
         folder: the output folder.
         configuration: everything that determines the result.
-        dry: only check, write nothing.
 
     Raises:
-        InputError: it holds the run of another configuration, or something else, or cannot be written.
+        InputError: it holds the run of another configuration or something else, cannot be written, or another process
+            is at work there (both would pay for the same judgments).
     """
-    found = check_owner(folder, configuration)
-    if found and (gone := found.keys() - configuration.keys()):
-        _refuse(folder, found, configuration, sorted(gone))
-    if found is None and not dry:
-        write_json(folder / "run.json", dict(configuration))
+    check_owner(folder, configuration)  # a folder of something else is left as it is
+    with _locked(folder):
+        check_owner(folder, configuration)
+        if run_of(folder) is None:
+            write_json(folder / NOTE, dict(configuration))
+        yield
 
 
-def check_owner(folder: Path, known: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The configuration of the run in `folder`, None where it is free; compares only what is `known` of the new one.
+def check_owner(folder: Path, configuration: Mapping[str, Any], in_part: bool = False) -> None:
+    """Raise InputError where `folder` holds something else than a run of this configuration, or nothing.
+
+    Args:
+        folder: the output folder.
+        configuration: everything that determines the result; `in_part`: what is known of it, the rest is not compared.
+    """
+    found = run_of(folder)
+    if found is None:
+        if _things_in(folder) - {NOTE}:
+            raise InputError(f"{folder} is not empty and holds no {NOTE}; choose another --output-dir")
+        return
+    compared = configuration.keys() if in_part else configuration.keys() | found.keys()
+    changed = sorted(key for key in compared if found.get(key) != configuration.get(key))
+    if changed:
+        differences = "; ".join(_differences(found, configuration, changed))
+        raise InputError(
+            f"{folder} holds a run of another configuration ({differences}); "
+            "choose another --output-dir, or delete that folder"
+        )
+
+
+def run_of(folder: Path) -> dict[str, Any] | None:
+    """The configuration of the run in `folder`; None where there is none, or nothing has come of it yet.
 
     Raises:
-        InputError: it holds a run that differs from `known`, or something else.
+        InputError: its note cannot be read.
     """
-    note = folder / "run.json"
-    if note.exists():
-        found = read_json(note, "python iterative_miner.py")
-        if not isinstance(found, dict):
-            raise InputError(f"{note} tells of no run; choose another --output-dir, or delete that folder")
-        if changed := [key for key in known if found.get(key) != known[key]]:
-            _refuse(folder, found, known, changed)
-        return found
-    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise InputError(f"{folder} is not empty and holds no run.json; choose another --output-dir")
-    return None
+    if not (folder / NOTE).exists():
+        return None
+    found = read_json(folder / NOTE, "python iterative_miner.py")
+    if not isinstance(found, dict):
+        raise InputError(f"{folder / NOTE} tells of no run; choose another --output-dir, or delete that folder")
+    return None if _things_in(folder) == {NOTE} else found
 
 
-def _refuse(folder: Path, found: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> NoReturn:
-    raise InputError(
-        f"{folder} holds a run of another configuration ({'; '.join(_differences(found, now, keys))}); "
-        "choose another --output-dir, or delete that folder"
-    )
+def check_idle(folder: Path) -> None:
+    """Raise InputError where another process is at work on `folder`."""
+    if (folder / LOCK).exists():
+        with _locked(folder):
+            pass
+
+
+def _things_in(folder: Path) -> set[str]:
+    """Names in the folder, without hidden ones, such as those of what was being written when a process was killed."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        with clear_os_errors(folder, "write"):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((folder / LOCK).open("a"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or this process is gone
+        except BlockingIOError:
+            raise InputError(
+                f"another process is at work on {folder}; wait for it or stop it, or choose another --output-dir"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
 
 
 def _differences(found: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str], of: str = "") -> Iterator[str]:
@@ -126,31 +170,6 @@ def check_finished(folder: Path) -> None:
     for number, record in enumerate(records):
         check_whole(iteration_folder(folder, number))
         check_file(iteration_folder(folder, number) / CANDIDATES, record.get("candidates_sha256"))
-
-
-@contextmanager
-def alone_in(folder: Path, configuration: Mapping[str, Any]) -> Iterator[None]:
-    """Keep other processes from working on a claimed folder at the same time: both would pay for the same judgments.
-
-    Raises:
-        InputError: another one is at work there, or has claimed it for another configuration since.
-    """
-    busy = InputError(f"another process is at work on {folder}; wait for it or stop it, or choose another --output-dir")
-    with ExitStack() as stack:
-        with clear_os_errors(folder, "read"):
-            note = stack.enter_context((folder / "run.json").open("r+"))  # NFS locks only what may be written
-        try:
-            fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or this process is gone
-        except BlockingIOError:
-            raise busy from None
-        except OSError:
-            pass  # a file system without locks
-        with clear_os_errors(folder, "read"):
-            is_replaced = not os.path.samestat(os.fstat(note.fileno()), (folder / "run.json").stat())
-        if is_replaced:  # another claimed the folder at the same moment: its note is in the place of the locked one
-            raise busy
-        check_owner(folder, configuration)
-        yield
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:

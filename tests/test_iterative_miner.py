@@ -34,7 +34,7 @@ from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
 from hardneg.mining import Mined
 from hardneg.models import fingerprint, load_model
-from hardneg.run_folder import alone_in, graded_candidates, strength_of
+from hardneg.run_folder import claimed, graded_candidates, strength_of
 from hardneg.script import run
 from hardneg.validation import Score
 from tests.judge_data import make_judge, make_pairs
@@ -371,7 +371,7 @@ def test_a_whole_run_and_the_same_again(
     progress = [r"Epoch 1: loss \d+\.\d{4}", r"Validation after iteration 0: MRR@5 .*"]
     progress += ["Averaged with the weights of 1 earlier iteration", r"Validation after iteration 1: MRR@5 .*"]
     assert_in_order(progress, lines)
-    assert {path.name for path in output.iterdir()} == {"run.json", "iteration_0", "iteration_1", "final"}
+    assert {path.name for path in output.glob("[!.]*")} == {"run.json", "iteration_0", "iteration_1", "final"}
 
     records = [read_json(output / name / "training.json", "") for name in ("iteration_0", "iteration_1", "final")]
     for number, record in enumerate(records[:2]):
@@ -522,10 +522,18 @@ def test_questions_begin_anew_once_all_were_asked() -> None:
     samples = [[query["query_id"] for query in miner.sample_queries(queries, 3, 42, number)] for number in range(4)]
     asked = list(chain.from_iterable(samples))
     assert sorted(asked[:7]) == [query["query_id"] for query in queries] and asked[7:] == asked[:5]
-    assert samples[0] == [query["query_id"] for query in random.Random(42).sample(queries, 3)]
+    assert asked[:7] == [query["query_id"] for query in random.Random(42).sample(queries, 7)]
     other_seed = [query["query_id"] for query in miner.sample_queries(queries, 7, 43, 0)]
     assert sorted(other_seed) == sorted(asked[:7]) and other_seed != asked[:7]
     assert [len(miner.sample_queries(queries, 8, 42, number)) for number in range(2)] == [7, 7]
+
+
+def test_more_questions_begin_with_those_of_fewer() -> None:
+    """So that their judgments are in the store: whatever random.sample() does at these sizes."""
+    queries = [make_query(f"q{number}") for number in range(3000)]
+    orders = {count: miner.sample_queries(queries, count, 42, 0) for count in (10, 500, 1000, 2000, 3000)}
+    assert all(orders[3000][:count] == order for count, order in orders.items())
+    assert orders[2000][1000:] == miner.sample_queries(queries, 1000, 42, 1)
 
 
 KILLED = """
@@ -734,9 +742,7 @@ def test_the_same_command_twice_at_once(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second is refused before it embeds, though it may look."""
-    monkeypatch.setattr(miner, "run_iteration", lambda *_: False)  # as one that is at work: folder claimed, none done
-    miner.main(arguments)
-    with alone_in(tmp_path / "models", {}):
+    with claimed(tmp_path / "models", {}):
         with monkeypatch.context() as patch:
             patch.setattr(miner, "Validator", lambda *_: pytest.fail("embeds"))
             assert "another process is at work on" in refused(arguments, capsys)

@@ -17,7 +17,7 @@ from hardneg.errors import InputError, Unavailable
 from hardneg.graded import open_graded
 from hardneg.judgment_store import sha256_text
 from hardneg.preflight import preflight
-from hardneg.run_folder import alone_in
+from hardneg.run_folder import claimed
 from iterative_miner import JUDGE_PROMPT, parse_arguments, stated_configuration
 from tests.llm_stub import MODEL, LLMStub
 from tests.pipeline_clone import Clone
@@ -99,10 +99,11 @@ def test_refuses_another_runs_folder(check: Check, tmp_path: Path, found: dict[s
 
 
 def a_quick_run(folder: Path, found: dict[str, object]) -> Path:
-    """The output folder of a quick run, with some settings changed."""
+    """The output folder of a quick run with an iteration in it, with some settings changed."""
     run = {"seed": 42, "source": "sample", "guard_sha256": open_graded("bundled").sha256}
     run |= stated_configuration(parse_arguments(["--judge", "answer-key", "--base-model", "all-MiniLM-L6-v2"]))
     write_json(folder / "run.json", run | {"num_queries": 200, "num_candidates": 20} | found)
+    (folder / "iteration_0").mkdir()
     return folder
 
 
@@ -123,8 +124,8 @@ def test_refuses_another_prompt_before_a_server_is_asked(check: Check, tmp_path:
 
 
 def test_refuses_a_folder_that_another_process_works_in(check: Check, tmp_path: Path) -> None:
-    folder = a_quick_run(tmp_path / "models", {})
-    with alone_in(folder, {}), pytest.raises(InputError, match="another process is at work on"):
+    folder = tmp_path / "models"
+    with claimed(folder, {}), pytest.raises(InputError, match="another process is at work on"):
         check("--quick", OUTPUT_DIR=str(folder))
 
 

@@ -1,6 +1,6 @@
 """Which configuration owns a run folder, and what a saved model's folder holds."""
 
-import fcntl
+import errno
 import json
 import subprocess
 import sys
@@ -18,12 +18,14 @@ from hardneg.errors import InputError
 from hardneg.model_files import check_whole
 from hardneg.models import load_model
 from hardneg.run_folder import (
-    alone_in,
     check_finished,
-    claim,
+    check_idle,
+    check_owner,
+    claimed,
     copy_as_final,
     finished_iterations,
     graded_candidates,
+    run_of,
     save_model,
 )
 
@@ -42,6 +44,12 @@ def make_record(**changes: Any) -> dict[str, Any]:
         "base_validation": {"mrr": 0.5, "dcg": 0.61234, "guard_ndcg": 0.7, "guard_mrr": 0.4},
         "validation": {"mrr": 0.6, "dcg": 0.7, "guard_ndcg": 0.69, "guard_mrr": 0.5},
     } | changes
+
+
+def claim(folder: Path, configuration: dict[str, Any]) -> None:
+    """As a process that ended before its first iteration did."""
+    with claimed(folder, configuration):
+        pass
 
 
 def test_a_folder_is_claimed_and_found_again(tmp_path: Path) -> None:
@@ -91,6 +99,7 @@ def test_another_configuration_is_refused_with_the_difference(
     tmp_path: Path, other: dict[str, Any], difference: str
 ) -> None:
     claim(tmp_path, CONFIGURATION)
+    (tmp_path / "iteration_0").mkdir()
     with pytest.raises(InputError) as caught:
         claim(tmp_path, CONFIGURATION | other)
     assert f"holds a run of another configuration ({difference}); choose another --output-dir" in str(caught.value)
@@ -99,8 +108,32 @@ def test_another_configuration_is_refused_with_the_difference(
 
 def test_a_setting_that_is_gone_is_a_difference(tmp_path: Path) -> None:
     claim(tmp_path, CONFIGURATION | {"extra": 1})
+    (tmp_path / "iteration_0").mkdir()
     with pytest.raises(InputError, match="extra: 1 there, None now"):
         claim(tmp_path, CONFIGURATION)
+
+
+def test_a_part_of_the_configuration_is_compared_with_that_part_alone(tmp_path: Path) -> None:
+    claim(tmp_path, CONFIGURATION)
+    (tmp_path / "iteration_0").mkdir()
+    check_owner(tmp_path, {"seed": 1}, in_part=True)
+    with pytest.raises(InputError, match=r"\(seed: 1 there, 2 now\)"):
+        check_owner(tmp_path, {"seed": 2}, in_part=True)
+    with pytest.raises(InputError, match=r"\(base_model: tiny there, None now; guard_tolerance"):
+        check_owner(tmp_path, {"seed": 1})
+
+
+def test_a_folder_where_nothing_came_of_a_run_is_free_for_another(tmp_path: Path) -> None:
+    claim(tmp_path, CONFIGURATION)
+    (tmp_path / ".iteration_0.tmp").mkdir()  # what a killed process left
+    assert run_of(tmp_path) is None
+    other = CONFIGURATION | {"seed": 2}
+    check_owner(tmp_path, other)
+    assert json.loads((tmp_path / "run.json").read_text()) == CONFIGURATION
+    claim(tmp_path, other)
+    assert json.loads((tmp_path / "run.json").read_text()) == other
+    (tmp_path / "iteration_0").mkdir()
+    assert run_of(tmp_path) == other
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -112,39 +145,33 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    claim(folder, CONFIGURATION)
-    script = "import sys; from pathlib import Path; from hardneg.run_folder import alone_in\n"
-    script += "with alone_in(Path(sys.argv[1]), {}): print('in', flush=True); sys.stdin.read()"
+    check_idle(folder)
+    script = "import sys; from pathlib import Path; from hardneg.run_folder import claimed\n"
+    script += "with claimed(Path(sys.argv[1]), {'seed': 2}): print('in', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(folder)]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert other.stdout is not None and other.stdout.readline() == "in\n"
-    with (
-        pytest.raises(InputError, match=r"another process is at work on .*run; wait for it"),
-        alone_in(folder, CONFIGURATION),
-    ):
-        pass
+    busy = r"another process is at work on .*run; wait for it"
+    with pytest.raises(InputError, match=busy):
+        check_idle(folder)
+    with pytest.raises(InputError, match=busy):  # though nothing came of that run yet
+        claim(folder, CONFIGURATION)
+    assert json.loads((folder / "run.json").read_text()) == {"seed": 2}
     other.kill()  # not even a killed one bars the folder
     other.communicate()
+    check_idle(folder)
     for _ in range(2):
-        with alone_in(folder, CONFIGURATION):
-            claim(folder, CONFIGURATION)
+        claim(folder, CONFIGURATION)
 
 
-def test_a_folder_that_two_claim_at_the_same_moment_is_one_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
     claim(tmp_path, CONFIGURATION)
-    flock = fcntl.flock
-
-    def beaten(file: Any, how: int) -> None:
-        flock(file, how)
-        write_json(tmp_path / "run.json", CONFIGURATION)  # another's note, renamed into the place of the locked one
-
-    with monkeypatch.context() as patch, pytest.raises(InputError, match="another process is at work"):
-        patch.setattr(fcntl, "flock", beaten)
-        with alone_in(tmp_path, CONFIGURATION):
-            pass
-    write_json(tmp_path / "run.json", CONFIGURATION | {"seed": 2})
-    with pytest.raises(InputError, match="seed: 2 there, 1 now"), alone_in(tmp_path, CONFIGURATION):
-        pass
+    check_idle(tmp_path)
+    assert json.loads((tmp_path / "run.json").read_text()) == CONFIGURATION
 
 
 @pytest.mark.parametrize("name", ["candidates.jsonl", "model.safetensors", "tokenizer.json", "1_Pooling/config.json"])

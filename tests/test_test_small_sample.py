@@ -322,10 +322,14 @@ def test_the_gate_ends_with_status_1_after_writing(
     assert line.startswith(f"judge not good enough: weighted kappa {kappa:.2f} with people.jsonl, --min-kappa is 0.2;")
     assert "iterative_miner.py:llm_judge_relevance()" in line
     assert "JUDGE AGAINST PEOPLE: people.jsonl, 1 questions, 60 answers (60 pairs)" in shown.out
+    assert found["refused"] == line and line in found["warnings"]
+    assert "SOMETHING LOOKS WRONG" in shown.out and "Looks right" not in shown.out
+    script.main([*command, "--min-kappa", "-1"])
+    found = results(tmp_path)
+    assert found["refused"] is None
     assert any(
         warning.startswith("weighted kappa with people (people.jsonl) is only -") for warning in found["warnings"]
     )
-    script.main([*command, "--min-kappa", "-1"])
 
 
 def test_a_kappa_that_is_undefined_does_not_pass_the_gate() -> None:
@@ -336,18 +340,16 @@ def test_a_kappa_that_is_undefined_does_not_pass_the_gate() -> None:
         "agreement": script.agreement([3, 3], [3, 3], [0, 1]),
     }
     assert graded["agreement"]["weighted_kappa"] is None
-    with pytest.raises(SystemExit):
-        script.check_gate(graded, -1)
+    assert str(script.why_refused(graded, -1)).startswith("judge not good enough: weighted kappa n/a")
+    assert script.why_refused(graded, None) is None
 
 
-def test_a_judge_that_leaves_answers_unjudged_does_not_pass_the_gate(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_judge_that_leaves_answers_unjudged_does_not_pass_the_gate() -> None:
     """What it did judge, it judged as people do."""
     graded = {"file": "people.jsonl", "answers": 100, "agreement": script.agreement([1, 4], [1, 4], [0, 1])}
-    script.check_gate(graded | {"unjudged": {"refused": 2}}, 1)
-    with pytest.raises(SystemExit) as end:
-        script.check_gate(graded | {"unjudged": {"refused": 2, "HTTP 500": 1}}, 1)
-    assert end.value.code == 1
-    assert "judge not measured: 3 of the 100 answers of people.jsonl are unjudged" in capsys.readouterr().err
+    assert script.why_refused(graded | {"unjudged": {"refused": 2}}, 1) is None
+    why = script.why_refused(graded | {"unjudged": {"refused": 2, "HTTP 500": 1}}, 1)
+    assert str(why).startswith("judge not measured: 3 of the 100 answers of people.jsonl are unjudged")
 
 
 def test_a_server_without_probabilities_has_no_calibration(base: list[str], tmp_path: Path) -> None:
@@ -417,7 +419,12 @@ def sample_results(**changes: Any) -> dict[str, Any]:
         "agreement": {"weighted_kappa": 0.4},
         "biases": {"known_answers": known, "length": {"spearman": 0.5}},
         "graded": None,
+        "refused": None,
     } | changes
+
+
+def with_people(kappa: float) -> dict[str, Any]:
+    return {"file": "p.jsonl", "answers": 9, "unjudged": {}, "agreement": {"weighted_kappa": kappa}}
 
 
 @pytest.mark.parametrize(
@@ -431,6 +438,9 @@ def sample_results(**changes: Any) -> dict[str, Any]:
             r"3.0% of the sample's pairs are unjudged \(refused 3\)",
         ),
         ({"agreement": {"weighted_kappa": 0.39}}, "weighted kappa with the answer key is only 0.39.*JUDGE_PROMPT"),
+        ({"graded": with_people(0.5)}, None),
+        ({"graded": with_people(0.49)}, r"weighted kappa with people \(p.jsonl\) is only 0.49.*JUDGE_PROMPT"),
+        ({"graded": with_people(0.2), "refused": "judge not good enough: ..."}, "judge not good enough"),
         (
             {"biases": {"known_answers": {"pairs": 10, "share_graded_1": 0.3}, "length": {"spearman": None}}},
             "30% of the 10 known answers are graded 1.*JUDGE_PROMPT",
