@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -39,13 +39,10 @@ from hardneg.flag_types import Help, finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, ndcg_of_random_order, relative_gain, retrieval_metrics
 from hardneg.model_files import training_record
-from hardneg.models import check_cosine, fingerprint, load_model, resolve_model, truncation_notes
+from hardneg.models import check_cosine, load_model, resolve_model, truncation_notes
 from hardneg.script import run
 from hardneg.search import top_k
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic, normalise_topic
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 RULE = "=" * 50
 METRICS = ("MRR", "DCG", "Precision", "Recall")  # as printed
@@ -69,21 +66,22 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
     with timed(seconds, "load_models"):
         device = claim_device(args.device)
         print(f"Embedding models on {describe_device(device)}")
-        baseline_model, specialized_model = (load_model(name, device) for name in named_models(args))
+        models = {name: load_model(name, device) for name in (args.baseline_model, args.specialized_model)}
+        encoders = {name: CachedEncoder(model, args.data_dir / "embeddings.sqlite") for name, model in models.items()}
     notes = training_notes(args.specialized_model, inputs, args.split)
-    notes += base_notes(args, fingerprint(baseline_model))
-    for name, model in ((args.baseline_model, baseline_model), (args.specialized_model, specialized_model)):
+    notes += base_notes(args, encoders[args.baseline_model].fingerprint)
+    for name, model in models.items():
         check_cosine(model, name)
         notes += truncation_notes(name, model, inputs.chunks, args.seed)
     for note in notes:
         print(note)
 
-    with timed(seconds, "baseline"):
-        baseline = score_model("Baseline", args.baseline_model, baseline_model, inputs, args)
-    with timed(seconds, "specialized"):
-        specialized = score_model("Specialized", args.specialized_model, specialized_model, inputs, args)
+    scores = []
+    for role, name in (("Baseline", args.baseline_model), ("Specialized", args.specialized_model)):
+        with timed(seconds, role.lower()):
+            scores.append(score_model(role, name, encoders[name], inputs, args.k))
     with timed(seconds, "compare"):
-        result = compare(inputs, baseline, specialized, args)
+        result = compare(inputs, *scores, args)
 
     result |= provenance(inputs, args) | {"notes": notes, "seconds": seconds}
     write_json(args.output, result)
@@ -118,11 +116,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--seed", type=seed, default=42, help="of the bootstrap and of samples")
     return parser.parse_args(argv)
-
-
-def named_models(args: argparse.Namespace) -> tuple[str, str]:
-    """Baseline and specialized."""
-    return args.baseline_model, args.specialized_model
 
 
 @contextmanager
@@ -187,7 +180,8 @@ def training_notes(model_name: str, inputs: Inputs, split: str) -> list[str]:
 def base_notes(args: argparse.Namespace, baseline_fingerprint: str) -> list[str]:
     """A line where the specialized model was adapted from another model than the baseline; two models of one run may be
     compared with each other."""
-    baseline, specialized = (training_record(Path(name)).get("configuration", {}) for name in named_models(args))
+    names = (args.baseline_model, args.specialized_model)
+    baseline, specialized = (training_record(Path(name)).get("configuration", {}) for name in names)
     base = specialized.get("base_weights")
     if base in (None, baseline_fingerprint, baseline.get("base_weights")):
         return []
@@ -211,21 +205,18 @@ class ModelScores:
     own_answers: dict[str, np.ndarray]  # TARGETED without boilerplate; empty where no question has any
 
 
-def score_model(
-    role: str, name: str, model: "SentenceTransformer", inputs: Inputs, args: argparse.Namespace
-) -> ModelScores:
+def score_model(role: str, name: str, encoder: CachedEncoder, inputs: Inputs, k: int) -> ModelScores:
     """Embed corpus and questions (from the cache where they are there), search exactly, score."""
-    encoder = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
     with tqdm(total=len(inputs.chunks) + len(inputs.queries), desc=role, unit="text") as bar:
         chunk_vectors = encoder.encode_passages([chunk["text"] for chunk in inputs.chunks], bar.update)
         query_vectors = encoder.encode_queries([query["query"] for query in inputs.queries], bar.update)
     boilerplate = boilerplate_ids(inputs.chunks)
-    ranked = top_k(query_vectors, chunk_vectors, max(args.k, DEEP) + len(boilerplate))
+    ranked = top_k(query_vectors, chunk_vectors, max(k, DEEP) + len(boilerplate))
     relevant = [set(query["ground_truth_chunk_ids"]) for query in inputs.queries]
-    metrics = {f"{key}@{args.k}": values for key, values in retrieval_metrics(ranked, relevant, args.k).items()}
+    metrics = {f"{key}@{k}": values for key, values in retrieval_metrics(ranked, relevant, k).items()}
     metrics[f"Recall@{DEEP}"] = retrieval_metrics(ranked, relevant, DEEP)["Recall"]
-    own = metrics_without(boilerplate, ranked, relevant, args.k)
-    own_answers = {f"{key}@{args.k}": own[key] for key in TARGETED if own}
+    own = metrics_without(boilerplate, ranked, relevant, k)
+    own_answers = {f"{key}@{k}": own[key] for key in TARGETED if own}
     graded = score_graded(encoder, inputs.graded) if inputs.graded else {}
     return ModelScores(name, encoder.fingerprint, metrics, graded, own_answers)
 

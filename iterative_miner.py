@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation, read_text
 from hardneg.averaging import average_weights, average_with_earlier, weights_of
 from hardneg.batch_files import check_files, export_batch, import_batch
 from hardneg.candidates import (
@@ -40,7 +40,7 @@ from hardneg.candidates import (
     with_grades,
 )
 from hardneg.choosing import Tried, best_iteration, choose_strength, past_the_best, why_none
-from hardneg.device import check_room, claim_device, describe_device, find_gpu, free_bytes, mini_batch_size
+from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.flag_types import Help, positive_int, price, seed, share
@@ -57,6 +57,7 @@ from hardneg.judge_report import (
 )
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
+from hardneg.memory import activation_bytes, check_room, free_bytes, give_back, mini_batch_size, weight_bytes
 from hardneg.metrics import CONFIDENCE
 from hardneg.mining import (
     FUSION_K,
@@ -68,15 +69,8 @@ from hardneg.mining import (
     examples_of,
     surest,
 )
-from hardneg.models import (
-    activation_bytes,
-    check_trainable,
-    load_model,
-    resolve_model,
-    truncation_notes,
-    weight_bytes,
-)
-from hardneg.prompting import PromptTemplate, read_prompt
+from hardneg.models import check_trainable, load_model, resolve_model, truncation_notes
+from hardneg.prompting import PromptTemplate
 from hardneg.recipe import SCALE, Recipe
 from hardneg.run_folder import (
     check_finished,
@@ -203,7 +197,8 @@ def run_iteration(number: int, setting: Setting) -> bool:
         print(f"There are only {there:,} training questions: {taken} are asked{' again' if number else ''}")
     lists = retrieve_candidates(queries, args.num_candidates, index=index, known_answers=args.positives == "known")
     print(f"Retrieved candidates for {len(lists)} queries")
-    del index  # and with it the last iteration's model: training needs its memory
+    del index  # and with it the last iteration's model
+    give_back(setting.base.model.device.type)  # the judge's server may want it
 
     if judge_elsewhere(setting, lists):
         return False
@@ -550,7 +545,7 @@ def fine_tune(
 ) -> list[float]:
     """Train `model` in place on the mined examples, held near `base`; returns the mean loss of each epoch.
 
-    Out of memory does not call for a smaller batch size in the recipe: `hardneg.device.mini_batch_size` bounds the
+    Out of memory does not call for a smaller batch size in the recipe: `hardneg.memory.mini_batch_size` bounds the
     passages held at once by the free memory, without changing the result.
     """
     from hardneg.training import teach, train
@@ -646,8 +641,8 @@ def open_judge(args: argparse.Namespace) -> Judge:
 
 
 def prompt_text(args: argparse.Namespace) -> str:
-    """What an LLM judge is asked, before question and passage are put in. Raises InputError as `read_prompt` does."""
-    return read_prompt(args.prompt) if args.prompt else JUDGE_PROMPT
+    """What an LLM judge is asked, before question and passage are put in. Raises InputError as `read_text` does."""
+    return read_text(args.prompt) if args.prompt else JUDGE_PROMPT
 
 
 def configure(

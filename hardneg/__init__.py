@@ -12,7 +12,8 @@ Models
     hub             whether the model and data hub answers
     model_files     whether a saved model is whole
     model_card      a saved model's README.md
-    device          GPU or CPU, free memory, and how much is trained on at once
+    device          one GPU or the CPU
+    memory          how much is free, and how much training takes
     encoder         each text embedded once per weights
     search          exact search by the cosine
 
@@ -43,6 +44,7 @@ Measuring
 
 Running
     script          how a script ends: on bad input, and when it is told to stop
+    signals         what tells it to stop, and what must not be interrupted
     errors          what bad input is
     flag_types      checked values of flags
     preflight       what would stop the pipeline hours later

@@ -7,7 +7,7 @@ import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
@@ -147,7 +147,7 @@ def load_chunks(data_dir: Path) -> list[Chunk]:
     """Read the corpus. Raises InputError where it is missing, damaged, or not the one the manifest tells of."""
     path = data_dir / "corpus_chunks.pkl"
     chunks: list[Chunk] = _read_records(path, _CORPUS_MAKER, Chunk)
-    _check_told_of(path, read_manifest(data_dir)["corpus"].get("sha256"), _CORPUS_MAKER)
+    _check_checksum(path, read_manifest(data_dir)["corpus"].get("sha256"), _CORPUS_MAKER)
     return chunks
 
 
@@ -155,7 +155,7 @@ def load_qa_pairs(data_dir: Path) -> list[QAPair]:
     """Read the question/answer pairs behind the corpus. Raises InputError as `load_chunks` does."""
     path = data_dir / "qa_pairs.pkl"
     pairs: list[QAPair] = _read_records(path, _CORPUS_MAKER, QAPair)
-    _check_told_of(path, read_manifest(data_dir)["corpus"].get("qa_pairs_sha256"), _CORPUS_MAKER)
+    _check_checksum(path, read_manifest(data_dir)["corpus"].get("qa_pairs_sha256"), _CORPUS_MAKER)
     return pairs
 
 
@@ -166,11 +166,11 @@ def load_queries(data_dir: Path, split: str) -> list[Query]:
     manifest = read_manifest(data_dir)
     if manifest["queries"].get("corpus_sha256") != manifest["corpus"].get("sha256"):
         raise InputError(f"the corpus was prepared anew since {path} was made; run `{made_by}` again")
-    _check_told_of(path, manifest["queries"].get("sha256", {}).get(path.name), made_by)
+    _check_checksum(path, manifest["queries"].get("sha256", {}).get(path.name), made_by)
     return queries
 
 
-def _check_told_of(path: Path, sha256: str | None, made_by: str) -> None:
+def _check_checksum(path: Path, sha256: str | None, made_by: str) -> None:
     """Raise InputError where a file is not the one of the manifest's checksum."""
     if sha256_file(path) != sha256:
         raise InputError(f"{path} is not the file that manifest.json beside it tells of; run `{made_by}` again")
@@ -301,6 +301,22 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
                 _sync(temporary)  # here already, so that the renames below follow each other at once
         with clear_os_errors(marker, "replace"):
             marker.unlink(missing_ok=True)
+
+
+def write_json_lines(path: Path, records: Iterable[Any]) -> int:
+    """Write one line of JSON per record, whole or not at all, and return their number. Raises InputError as above."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        return sum(file.write(json.dumps(record, ensure_ascii=False) + "\n") > 0 for record in records)
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, without the mark that some editors put first. Raises InputError where it is none."""
+    try:
+        with clear_os_errors(path, "read"):
+            return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        reason = f"{error.reason} at byte {error.start}"
+        raise InputError(f"{path} is not UTF-8 text ({reason}); save it as UTF-8") from error
 
 
 def read_json(path: Path, made_by: str) -> Any:

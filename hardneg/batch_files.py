@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from hardneg.artifacts import atomic_file, check_writable
+from hardneg.artifacts import check_writable, write_json_lines
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.judge import Pair
 from hardneg.judge_answers import MalformedAnswer, read_answer
@@ -55,15 +55,16 @@ def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint:
     Raises:
         InputError: the file cannot be written or the store not be used.
     """
+    return write_json_lines(path, _lines(judge, pairs, constraint))
+
+
+def _lines(judge: LLMJudge, pairs: Iterable[Pair], constraint: str) -> Iterator[dict[str, Any]]:
     written: set[str] = set()
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for request in _outstanding(judge, pairs):
-            if request.key not in written:
-                written.add(request.key)
-                body = judge.body(request, request.passage, constraint)
-                line = {"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return len(written)
+    for request in _outstanding(judge, pairs):
+        if request.key not in written:
+            written.add(request.key)
+            body = judge.body(request, request.passage, constraint)
+            yield {"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
 
 
 def import_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path) -> BatchImport:

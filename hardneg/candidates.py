@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hardneg.artifacts import SHARED, Chunk, Query, atomic_file
+from hardneg.artifacts import SHARED, Chunk, Query, write_json_lines
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import clear_os_errors
 from hardneg.judge import Judgment, Pair
@@ -118,7 +118,7 @@ def read_candidates(path: Path) -> list[CandidateList]:
 
 def write_candidates(path: Path, lists: Iterable[CandidateList]) -> None:
     """One JSON line per query, for jq. Raises InputError where it cannot be written."""
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for item in lists:
-            record = {"query": item.query, "candidates": [asdict(candidate) for candidate in item.candidates]}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    write_json_lines(
+        path,
+        ({"query": item.query, "candidates": [asdict(candidate) for candidate in item.candidates]} for item in lists),
+    )

@@ -3,14 +3,15 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hardneg.artifacts import Chunk, Query
+from hardneg.artifacts import Chunk, Query, read_text
 from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError, clear_os_errors
+from hardneg.errors import InputError
 from hardneg.hub import load_hub_dataset
 from hardneg.judge import GRADES, Pair
 from hardneg.metrics import graded_metrics
@@ -108,17 +109,9 @@ def load_graded(path: Path) -> GradedSet:
     Raises:
         InputError: the file is missing, unreadable or empty, or a line is malformed; the message names the line.
     """
-    with clear_os_errors(path, "read"):
-        content = path.read_bytes()
-    try:
-        lines = content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from error
     questions: dict[str, str] = {}
     answers: dict[str, dict[str, GradedAnswer]] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         row = _parse_line(line, f"{path} line {number}")
@@ -158,7 +151,8 @@ def _parse_line(line: str, place: str) -> dict[str, Any]:
     return {**row, "grade": int(row["grade"])}
 
 
-def _nanobeir_questions(split: str) -> list[GradedQuestion]:
+@cache
+def _nanobeir_questions(split: str) -> tuple[GradedQuestion, ...]:
     """One of NanoBEIR's sets: each question with BM25's first NANOBEIR_DEPTH passages, which the data set brings along,
     and its relevant ones; its judgments are binary, so grades are 1 and 4."""
     remedy = "name a JSONL file of graded questions, or bundled"
@@ -177,7 +171,7 @@ def _nanobeir_questions(split: str) -> list[GradedQuestion]:
         grades = dict.fromkeys(others, GRADES[0]) | dict.fromkeys(sorted(right), GRADES[-1])
         answers = (GradedAnswer("", text_of[passage_id], (grade,)) for passage_id, grade in grades.items())
         questions.append(GradedQuestion(f"{split} {query_id}", text, tuple(answers)))
-    return questions
+    return tuple(questions)
 
 
 def score_graded(encoder: CachedEncoder, graded: GradedSet) -> dict[str, np.ndarray]:

@@ -55,8 +55,8 @@ def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: s
     from httpx2 import HTTPError  # what the hub's client raises where a connection is lost
 
     silence = hub_silence("datasets", name)
-    if silence:
-        datasets.config.HF_HUB_OFFLINE = True  # the cached copy or nothing: its own retries take half a minute
+    was_offline = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = was_offline or bool(silence)  # the cached copy or nothing: no minute of retries
     try:
         return datasets.load_dataset(name, subset, split=split)
     except (OSError, ValueError, RuntimeError, ImportError, HTTPError, datasets.exceptions.DatasetsError) as error:
@@ -64,3 +64,5 @@ def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: s
         raise InputError(
             f"cannot load {name} from the data hub ({reason}); check the id and the network, or {remedy}"
         ) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = was_offline

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hardneg.artifacts import atomic_file
+from hardneg.artifacts import write_json_lines
 from hardneg.errors import InputError, clear_os_errors
-from hardneg.script import held_signals
+from hardneg.signals import held_signals
 from hardneg.sqlite_wal import BUSY_SECONDS, remedy, write_ahead
 
 SCHEMA_VERSION = 1
@@ -184,12 +184,7 @@ class JudgmentStore:
         Raises:
             InputError: the place cannot be written.
         """
-        count = 0
-        with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            for record in self:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                count += 1
-        return count
+        return write_json_lines(path, self)
 
     def close(self) -> None:
         """Close the file. What was added is already safe."""

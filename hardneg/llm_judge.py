@@ -23,7 +23,7 @@ from hardneg.judge_answers import DECODING, Answer, request_body, unanswered
 from hardneg.judgment_store import JudgmentStore, Record, judgment_key
 from hardneg.probing import JudgeFindings, reprobe, survey
 from hardneg.prompting import TYPICAL_BYTES_PER_TOKEN, PromptTemplate, cut_to_tokens, estimate_tokens
-from hardneg.script import held_signals
+from hardneg.signals import held_signals
 
 DEFAULT_CONCURRENCY = 64  # at 50 ms a request no bound below 1,280/s, twice what the client can do
 DEFAULT_PASSAGE_TOKENS = 1024

@@ -1,10 +1,9 @@
 """Embedding models: finding and loading one, what determines its embeddings, and whether it can be trained here."""
 
 import hashlib
-import heapq
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from httpx2 import HTTPError
 from safetensors import SafetensorError
 
 from hardneg.artifacts import Chunk, sha256_file
-from hardneg.device import passage_bytes
 from hardneg.errors import InputError
 from hardneg.hub import hub_silence, may_be_hub_name
 from hardneg.model_files import check_whole
@@ -36,7 +34,6 @@ _NOT_ARCHITECTURE = {
 _DAMAGED = (AttributeError, KeyError, TypeError, ValueError)  # what comes of a configuration file that lacks something
 TRUNCATION_SAMPLE = 2000  # chunks whose tokens are counted
 TRUNCATION_WORTH_A_NOTE = 0.05  # share of chunks
-LONGEST = 100  # passages and queries, by characters, among which the one of most tokens is looked for
 
 
 def resolve_model(name_or_path: str) -> str:
@@ -188,27 +185,6 @@ def _tokenizer_settings(tokenizer: Any) -> dict[str, object]:
 def prompts_of(model: "SentenceTransformer") -> tuple[str, str]:
     """What the model wants before queries and before passages, as its `encode_query` and `encode_document` put it."""
     return model.prompts.get("query") or "", model.prompts.get("document") or ""
-
-
-def weight_bytes(model: "SentenceTransformer") -> int:
-    """Bytes of the model's parameters."""
-    return sum(parameter.nbytes for parameter in model.parameters())
-
-
-def activation_bytes(model: "SentenceTransformer", passages: Iterable[str], queries: Iterable[str]) -> int:
-    """Bytes of a text's activations in training (`device.passage_bytes`), of the longest that it is given.
-
-    Next to none without a transformer.
-    """
-    transformer = getattr(model[0], "auto_model", None)
-    if transformer is None:
-        return passage_bytes(1, 1, 1)
-    config = transformer.config.get_text_config()
-    of_queries, of_passages = prompts_of(model)
-    texts = [of_passages + text for text in heapq.nlargest(LONGEST, passages, key=len)]
-    texts += [of_queries + text for text in heapq.nlargest(LONGEST, queries, key=len)]
-    tokens = max(map(len, model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]))
-    return passage_bytes(config.num_hidden_layers, config.hidden_size, min(tokens, model.max_seq_length or tokens))
 
 
 def check_trainable(model: "SentenceTransformer", name: str) -> None:

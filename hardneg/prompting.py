@@ -2,23 +2,13 @@
 
 import hashlib
 import math
-from pathlib import Path
 
-from hardneg.errors import InputError, clear_os_errors
+from hardneg.errors import InputError
 
 # Byte-pair vocabularies make about one token of 3 bytes of Chinese, and of 600 MedQuAD passages (SmolLM2's vocabulary)
 # none had under 3.35 bytes per token. Where this is too few after all, the server refuses and the judge cuts further.
 MIN_BYTES_PER_TOKEN = 3.0
 TYPICAL_BYTES_PER_TOKEN = 4.5  # for estimates of cost; the same passages have 4.77
-
-
-def read_prompt(path: Path) -> str:
-    """The text of a prompt file. Raises InputError where it cannot be read or is not UTF-8."""
-    try:
-        with clear_os_errors(path, "read"):
-            return path.read_text(encoding="utf-8-sig")  # without the mark that some editors put first
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
 
 
 def estimate_tokens(text: str, bytes_per_token: float = MIN_BYTES_PER_TOKEN) -> int:

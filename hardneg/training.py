@@ -79,7 +79,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         assert labels is not None
         labels = labels.cpu()
         query_rows, chunk_ids = labels[:, 0], labels[:, 1:].T.flatten()  # in the order of the concatenated columns
-        queries, *chunk_columns = (nn.functional.normalize(_in_full(torch.cat(column)), dim=1) for column in reps)
+        queries, *chunk_columns = (nn.functional.normalize(torch.cat(column), dim=1) for column in reps)
         chunks = torch.cat(chunk_columns)
         spared = torch.stack([torch.isin(chunk_ids, self._spared[row]) for row in query_rows.tolist()])
         loss = self._contrast(queries, chunks, torch.arange(len(queries)), spared)
@@ -111,15 +111,9 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
             spared: bool (B, C), chunks left out of a query's competition; overwritten.
         """
         spared[torch.arange(len(queries)), targets] = False
-        with torch.autocast(queries.device.type, enabled=False):  # in bfloat16 a logit of 14 is off by up to 0.03
-            logits = self.scale * queries @ chunks.to(queries.dtype).T
+        logits = self.scale * queries @ chunks.T
         logits = logits.masked_fill(spared.to(logits.device), -torch.inf)
         return nn.functional.cross_entropy(logits, targets.to(logits.device))
-
-
-def _in_full(embeddings: Tensor) -> Tensor:
-    """The same numbers in float32, if they have less: mixed precision is for what the model computes."""
-    return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
 
 
 @dataclass(frozen=True)
@@ -150,7 +144,7 @@ class Teacher:
             chunk_ids: int64 (N,), all of them the teacher's.
         """
         taught = torch.cat([self.queries[query_rows], self.chunks[self.places(chunk_ids)]])
-        return (1 - (embeddings * taught.to(embeddings.dtype)).sum(dim=1)).mean()
+        return (1 - (embeddings * taught).sum(dim=1)).mean()
 
 
 def teach(
@@ -312,7 +306,7 @@ def _arguments(
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
-        warmup_steps=recipe.warmup_fraction,
+        warmup_steps=recipe.warmup_fraction,  # below 1 it is a share of all steps
         seed=seed,
         bf16=has_bfloat16(device_type),
         use_cpu=device_type == "cpu",

@@ -28,9 +28,11 @@ from hardneg.artifacts import (
     pickle_bytes,
     read_json,
     read_pickle,
+    read_text,
     sha256_file,
     write_files,
     write_json,
+    write_json_lines,
 )
 from hardneg.errors import InputError
 from tests.tiny_data import write_pickle
@@ -377,3 +379,23 @@ def test_json_nested_too_deeply(tmp_path: Path) -> None:
 def test_sha256_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_text_is_read_without_the_mark_that_editors_put_first(tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_bytes("\ufeffÜ {query} {passage}".encode())
+    assert read_text(tmp_path / "prompt.txt") == "Ü {query} {passage}"
+
+
+def test_a_text_that_is_not_utf_8_is_refused_with_the_place(tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_bytes("Größe".encode("latin-1"))
+    with pytest.raises(InputError, match=r"prompt.txt is not UTF-8 text \(.* at byte 2\); save it as UTF-8"):
+        read_text(tmp_path / "prompt.txt")
+
+
+def test_json_lines_are_counted_and_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    assert write_json_lines(path, ({"Größe": number} for number in range(3))) == 3
+    assert path.read_text(encoding="utf-8") == '{"Größe": 0}\n{"Größe": 1}\n{"Größe": 2}\n'
+    with pytest.raises(ZeroDivisionError):
+        write_json_lines(path, (1 // number for number in (1, 0)))
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 3 and list(tmp_path.iterdir()) == [path]

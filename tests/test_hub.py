@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
+import datasets
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
 from hardneg.errors import InputError
-from hardneg.hub import hub_silence
+from hardneg.hub import hub_silence, load_hub_dataset
 from hardneg.models import load_model
 
 
@@ -92,3 +93,11 @@ def test_what_the_client_cannot_use_is_a_reason(variable: str, value: str, monke
 def test_a_hub_that_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert hub_silence("models", "a/b-200") == "HF_HUB_OFFLINE is set"
+
+
+def test_one_data_set_that_cannot_be_had_does_not_send_the_next_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    before = datasets.config.HF_HUB_OFFLINE
+    with pytest.raises(InputError, match=r"cannot load a/b from the data hub \(.+\); .*, or name a file"):
+        load_hub_dataset("a/b", "name a file")
+    assert datasets.config.HF_HUB_OFFLINE is before

@@ -14,11 +14,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router, StaticEmbedding
 from transformers import ByT5Tokenizer
 
-from hardneg.device import passage_bytes
 from hardneg.errors import InputError
 from hardneg.models import (
     PACKAGED_SHA256,
-    activation_bytes,
     check_trainable,
     fingerprint,
     load_model,
@@ -284,22 +282,3 @@ def test_a_model_that_compares_otherwise_is_refused(model: SentenceTransformer) 
     not_normalised.similarity_fn_name = "dot"
     with pytest.raises(InputError, match=r"^tiny compares embeddings by dot, .* of normalised embeddings$"):
         check_trainable(not_normalised, "tiny")
-
-
-def test_activations_follow_the_layers_and_the_longest_passage(model: SentenceTransformer) -> None:
-    """It reads up to 64 tokens."""
-    as_one_word, as_many_words = "acetylcholinesterase", "gout in a toe"
-    assert len(as_one_word) > len(as_many_words)
-
-    def tokens(text: str) -> int:
-        return len(model.tokenizer(text)["input_ids"])
-
-    both = [as_one_word, as_many_words]
-    most = max(map(tokens, both))
-    assert activation_bytes(model, both, ["gout"]) == passage_bytes(2, 32, most)
-    assert activation_bytes(model, ["gout"], both) == passage_bytes(2, 32, most)
-    assert activation_bytes(model, ["gout " * 100], ["gout"]) == passage_bytes(2, 32, 64)
-    model.prompts.update(query="asthma: ", document="asthma, gout: ")
-    assert activation_bytes(model, ["gout"], ["gout"]) == passage_bytes(2, 32, tokens("asthma, gout: gout"))
-    static = SentenceTransformer(modules=[StaticEmbedding(model.tokenizer.backend_tokenizer, embedding_dim=8)])
-    assert 0 < activation_bytes(static, both, both) < activation_bytes(model, both, both)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hardneg.errors import InputError
-from hardneg.prompting import PromptTemplate, cut_to_tokens, estimate_tokens, read_prompt
+from hardneg.prompting import PromptTemplate, cut_to_tokens, estimate_tokens
 from tests.real_llm import RealLLM, model_path
 
 
@@ -22,11 +22,6 @@ from tests.real_llm import RealLLM, model_path
 def test_placeholders_are_checked(text: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         PromptTemplate(text)
-
-
-def test_a_prompt_file_is_read_without_the_mark_that_editors_put_first(tmp_path: Path) -> None:
-    (tmp_path / "prompt.txt").write_bytes("\ufeffÜ {query} {passage}".encode())
-    assert read_prompt(tmp_path / "prompt.txt") == "Ü {query} {passage}"
 
 
 def test_texts_are_put_in_as_they_are() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.script import STOP_SIGNALS, run
+from hardneg.script import run
+from hardneg.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).parent.parent
 MAIN = """
@@ -202,6 +203,6 @@ def test_programming_errors_keep_their_traceback() -> None:
 
 def test_a_signal_that_was_held_takes_effect_though_the_block_fails() -> None:
     """The disk is full, say, and somebody has pressed Ctrl-C."""
-    body = "import os, signal\n    from hardneg.script import held_signals\n    with held_signals():\n"
+    body = "import os, signal\n    from hardneg.signals import held_signals\n    with held_signals():\n"
     body += "        os.kill(os.getpid(), signal.SIGTERM); raise InputError('no space')"
     assert run_main(body).returncode == 143
