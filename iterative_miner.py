@@ -116,7 +116,7 @@ class Setting:
 
 
 def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
-    """Adapt the model: iterations of five steps, then keep the best; `judge`, if given, instead of the flags' one."""
+    """Adapt the model: iterations of five steps, then keep the best. `judge` replaces the one that the flags name."""
     args = parse_arguments(argv)
     if args.export_judgments:
         export_judgments(args.data_dir, args.export_judgments)
@@ -178,7 +178,7 @@ def load_base(args: argparse.Namespace, chunks: Sequence[Chunk]) -> "SentenceTra
 
 
 def run_iteration(number: int, setting: Setting) -> bool:
-    """The five steps, if not done before; the finished folder appears all at once. False where the flags stop it."""
+    """The five steps, unless this iteration is saved already. False where --dry-run or --judge-batch ends the run."""
     args = setting.args
     rule, folder = "=" * 60, iteration_folder(args.output_dir, number)
     print(f"\n{rule}\nITERATION {number}\n{rule}")
@@ -200,7 +200,10 @@ def run_iteration(number: int, setting: Setting) -> bool:
     del index  # and with it the last iteration's model
     give_back(setting.base.model.device.type)  # the judge's server may want it
 
-    if judge_elsewhere(setting, lists):
+    if args.judge_results:
+        take_in_results(setting, lists)
+    if ends_before_judging(args):
+        tell_what_is_left(setting, lists)
         return False
     print("\n[Step 3/5] LLM judging relevance...")
     lists = llm_judge_relevance(lists, setting.chunks, setting.judge, args.gpu_hour_price)
@@ -242,27 +245,30 @@ def embed_corpus(encoder: CachedEncoder, chunks: Sequence[Chunk]) -> Index:
     return training_index(encoder, chunks, vectors)
 
 
-def judge_elsewhere(setting: Setting, lists: list[CandidateList]) -> bool:
-    """Do what --dry-run, --judge-batch and --judge-results ask for; True where nothing is to be judged here and now."""
+def take_in_results(setting: Setting, lists: list[CandidateList]) -> None:
+    """Store the results of the batch file of --judge-results."""
+    assert isinstance(setting.judge, LLMJudge)  # see check_batch_arguments
+    results = setting.args.judge_results
+    taken = import_batch(setting.judge, candidate_pairs(lists, setting.chunks), results)
+    print(
+        f"Took in {results}: {taken.judged:,} judged, {taken.unjudged.total():,} without a grade, "
+        f"{taken.failed:,} failed, {taken.unknown:,} that nothing here waits for"
+    )
+
+
+def tell_what_is_left(setting: Setting, lists: list[CandidateList]) -> None:
+    """Print what is left to judge (--dry-run), or write it to a batch file (--judge-batch)."""
     args, judge = setting.args, setting.judge
-    if not isinstance(judge, LLMJudge):
-        if args.dry_run:
-            print(f"{sum(len(item.candidates) for item in lists):,} pairs for the answer key, which asks nobody")
-        return args.dry_run
     pairs = list(candidate_pairs(lists, setting.chunks))
-    if args.judge_results:
-        taken = import_batch(judge, pairs, args.judge_results)
-        print(
-            f"Took in {args.judge_results}: {taken.judged:,} judged, {taken.unjudged.total():,} without a grade, "
-            f"{taken.failed:,} failed, {taken.unknown:,} that nothing here waits for"
-        )
+    if not isinstance(judge, LLMJudge):
+        print(f"{len(pairs):,} pairs for the answer key, which asks nobody")
+        return
     if args.judge_batch:
         written = export_batch(judge, pairs, args.judge_batch, args.batch_constraint or "choice")
         then = "come back with their results: --judge-results FILE" if written else "nothing is left to ask"
         print(f"{written} requests written to {args.judge_batch}; {then}")
     if args.dry_run:
         print(f"{describe_plan(judge.plan(pairs))} in this iteration; nothing was asked")
-    return ends_before_judging(args)
 
 
 def mined_before(setting: Setting, number: int) -> list[Mined]:
@@ -410,7 +416,7 @@ def llm_judge_relevance(
 def judge_pairs(
     judge: Judge, pairs: Sequence[Pair], gpu_hour_price: float | None = None
 ) -> Generator[Judgment, None, None]:
-    """Judge under a progress bar; says before what an LLM has to do, and once it is known what that will take.
+    """Judge under a progress bar. Prints first what an LLM has to do, and how long it will take once that is known.
 
     Close it when it is left early: what a server is answering is then waited for and stored. An LLM's `stats` are of
     these pairs afterwards.
@@ -577,8 +583,8 @@ def fine_tune(
 # between two is chance, and a step of a fifth costs up to six points of gain (LOG.md). The weakest are for guards of
 # few questions.
 STRENGTHS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # the strongest first
-# Of a single training: above it a little more is gained and, of LiveQA, on average more than twice as much forgotten,
-# which the guard does not see. The mean of several may go as far from the base model as this much of the last of them.
+# Of a single training. Above it a little more is gained, but more than twice as much is forgotten on LiveQA, which the
+# guard does not see. A mean of several trainings may go as far from the base model as this share of the last one would.
 STRONGEST_ALONE = 0.8
 POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
@@ -587,11 +593,11 @@ POOL_DEPTH = 10  # the base model's candidates per such question that they are r
 def average_with_trained(setting: Setting, tuned: "SentenceTransformer", number: int) -> float:
     """Set what iteration `number` trained to the mean of what it and all iterations before it trained, in place.
 
-    Alone, a later iteration gains less in wordings that the training questions do not have (LOG.md).
+    Alone, a later iteration gains less where questions are worded otherwise than in training (LOG.md).
 
     Returns:
-        the strongest share of it that may be tried: STRONGEST_ALONE, or more where that takes it no further from the
-        base model than STRONGEST_ALONE takes the last training.
+        the largest share of the mean that may be tried: STRONGEST_ALONE, or more where that takes the model no further
+        from the base model than STRONGEST_ALONE takes the last training.
     """
     if number == 0:
         return STRONGEST_ALONE
@@ -729,7 +735,7 @@ def trains(args: argparse.Namespace) -> bool:
 
 
 def asks_server(args: argparse.Namespace) -> bool:
-    """Whether an LLM judge needs its server from the start: not to look, with stored judgments only, or when done."""
+    """Whether an LLM judge needs its server: not to look or write a batch, with --stored-only, or when all is done."""
     return trains(args) and not args.stored_only
 
 
@@ -757,7 +763,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_judge_arguments(args: argparse.Namespace) -> None:
-    """Raise InputError where a flag without a default that only an LLM judge looks at is given to the answer key."""
+    """Raise InputError where a flag that only an LLM judge has a use for is given with --judge answer-key."""
     about_an_llm = args.llm_endpoint or args.prompt or args.stored_only or args.gpu_hour_price is not None
     if args.judge != "llm" and about_an_llm:
         raise InputError(

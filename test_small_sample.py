@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results["judge"] = judge_record(sample.judge)
     results["graded"] = measure_against_people(sample, args.gpu_hour_price) if sample.graded else None
     efforts = [effort, results["graded"]["effort"]] if results["graded"] else [effort]
-    results["rate"] = effort | {"full_run_estimate": estimate_full_run(efforts, args.full_run, args.gpu_hour_price)}
+    results["rate"] = effort | {"full_run_estimate": estimate_full_run(efforts, sample.full_run, args.gpu_hour_price)}
     results["refused"] = why_refused(results["graded"], args.min_kappa)
     results["warnings"] = list(find_warnings(results, sample.judge))
     results["parameters"] = vars(args)
@@ -180,6 +180,7 @@ class Sample:
     queries: list[Query]
     judge: Judge
     graded: GradedSet | None
+    full_run: tuple[int, int, int]  # queries, of which there may be fewer than --full-run says, candidates, iterations
 
 
 def load_sample(args: argparse.Namespace) -> Sample:
@@ -187,9 +188,9 @@ def load_sample(args: argparse.Namespace) -> Sample:
     check_beforehand(args)
     with one_preparation(args.data_dir):
         chunks, queries = load_chunks(args.data_dir), load_queries(args.data_dir, "train")
-    args.full_run = (min(args.full_run[0], len(queries)), *args.full_run[1:])
-    # what the full run begins with and asks anyway
-    first = sample_queries(queries, max(args.full_run[0], args.num_queries), args.seed, 0)
+    asked, candidates, iterations = args.full_run
+    asked = min(asked, len(queries))
+    first = sample_queries(queries, max(asked, args.num_queries), args.seed, 0)  # what the full run asks anyway
     chosen = sample_over_types(first, args.num_queries, args.seed)
     graded = open_graded(args.graded) if args.graded else None
     judge = open_judge(args)
@@ -200,7 +201,7 @@ def load_sample(args: argparse.Namespace) -> Sample:
             raise
     types = len({query["qtype"] for query in chosen})
     print(f"Sampled {len(chosen)} of {len(queries):,} training questions, of {types} types")
-    return Sample(chunks, chosen, judge, graded)
+    return Sample(chunks, chosen, judge, graded, (asked, candidates, iterations))
 
 
 def check_beforehand(args: argparse.Namespace) -> None:
@@ -374,7 +375,8 @@ def why_refused(graded: dict[str, Any] | None, min_kappa: float | None) -> str |
 def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
     """One line per thing that looks wrong, with the place to turn to."""
     is_llm = isinstance(judge, LLMJudge)
-    yield from score_warnings(results["score_distribution"], is_llm)
+    if is_llm:  # with the answer key they are the data's, and nothing to mend
+        yield from score_warnings(results["score_distribution"])
     yield from mining_warnings(results["mining"])
     if not is_llm:
         return
@@ -394,12 +396,10 @@ def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
         yield from agreement_warnings(graded["agreement"], f"people ({graded['file']})", LOW_KAPPA_WITH_PEOPLE)
 
 
-def score_warnings(distribution: dict[str, int], is_llm: bool) -> Iterator[str]:
-    """On scores that dominate or never occur: with the answer key these are the data's, and nothing to mend."""
+def score_warnings(distribution: dict[str, int]) -> Iterator[str]:
+    """On scores that dominate or never occur."""
     counts = {grade: distribution[str(grade)] for grade in GRADES}
     total = sum(counts.values())
-    if not is_llm:
-        return
     if not total:
         yield f"no pair was judged; see {PROMPT_PLACE}"
         return

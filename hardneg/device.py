@@ -109,7 +109,7 @@ def choose_gpu(requested: str, gpus: Sequence[Gpu]) -> Gpu | None:
 
 
 def find_gpu(requested: str) -> Gpu | None:
-    """`choose_gpu` among those of this machine, which is not asked about them where the CPU is wanted."""
+    """`choose_gpu` among this machine's GPUs; nvidia-smi is not run where the CPU is wanted."""
     return None if requested == "cpu" else choose_gpu(requested, list_gpus())
 
 

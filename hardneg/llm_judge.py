@@ -33,9 +33,11 @@ NO_KEY = "EMPTY"  # what vLLM's documentation sends where no key is needed
 RESERVED_TOKENS = 80  # for the chat template around one user message, and the answer; generous
 SHRINK = 0.7  # what is kept of a passage each time a server finds the prompt too long
 GRACE = 5.0  # seconds that answers on their way get when a run is stopped
-ENOUGH = 200  # a run is stopped where of so many answers in a row
-USELESS = 0.9  # more than this share are no grades
-LEFT_OVER = 0.1  # of what is stored: where fewer are left to ask, they may be just those that no server grades
+# A run is stopped where more than USELESS of ENOUGH answers in a row are no grades, unless fewer were asked than
+# LEFT_OVER of what the store gave: those may be the rest that no server grades.
+ENOUGH = 200
+USELESS = 0.9
+LEFT_OVER = 0.1
 LONGEST_STALL = 0.05  # seconds that requests under way may wait while stored judgments are handed out
 _TOO_LONG = re.compile(r"context|too long|too large|longer than|max_model_len|maximum.*(tokens|length)", re.IGNORECASE)
 

@@ -214,5 +214,5 @@ def iteration_folder(folder: Path, number: int) -> Path:
 
 
 def is_finished(iteration: Path) -> bool:
-    """Whether an iteration's folder is there, which it is whole or not at all."""
+    """Whether an iteration was saved: its folder appears whole or not at all."""
     return (iteration / "training.json").exists()

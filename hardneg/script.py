@@ -88,7 +88,7 @@ def _drop(descriptor: int) -> None:
 
 
 def _stop(signum: int, frame: object) -> None:
-    """The first signal stops; another one while open work is wound up would lose that, and is ignored."""
+    """Stop at the first signal. A second one would lose work that is being saved, so it is ignored."""
     _exchange(_stop, _stopping)
     _leave_terminal()
     raise _Stopped(signum)

@@ -38,10 +38,10 @@ class Score:
     def is_harmless(self, tolerance: float) -> bool:
         """Whether the guard's 95 % interval rules out a relative loss above `tolerance`; True without a guard.
 
-        A test of non-inferiority (Piaggio et al. 2012): a loss that a small guard merely does not show may be there, so
-        the fewer questions it has, the less is allowed. The level is each model's own: of several that are tried, the
-        one that is taken may have lost a little more. Its MRR@5 is told beside nDCG@10 but decides nothing: it sees
-        one answer per question, so that its interval is four times as wide (LOG.md).
+        A test of non-inferiority (Piaggio et al. 2012). A small guard has a wide interval, so the fewer questions, the
+        less change is allowed: a loss that it merely does not show may be there. The level holds for each model; the
+        best of several that are tried may have lost a little more. Its MRR@5 is printed beside nDCG@10 but decides
+        nothing: it sees one answer per question, so its interval is four times as wide (LOG.md).
         """
         return self.guard_low is None or self.guard_low >= -tolerance
 
@@ -117,7 +117,7 @@ class Validator:
         `encoder`'s model ranks in their top `depth` or that answer them.
 
         The figures compare models, they are no result: where `depth` is K or more, those of `encoder`'s model are as on
-        all chunks, and another model's too high, as it is spared what it alone would rank wrongly.
+        all chunks, and another model's too high, as the passages that it alone would rank wrongly high are missing.
         """
         queries = random.Random(seed).sample(self._queries, min(n_queries, len(self._queries)))
         vectors = encoder.encode_passages([chunk["text"] for chunk in self._chunks])

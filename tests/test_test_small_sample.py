@@ -14,7 +14,7 @@ import pytest
 import test_small_sample as script
 from hardneg.artifacts import Query, load_queries, read_json, write_json
 from hardneg.errors import InputError, Unavailable
-from hardneg.judge import as_read
+from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import sha256_text
 from hardneg.probing import JudgeFindings
 from hardneg.script import run
@@ -74,7 +74,6 @@ def test_what_the_model_does_not_read_is_told(
     script.main([*base, "--judge", "answer-key"])
     shown = capsys.readouterr().out
     assert "Sampled 12 of 12 training questions" in shown  # of the 30 that it takes where there are as many
-    assert results(tmp_path)["parameters"]["full_run"] == [12, 50, 2]  # of 1000
     assert "reads only the first 64 tokens of a text; about 10% of the chunks are longer" in shown
 
 
@@ -379,20 +378,18 @@ def test_rare_question_types_are_sampled_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "is_llm", "warnings"),
+    ("counts", "warnings"),
     [
-        ((5, 6, 5, 4), True, []),
-        ((81, 9, 5, 5), True, ["score 1 dominates: 81% "]),
-        ((80, 10, 5, 5), True, []),
-        ((9, 9, 0, 0), True, ["score 3 and 4 never given"]),
-        ((81, 0, 0, 9), False, []),
-        ((0, 0, 0, 0), True, ["no pair was judged"]),
-        ((0, 0, 0, 0), False, []),
+        ((5, 6, 5, 4), []),
+        ((81, 9, 5, 5), ["score 1 dominates: 81% "]),
+        ((80, 10, 5, 5), []),
+        ((9, 9, 0, 0), ["score 3 and 4 never given"]),
+        ((0, 0, 0, 0), ["no pair was judged"]),
     ],
 )
-def test_what_scores_look_wrong(counts: tuple[int, ...], is_llm: bool, warnings: list[str]) -> None:
+def test_what_scores_look_wrong(counts: tuple[int, ...], warnings: list[str]) -> None:
     distribution = dict(zip("1234", counts, strict=True)) | {"unjudged": 0}
-    found = list(script.score_warnings(distribution, is_llm))
+    found = list(script.score_warnings(distribution))
     assert len(found) == len(warnings)
     assert all(line.startswith(start) for line, start in zip(found, warnings, strict=True))
     assert all("iterative_miner.py:llm_judge_relevance(), JUDGE_PROMPT" in line for line in found)
@@ -458,6 +455,11 @@ def test_each_thing_that_looks_wrong_is_one_line(
     assert len(found) == (warning is not None)
     if warning:
         assert re.match(warning, found[0]) and "\n" not in found[0]
+
+
+def test_the_answer_keys_scores_are_the_datas_and_no_warning() -> None:
+    lopsided = {"1": 81, "2": 0, "3": 0, "4": 9, "unjudged": 0}
+    assert list(script.find_warnings(sample_results(score_distribution=lopsided), AnswerKeyJudge())) == []
 
 
 # ---------------------------------------------------------------- flags and bad input
