@@ -8,7 +8,6 @@ passes the same probe as at the start, while the others go on.
 
 import asyncio
 import email.utils
-import math
 import random
 import time
 from collections import deque
@@ -250,6 +249,8 @@ def one_line(words: str) -> str:
 
 def _fault_of(status: int, detail: str, retry_after: float | None) -> Fault:
     """What an HTTP status of 400 and more means for the request."""
+    if status == 429 and "too large" in detail:  # for OpenAI's limit of tokens per minute: waiting does not help
+        return Rejected(f"HTTP {status}", detail, status=status)
     if status in (429, 503):
         return Throttled(f"HTTP {status}", detail, status=status, retry_after=retry_after)
     if status in (408, 409) or status >= 500:
@@ -331,7 +332,7 @@ class EndpointPool:
                 self._note_failure()
                 endpoint.throttle(sent_at, fault)
                 throttles += 1
-                if await self._throttles_for_its_own_sake(endpoint, throttles, sent_at):
+                if throttles % (2 * self._policy.attempts) == 0 and await self._answers(endpoint):
                     raise GaveUp(f"no answer: {fault.kind}", f"{throttles} attempts, at last: {fault}") from None
             except Unreachable as fault:
                 self._note_failure()
@@ -418,35 +419,12 @@ class EndpointPool:
                 await self._try_again(endpoint)
             return endpoint.aside is None
 
-    async def _throttles_for_its_own_sake(self, endpoint: Endpoint, times: int, sent_at: float) -> bool:
-        """Whether an endpoint throttles a request for what it is, as a gateway does with what is too large for it.
-
-        It does where it has done so many times and passes a probe. Where nobody has answered for longer than a budget
-        of tokens per minute takes to fill, it does where the request came after a passed probe; for all that are left
-        may be of that kind, and would take turns at ever longer pauses.
-
-        Args:
-            endpoint: what throttled the request.
-            times: how often that has happened to the request.
-            sent_at: when the request was sent last (monotonic).
-        """
-        if times % (2 * self._policy.attempts) == 0:
-            return await self._answers(endpoint)
-        is_stuck_since = (self._failing_since or math.inf) + 2 * self._policy.longest_pause
-        if time.monotonic() < is_stuck_since:
-            return False
-        is_proven = is_stuck_since < endpoint.vouched_at < sent_at
-        if is_proven or await self._answers(endpoint):
-            endpoint.resume_at = 0.0  # to this request's next attempt, or to the others that are left
-        return is_proven
-
     async def _answers(self, endpoint: Endpoint) -> bool:
-        """Whether an endpoint passes a probe, though it throttles."""
+        """Whether an endpoint passes a probe, though it throttles: then it is one request that it will not answer."""
         try:
             await self._probe(endpoint)
         except (Fault, InputError):
             return False
-        endpoint.vouched_at = time.monotonic()
         return True
 
     async def _try_again(self, endpoint: Endpoint) -> None:

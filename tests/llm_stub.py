@@ -353,6 +353,7 @@ _FAULTS: dict[str, Any] = {
     "empty-choices": _text('{"model": "stub-model", "choices": []}'),
     "429-within": _text('{"error": {"code": 429, "message": "slow down"}}'),
     "402-within": _text('{"error": {"code": 402, "message": "no credit"}}'),
+    "429-too-large": _error_of(429, "Request too large for gpt-9 on tokens per min", "rate_limit_exceeded"),
     "no-credit": _error_of(429, "You exceeded your current quota", "insufficient_quota"),
     **{str(status): _status(status) for status in (400, 401, 403, 404, 408, 429, 500, 502, 503)},
     **dict.fromkeys([*_WORDS, "no-logprobs", "other-model"], _sound),

@@ -261,13 +261,13 @@ def test_one_pair_that_is_always_throttled_is_left_unjudged(fault: str, stub: LL
     assert judgment.unjudged_reason == f"no answer: HTTP {fault}"
 
 
-def test_several_pairs_that_are_always_throttled_do_not_end_the_run(stub: LLMStub, tmp_path: Path) -> None:
-    """Nothing else is left to ask, so nothing but probes tells that the server is well."""
-    judge, pairs = checked_judge(stub, tmp_path, replace(FAST, attempts=40)), list(make_pairs(20))
-    stub.configure(fault="429", only="Passage 1")  # 1 and 10 to 19
-    judgments = list(judge.judge(pairs[2:10] + pairs[10:16]))
-    assert [judgment.grade is None for judgment in judgments].count(True) == 6
-    assert judge.stats.unjudged == {"no answer: HTTP 429": 6}
+def test_what_is_too_large_for_a_limit_per_minute_is_cut_and_not_waited_for(stub: LLMStub, tmp_path: Path) -> None:
+    """OpenAI says 429 to it too."""
+    judge = checked_judge(stub, tmp_path)
+    stub.configure(fault="429-too-large", only="omega")
+    (judgment,) = judge.judge([make_pair(1, "Rest and fluids. " * 50 + "omega")])
+    assert judgment.grade is not None
+    assert (judge.stats.requests, judge.stats.cut) == (2, 1)
 
 
 def test_what_a_server_says_when_it_throttles_is_told(stub: LLMStub, tmp_path: Path) -> None:
