@@ -11,18 +11,22 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "AWS_RUNBOOK.md")
 PROGRAMS = (
+    "cat",
     "curl",
     "git",
     "head",
     "jq",
     "ls",
     "nvidia-smi",
+    "pkill",
     "python",
     "python3",
     "scp",
+    "split",
     "ssh",
     "sudo",
     "tail",
+    "tar",
     "tmux",
     "watch",
 )
