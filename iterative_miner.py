@@ -15,7 +15,7 @@ import argparse
 import random
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager, nullcontext
 from copy import deepcopy
@@ -28,17 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from hardneg import judge_report, run_folder
 from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation, read_text
 from hardneg.averaging import average_weights, average_with_earlier, weights_of
 from hardneg.batch_files import check_files, export_batch, import_batch
-from hardneg.candidates import (
-    CandidateList,
-    Index,
-    candidate_pairs,
-    search,
-    training_index,
-    with_grades,
-)
+from hardneg.candidates import CandidateList, Index, candidate_pairs, search, training_index, with_grades
 from hardneg.choosing import Tried, best_iteration, choose_strength, past_the_best, why_none
 from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
@@ -47,14 +41,6 @@ from hardneg.flag_types import Help, positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_guard
 from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_answers import CONSTRAINTS
-from hardneg.judge_report import (
-    describe_effort,
-    describe_findings,
-    describe_left,
-    describe_plan,
-    effort_record,
-    judge_record,
-)
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
 from hardneg.memory import activation_bytes, check_room, free_bytes, give_back, mini_batch_size, weight_bytes
@@ -72,19 +58,6 @@ from hardneg.mining import (
 from hardneg.models import check_trainable, load_model, resolve_model, truncation_notes
 from hardneg.prompting import PromptTemplate
 from hardneg.recipe import SCALE, Recipe
-from hardneg.run_folder import (
-    check_finished,
-    check_idle,
-    check_owner,
-    claimed,
-    copy_as_final,
-    finished_iterations,
-    graded_candidates,
-    is_finished,
-    iteration_folder,
-    save_model,
-    strength_of,
-)
 from hardneg.script import run
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 from hardneg.validation import K, Score, Validator, describe_score
@@ -128,7 +101,7 @@ def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
         if ends_before_judging(args):
             print(f"All iterations of {args.output_dir} are done: nothing is left to judge")
         else:
-            keep_best(setting, finished_iterations(args.output_dir))
+            keep_best(setting, run_folder.finished_iterations(args.output_dir))
 
 
 @contextmanager
@@ -144,7 +117,7 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
     guard = open_guard(args.guard)
     judge = judge or open_judge(args)
     if isinstance(judge, LLMJudge) and asks_server(args):
-        print(describe_findings(judge.check()))
+        print(judge_report.describe_findings(judge.check()))
     model = load_base(args, chunks)
     if model.device.type == "cuda" and trains(args):
         texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
@@ -152,9 +125,9 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
     base = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
     configuration = configure(args, manifest, base.fingerprint, judge, guard)
     if is_dry := ends_before_judging(args):
-        check_owner(args.output_dir, configuration)
-    with nullcontext() if is_dry else claimed(args.output_dir, configuration):
-        check_finished(args.output_dir)
+        run_folder.check_owner(args.output_dir, configuration)
+    with nullcontext() if is_dry else run_folder.claimed(args.output_dir, configuration):
+        run_folder.check_finished(args.output_dir)
         validator = Validator(chunks, val_queries, guard, base)
         with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
             score = validator.score(base, bar.update)
@@ -180,9 +153,9 @@ def load_base(args: argparse.Namespace, chunks: Sequence[Chunk]) -> "SentenceTra
 def run_iteration(number: int, setting: Setting) -> bool:
     """The five steps, unless this iteration is saved already. False where --dry-run or --judge-batch ends the run."""
     args = setting.args
-    rule, folder = "=" * 60, iteration_folder(args.output_dir, number)
+    rule, folder = "=" * 60, run_folder.iteration_folder(args.output_dir, number)
     print(f"\n{rule}\nITERATION {number}\n{rule}")
-    if is_finished(folder):
+    if run_folder.is_finished(folder):
         print(f"Already done: {folder}")
         return True
     started = time.monotonic()
@@ -224,7 +197,7 @@ def run_iteration(number: int, setting: Setting) -> bool:
     model, findings = adapt(setting, learnt, number)
     findings["counts"] = {**mined.counts, "examples": len(learnt.examples)}
     findings["seconds"] = round(time.monotonic() - started, 1)
-    save_model(model, folder, iteration_record(setting, number, findings), lists)
+    run_folder.save_model(model, folder, iteration_record(setting, number, findings), lists)
     print(f"\nModel saved to: {folder}")
     return True
 
@@ -233,7 +206,7 @@ def start_of(setting: Setting, number: int) -> CachedEncoder:
     """What iteration `number` mines with: the base model, later the previous iteration's model."""
     if number == 0:
         return setting.base
-    folder = iteration_folder(setting.args.output_dir, number - 1)
+    folder = run_folder.iteration_folder(setting.args.output_dir, number - 1)
     return setting.encoder(load_model(str(folder), setting.base.model.device.type))
 
 
@@ -268,14 +241,14 @@ def tell_what_is_left(setting: Setting, lists: list[CandidateList]) -> None:
         then = "come back with their results: --judge-results FILE" if written else "nothing is left to ask"
         print(f"{written} requests written to {args.judge_batch}; {then}")
     if args.dry_run:
-        print(f"{describe_plan(judge.plan(pairs))} in this iteration; nothing was asked")
+        print(f"{judge_report.describe_plan(judge.plan(pairs))} in this iteration; nothing was asked")
 
 
 def mined_before(setting: Setting, number: int) -> list[Mined]:
     """What the iterations before `number` mined, from the graded candidates in their folders."""
-    folders = (iteration_folder(setting.args.output_dir, earlier) for earlier in range(number))
+    folders = (run_folder.iteration_folder(setting.args.output_dir, earlier) for earlier in range(number))
     boilerplate = boilerplate_ids(setting.chunks)
-    return [mine_hard_examples(graded_candidates(folder), boilerplate) for folder in folders]
+    return [mine_hard_examples(run_folder.graded_candidates(folder), boilerplate) for folder in folders]
 
 
 def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
@@ -291,14 +264,18 @@ def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransf
     return model, {"epoch_losses": losses, "strengths": strengths, "validation": asdict(score)}
 
 
-def iteration_record(setting: Setting, number: int, findings: Mapping[str, Any]) -> dict[str, Any]:
+def iteration_record(setting: Setting, number: int, findings: dict[str, Any]) -> dict[str, Any]:
     """An iteration's training.json: what determined the result, and what was found."""
+    judge = judge_report.judge_record(setting.judge)
+    return base_record(setting) | {"iteration": number, "judge": judge} | findings
+
+
+def base_record(setting: Setting) -> dict[str, Any]:
+    """What the training.json of every model of a run says, also that of the base model where none is better."""
     return {
-        "iteration": number,
         "configuration": setting.configuration,
-        **findings,
+        "validation": asdict(setting.base_score),
         "base_validation": asdict(setting.base_score),
-        "judge": judge_record(setting.judge),
         "arguments": vars(setting.args),
         "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
     }
@@ -312,12 +289,13 @@ def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
     best = best_iteration(scores, base, tolerance)
     if best is None:
         reason = f"the base model: {why_none(scores, base, tolerance)}"
-        record = {"configuration": setting.configuration, "validation": asdict(base), "base_validation": asdict(base)}
-        save_model(setting.base.model, final, {**record, "chosen": reason})
+        record = base_record(setting) | {"chosen": reason}
+        run_folder.save_model(setting.base.model, final, record)
     else:
         passed = "" if base.guard_low is None else " that the guard passes"
         reason = f"iteration {best} is the best on validation{passed}: {describe_score(scores[best], base)}"
-        copy_as_final(iteration_folder(setting.args.output_dir, best), final, {**records[best], "chosen": reason})
+        source = run_folder.iteration_folder(setting.args.output_dir, best)
+        run_folder.copy_as_final(source, final, records[best] | {"chosen": reason})
     print(f"\nFinal model: {reason}")
     print(f"Model saved to: {final}")
 
@@ -409,7 +387,7 @@ def llm_judge_relevance(
     with closing(judge_pairs(judge, pairs, gpu_hour_price)) as judgments:
         graded = with_grades(lists, judgments)
     if isinstance(judge, LLMJudge):
-        print(describe_effort(effort_record(judge.stats, gpu_hour_price)))
+        print(judge_report.describe_effort(judge_report.effort_record(judge.stats, gpu_hour_price)))
     return graded
 
 
@@ -427,13 +405,13 @@ def judge_pairs(
         judge.stats, judge.tell = stats, tqdm.write
         plan = judge.plan(pairs)
         to_ask = plan.to_ask
-        print(describe_plan(plan) + (" (but no server is asked)" if judge.stored_only else ""))
+        print(judge_report.describe_plan(plan) + (" (but no server is asked)" if judge.stored_only else ""))
     unjudged = 0
     try:
         with closing(judge.judge(pairs)) as judgments, tqdm(total=len(pairs), unit="pair") as bar:
             for judgment in judgments:
                 unjudged += judgment.grade is None
-                left = describe_left(stats, to_ask, gpu_hour_price)
+                left = judge_report.describe_left(stats, to_ask, gpu_hour_price)
                 if left and not is_told:
                     tqdm.write(f"At {stats.rate:.1f} answers/s: {left}")
                     is_told = True
@@ -602,8 +580,8 @@ def average_with_trained(setting: Setting, tuned: "SentenceTransformer", number:
     if number == 0:
         return STRONGEST_ALONE
     output_dir = setting.args.output_dir
-    mixed = load_model(str(iteration_folder(output_dir, number - 1)), "cpu")
-    share = strength_of(finished_iterations(output_dir)[number - 1])
+    mixed = load_model(str(run_folder.iteration_folder(output_dir, number - 1)), "cpu")
+    share = run_folder.strength_of(run_folder.finished_iterations(output_dir)[number - 1])
     further = average_with_earlier(tuned, setting.base.model, mixed, share, count=number)
     print(f"Averaged with the weights of {number} earlier iteration{'s' if number > 1 else ''}")
     return STRONGEST_ALONE * max(1.0, further)
@@ -719,9 +697,9 @@ def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
     if args.judge == "llm":
         known |= {"llm_model": args.llm_model, "prompt_sha256": PromptTemplate(prompt_text(args)).sha256}
     known |= {"source": source} if source else {}
-    check_owner(args.output_dir, known, in_part=True)
+    run_folder.check_owner(args.output_dir, known, in_part=True)
     if not ends_before_judging(args):
-        check_idle(args.output_dir)
+        run_folder.check_idle(args.output_dir)
 
 
 def ends_before_judging(args: argparse.Namespace) -> bool:
@@ -731,7 +709,7 @@ def ends_before_judging(args: argparse.Namespace) -> bool:
 
 def trains(args: argparse.Namespace) -> bool:
     """Whether the flags and what is finished leave an iteration to train."""
-    return len(finished_iterations(args.output_dir)) < args.iterations and not ends_before_judging(args)
+    return len(run_folder.finished_iterations(args.output_dir)) < args.iterations and not ends_before_judging(args)
 
 
 def asks_server(args: argparse.Namespace) -> bool:

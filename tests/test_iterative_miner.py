@@ -242,6 +242,8 @@ def test_final_is_the_base_model_where_nothing_was_gained(setting: miner.Setting
     loaded = SentenceTransformer(str(final), device="cpu")
     np.testing.assert_array_equal(loaded.encode("gout"), setting.base.model.encode("gout"))
     assert "| MRR@5 | 0.5000 | 0.5000 |" in (final / "README.md").read_text()
+    record = read_json(final / "training.json", "")
+    assert record["validation"] == record["base_validation"] and {"arguments", "versions"} < record.keys()
 
 
 def test_the_base_model_s_card_claims_no_training(setting: miner.Setting) -> None:
