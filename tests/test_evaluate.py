@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from hardneg.artifacts import Chunk, Query, read_json, sha256_file, write_json
 from hardneg.errors import InputError
 from hardneg.graded import GradedSet, load_graded, open_graded
 from hardneg.models import fingerprint, load_model
+from tests.brute_force import brute_force
 from tests.records import make_chunk, make_query
 from tests.tiny_data import lengthen_three, tiny_corpus, write_pickle, write_tiny_data
 from tests.tiny_model import build_tiny_model
@@ -269,22 +269,6 @@ def test_the_gain_without_boilerplate(
 
 
 # ---------------------------------------------------------------- real models
-
-
-def brute_force(model: Path, split: str, k: int, left_out: AbstractSet[int] = frozenset()) -> tuple[float, float]:
-    """MRR@k and DCG@k by plain loops over plain sentence-transformers, in the chunks but those left out."""
-    encoder = SentenceTransformer(str(model), device="cpu")
-    chunks, _, queries = tiny_corpus()
-    chunk_vectors = encoder.encode([chunk["text"] for chunk in chunks])
-    reciprocal, gained = 0.0, 0.0
-    for query in queries[split]:
-        similarities = chunk_vectors @ encoder.encode(query["query"])
-        searched = (chunk_id for chunk_id in range(len(chunks)) if chunk_id not in left_out)
-        order = sorted(searched, key=lambda chunk_id: -similarities[chunk_id])[:k]
-        ranks = [rank for rank, chunk_id in enumerate(order, 1) if chunk_id in query["ground_truth_chunk_ids"]]
-        reciprocal += 1 / ranks[0] if ranks else 0
-        gained += sum(1 / np.log2(rank + 1) for rank in ranks)
-    return reciprocal / len(queries[split]), gained / len(queries[split])
 
 
 def test_the_command(tiny_model: Path, other_model: Path, tiny_data_dir: Path, tmp_path: Path) -> None:

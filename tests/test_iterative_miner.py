@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
@@ -24,12 +25,12 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
-from hardneg.artifacts import load_queries, read_json, sha256_file, write_json
+from hardneg.artifacts import Chunk, Query, load_queries, read_json, sha256_file, write_json
 from hardneg.averaging import weights_of
 from hardneg.candidates import Index, read_candidates, training_index
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
-from hardneg.graded import MIN_GUARD
+from hardneg.graded import MIN_GUARD, load_graded, score_graded
 from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
 from hardneg.mining import Mined
@@ -37,6 +38,7 @@ from hardneg.models import fingerprint, load_model
 from hardneg.run_folder import claimed, graded_candidates, strength_of
 from hardneg.script import run
 from hardneg.validation import Score
+from tests.brute_force import brute_force
 from tests.judge_data import make_judge, make_pairs
 from tests.llm_stub import MODEL, LLMStub, true_grade
 from tests.mining_data import graded, mine
@@ -275,6 +277,48 @@ def write_guard(path: Path, times: int = MIN_GUARD // 2, **changes: Any) -> Path
     return path
 
 
+RUN = [
+    *("--judge", "answer-key", "--base-model", "base", "--data-dir", "data", "--output-dir", "models"),
+    *("--guard", "guard.jsonl", "--num-queries", "12", "--num-candidates", "10", "--device", "cpu"),
+]
+SOURCE = "faq.csv"
+# One step alone would be all warm-up; and what is trained must show in the figures of six questions.
+RECIPE = replace(miner.RECIPE, batch_size=4, learning_rate=1e-2)
+
+
+def write_data(chunks: list[Chunk] | None = None) -> None:
+    """The data of the working folder, as if made of SOURCE; no test questions, for which the miner has no use."""
+    write_tiny_data(Path("data"), chunks)
+    manifest = read_json(Path("data/manifest.json"), "")
+    manifest["corpus"]["arguments"] = {"source": SOURCE}
+    write_json(Path("data/manifest.json"), manifest)
+    Path("data/test_queries.pkl").unlink()
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with base model, data and guard, and the whole run they gave in models/. Read only."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(tiny_model, folder / "base")
+    with pytest.MonkeyPatch.context() as patch, (folder / "shown.txt").open("w") as shown, redirect_stdout(shown):
+        patch.chdir(folder)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setattr(miner, "RECIPE", RECIPE)
+        write_data()
+        write_guard(Path("guard.jsonl"))
+        miner.main(RUN)
+    return folder
+
+
+@pytest.fixture
+def run_again(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The arguments of the finished run, in a copy of its folder to spoil."""
+    shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setattr(miner, "RECIPE", RECIPE)
+    return RUN
+
+
 @pytest.fixture
 def arguments(tiny_model: Path, tiny_data_dir: Path, tmp_path: Path) -> list[str]:
     return [
@@ -282,17 +326,6 @@ def arguments(tiny_model: Path, tiny_data_dir: Path, tmp_path: Path) -> list[str
         *("--output-dir", str(tmp_path / "models"), "--guard", str(write_guard(tmp_path / "guard.jsonl"))),
         *("--num-queries", "12", "--num-candidates", "10", "--device", "cpu"),
     ]
-
-
-def test_a_dry_run_leaves_a_finished_run_alone(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    miner.main(arguments)
-    final = tmp_path / "models" / "final" / "training.json"
-    before = final.stat().st_ino
-    miner.main([*arguments, "--dry-run"])
-    assert final.stat().st_ino == before
-    assert "num_queries" in refused([*arguments, "--num-queries", "6", "--dry-run"], capsys)
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int = 2) -> str:
@@ -355,31 +388,24 @@ def assert_recorded(record: dict[str, Any], number: int, output: Path) -> None:
     assert record["arguments"]["seed"] == 42 and record["versions"]["torch"] and record["seconds"] > 0
 
 
-def test_a_whole_run_and_the_same_again(
-    arguments: list[str],
-    tiny_model: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    (tmp_path / "data" / "test_queries.pkl").unlink()  # the miner has no use for it
-    monkeypatch.setattr(miner, "RECIPE", replace(miner.RECIPE, batch_size=4))  # one step alone is all warm-up
-    miner.main(arguments)
-    output = tmp_path / "models"
-    assert moved(tiny_model, output / "iteration_0") > 1e-5
-    lines = capsys.readouterr().out.splitlines()
-    contract = [p.replace("{n}", n).replace("{folder}", str(output)) for n in "01" for p in CONTRACT]
-    assert_in_order([*contract, r"Final model: .+", f"Model saved to: {output}/final"], lines)
+def test_a_whole_run_prints_what_the_runbook_shows(finished: Path) -> None:
+    lines = (finished / "shown.txt").read_text().splitlines()
+    contract = [p.replace("{n}", n).replace("{folder}", "models") for n in "01" for p in CONTRACT]
+    assert_in_order([*contract, r"Final model: .+", r"Model saved to: models/final"], lines)
     progress = [r"Epoch 1: loss \d+\.\d{4}", r"Validation after iteration 0: MRR@5 .*"]
     progress += ["Averaged with the weights of 1 earlier iteration", r"Validation after iteration 1: MRR@5 .*"]
     assert_in_order(progress, lines)
-    assert {path.name for path in output.glob("[!.]*")} == {"run.json", "iteration_0", "iteration_1", "final"}
+    assert f"Final model: {read_json(finished / 'models/final/training.json', '')['chosen']}" in lines
 
-    records = [read_json(output / name / "training.json", "") for name in ("iteration_0", "iteration_1", "final")]
-    for number, record in enumerate(records[:2]):
+
+def test_a_whole_run_leaves_models_their_records_and_what_was_judged(finished: Path) -> None:
+    output = finished / "models"
+    assert {path.name for path in output.glob("[!.]*")} == {"run.json", "iteration_0", "iteration_1", "final"}
+    assert moved(finished / "base", output / "iteration_0") > 1e-5
+    records = [read_json(output / f"iteration_{number}" / "training.json", "") for number in range(2)]
+    for number, record in enumerate(records):
         assert_recorded(record, number, output)
     assert records[0]["base_validation"] == records[1]["base_validation"]
-    assert f"Final model: {records[2]['chosen']}" in lines
     for folder in (output / "iteration_0", output / "iteration_1", output / "final"):
         assert SentenceTransformer(str(folder), device="cpu").encode("gout").shape == (32,)
         assert "| measure | base model | this model |" in (folder / "README.md").read_text()
@@ -387,23 +413,164 @@ def test_a_whole_run_and_the_same_again(
     assert len(candidates) == 12
     assert {c["grade"] for item in candidates for c in item["candidates"]} == {1.0, 2.0, 4.0}
 
+
+def test_what_is_recorded_of_a_model_is_what_it_does_on_validation_and_guard_questions(
+    finished: Path, tmp_path: Path
+) -> None:
+    """Measured anew with the model as it was saved."""
+    iterations = [finished / "models" / f"iteration_{number}" for number in range(2)]
+    records = [read_json(folder / "training.json", "") for folder in iterations]
+    scores = [records[0]["base_validation"], *(record["validation"] for record in records)]
+    guard = load_graded(finished / "guard.jsonl")
+    for folder, score in zip((finished / "base", *iterations), scores, strict=True):
+        assert (score["mrr"], score["dcg"]) == pytest.approx(brute_force(folder, "val", 5))
+        encoder = CachedEncoder(load_model(str(folder), "cpu"), tmp_path / "embeddings.sqlite")
+        graded_scores = score_graded(encoder, guard)
+        figures = graded_scores["nDCG@10"].mean(), graded_scores["MRR@5"].mean()
+        assert (score["guard_ndcg"], score["guard_mrr"]) == pytest.approx(figures)
+        assert score["guard_low"] is not None
+    assert len({(score["mrr"], score["dcg"]) for score in scores}) == 3  # else one could stand for another
+
+
+def test_a_finished_run_is_not_done_again(
+    run_again: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Path("models")
+    final = read_json(output / "final" / "training.json", "")
     before = {path: path.stat().st_mtime_ns for path in output.glob("iteration_*/*")}
     monkeypatch.setattr(miner, "fine_tune", no_training)
-    miner.main(arguments)
+    miner.main(run_again)
     again = capsys.readouterr().out.splitlines()
-    assert f"Already done: {output}/iteration_0" in again and f"Already done: {output}/iteration_1" in again
+    assert "Already done: models/iteration_0" in again and "Already done: models/iteration_1" in again
     assert not any(line.startswith("[Step") for line in again)
     assert {path: path.stat().st_mtime_ns for path in output.glob("iteration_*/*")} == before
     kept = read_json(output / "final" / "training.json", "")
-    assert kept.pop("files_sha256").keys() == records[2].pop("files_sha256").keys() and kept == records[2]
-    records[1]["validation"] = asdict(Score(1.0, 2.0, *list(records[1]["validation"].values())[2:]))
-    write_json(output / "iteration_1" / "training.json", records[1])
-    miner.main([*arguments, "--iterations", "1"])  # asks for less than there is: what is best of all is kept
-    assert read_json(output / "final" / "training.json", "")["iteration"] == 1
-    capsys.readouterr()
+    assert kept.pop("files_sha256").keys() == final.pop("files_sha256").keys() and kept == final
 
-    assert "seed: 42 there, 43 now" in refused([*arguments, "--seed", "43"], capsys)
-    assert "num_candidates: 10 there, 9 now" in refused([*arguments, "--num-candidates", "9"], capsys)
+
+def test_a_run_that_asks_for_less_than_there_is_keeps_the_best_of_all(run_again: list[str]) -> None:
+    path = Path("models/iteration_1/training.json")
+    record = read_json(path, "")
+    record["validation"] |= {"mrr": 1.0, "dcg": 2.0, "guard_low": 0.0}
+    write_json(path, record)
+    miner.main([*run_again, "--iterations", "1"])
+    assert read_json(Path("models/final/training.json"), "")["iteration"] == 1
+
+
+def test_a_dry_run_leaves_a_finished_run_alone(run_again: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    final = Path("models/final/training.json")
+    before = final.stat().st_ino
+    miner.main([*run_again, "--dry-run"])
+    assert final.stat().st_ino == before
+    assert "num_queries" in refused([*run_again, "--num-queries", "6", "--dry-run"], capsys)
+
+
+Change = Callable[[pytest.MonkeyPatch], object]
+
+
+def constant(name: str, value: Any) -> Change:
+    return lambda patch: patch.setattr(miner, name, value)
+
+
+def nothing(_: pytest.MonkeyPatch) -> None:
+    """Where flags alone make the difference."""
+
+
+def renamed_base_model(_: pytest.MonkeyPatch) -> None:
+    shutil.copytree("base", "renamed")
+
+
+def renamed_guard(_: pytest.MonkeyPatch) -> None:
+    shutil.copy("guard.jsonl", "renamed.jsonl")
+
+
+def other_base_model(_: pytest.MonkeyPatch) -> None:
+    nudged = load_model("base", "cpu")
+    with torch.no_grad():
+        next(nudged.parameters()).view(-1)[0] += 1e-3
+    nudged.save("base")
+
+
+def other_guard(_: pytest.MonkeyPatch) -> None:
+    write_guard(Path("guard.jsonl"), times=MIN_GUARD // 2 + 1)
+
+
+def other_chunk(_: pytest.MonkeyPatch) -> None:
+    chunks, _, _ = tiny_corpus()
+    chunks[7]["text"] += " Rest helps."
+    write_data(chunks)
+
+
+def other_question(_: pytest.MonkeyPatch) -> None:
+    _, _, queries = tiny_corpus()
+    queries["train"][3]["query"] += " Please!"
+    write_training_questions(Path("data"), queries["train"])
+
+
+def other_source(_: pytest.MonkeyPatch) -> None:
+    manifest = read_json(Path("data/manifest.json"), "")
+    manifest["corpus"]["arguments"]["source"] = "other.csv"
+    write_json(Path("data/manifest.json"), manifest)
+
+
+def write_training_questions(data_dir: Path, queries: list[Query]) -> None:
+    """As prepare_queries.py would."""
+    write_pickle(data_dir / "train_queries.pkl", queries)
+    manifest = read_json(data_dir / "manifest.json", "")
+    manifest["queries"]["sha256"]["train_queries.pkl"] = sha256_file(data_dir / "train_queries.pkl")
+    write_json(data_dir / "manifest.json", manifest)
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "told"),
+    [
+        (nothing, ["--seed", "43"], "seed: 42 there, 43 now"),
+        (nothing, ["--num-queries", "9"], "num_queries: 12 there, 9 now"),
+        (nothing, ["--num-candidates", "9"], "num_candidates: 10 there, 9 now"),
+        (nothing, ["--positives", "judge"], "positives: known there, judge now"),
+        (nothing, ["--guard-tolerance", "0.05"], "guard_tolerance: 0.02 there, 0.05 now"),
+        (renamed_base_model, ["--base-model", "renamed"], "base_model: base there, renamed now"),
+        (renamed_guard, ["--guard", "renamed.jsonl"], "guard: guard.jsonl there, renamed.jsonl now"),
+        (other_base_model, [], "base_weights: "),
+        (other_guard, [], "guard_sha256: "),
+        (other_chunk, [], "corpus_sha256: "),
+        (other_question, [], "queries_sha256.train_queries.pkl: "),
+        (other_source, [], "source: faq.csv there, other.csv now"),
+        # the runbook sends people to edit these
+        (constant("MINING", replace(miner.MINING, negatives=3)), [], "mining.negatives: 4 there, 3 now"),
+        (constant("FUSION_K", 30), [], "mining.fusion_k: 60 there, 30 now"),
+        (constant("BOILERPLATE_ROWS", 10), [], "mining.boilerplate_rows: 20 there, 10 now"),
+        (constant("RECIPE", replace(RECIPE, learning_rate=1e-3)), [], "training.learning_rate: 0.01 there, 0.001 now"),
+        (constant("SCALE", 10.0), [], "training.scale: 20.0 there, 10.0 now"),
+        (constant("STRENGTHS", (0.8, 0.4)), [], "averaging.strengths: "),
+        (constant("STRONGEST_ALONE", 0.9), [], "averaging.strongest_alone: 0.8 there, 0.9 now"),
+        (constant("POOL_QUERIES", 100), [], "averaging.pool_queries: 200 there, 100 now"),
+        (constant("POOL_DEPTH", 5), [], "averaging.pool_depth: 10 there, 5 now"),
+        (constant("K", 10), [], "averaging.k: 5 there, 10 now"),
+        (constant("CONFIDENCE", 0.9), [], "averaging.confidence: 0.95 there, 0.9 now"),
+    ],
+)
+def test_a_run_in_which_anything_is_different_is_another_run(
+    run_again: list[str],
+    change: Change,
+    flags: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Refused before anything is embedded, for that one difference: the iterations must not pass for another run's."""
+    change(monkeypatch)
+    monkeypatch.setattr(CachedEncoder, "encode_passages", lambda *_: pytest.fail("embeds"))
+    error = refused([*run_again, *flags], capsys)
+    found = re.fullmatch(r"error: models holds a run of another configuration \(([^;]+ now)\); choose .*", error)
+    assert found and found[1].startswith(told)
+
+
+def test_a_finished_run_s_folder_is_that_of_its_source_before_anything_is_read(run_again: list[str]) -> None:
+    args = miner.parse_arguments(run_again)
+    miner.check_output_dir(args, SOURCE)
+    with pytest.raises(InputError, match=r"another configuration \(source: faq\.csv there, other\.csv now\)"):
+        miner.check_output_dir(args, "other.csv")
 
 
 def test_what_the_model_does_not_read_is_told_before_anything_is_judged(
@@ -597,18 +764,17 @@ def test_killed_in_the_second_iteration_and_run_again(
 
 
 def test_a_damaged_iteration_is_neither_built_on_nor_kept(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run_again: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a copy to another machine that was cut short: it would be loaded all the same."""
-    miner.main([*arguments, "--iterations", "1"])
-    monkeypatch.setattr(miner, "Validator", lambda *_: pytest.fail("embeds"))
-    (tmp_path / "models" / "iteration_0" / "tokenizer.json").unlink()
-    for iterations in ("1", "2"):
-        error = refused([*arguments, "--iterations", iterations], capsys)
+    monkeypatch.setattr(CachedEncoder, "encode_passages", lambda *_: pytest.fail("embeds"))
+    Path("models/iteration_0/tokenizer.json").unlink()
+    for iterations in ("1", "2", "3"):
+        error = refused([*run_again, "--iterations", iterations], capsys)
         assert "iteration_0/tokenizer.json is not the file that was saved with this model" in error
-    assert not (tmp_path / "models" / "iteration_1").exists()
-    another = ["--base-model", str(tmp_path / "models" / "iteration_0"), "--output-dir", str(tmp_path / "another")]
-    assert "tokenizer.json is not the file" in refused([*arguments, *another], capsys)
+    assert not Path("models/iteration_2").exists()
+    another = ["--base-model", "models/iteration_0", "--output-dir", "another"]
+    assert "tokenizer.json is not the file" in refused([*run_again, *another], capsys)
 
 
 def test_a_base_model_that_changes_under_way(
@@ -647,16 +813,6 @@ def test_data_that_are_prepared_anew_while_they_are_read(
 
     monkeypatch.setattr(miner, "load_queries", change_it_too)
     assert "data was prepared anew while it was read; run the same command again" in refused(arguments, capsys)
-
-
-def test_a_changed_recipe_is_not_called_already_done(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The runbook sends people to edit these constants; the old iteration must not pass for the new recipe's."""
-    miner.main([*arguments, "--iterations", "1"])
-    monkeypatch.setattr(miner, "RECIPE", replace(miner.RECIPE, learning_rate=1e-3))
-    error = refused([*arguments, "--iterations", "1"], capsys)
-    assert "another configuration (training.learning_rate: 0.0001 there, 0.001 now); choose" in error
 
 
 # ---------------------------------------------------------------- what bad input gets
@@ -773,10 +929,7 @@ def test_nothing_to_learn_from(arguments: list[str], tmp_path: Path, capsys: pyt
     """Every candidate is an answer: there is no negative, hence no example."""
     _, _, queries = tiny_corpus()
     everything: Any = [{**query, "ground_truth_chunk_ids": list(range(15))} for query in queries["train"]]
-    write_pickle(tmp_path / "data" / "train_queries.pkl", everything)
-    manifest = read_json(tmp_path / "data" / "manifest.json", "")
-    manifest["queries"]["sha256"]["train_queries.pkl"] = sha256_file(tmp_path / "data" / "train_queries.pkl")
-    write_json(tmp_path / "data" / "manifest.json", manifest)
+    write_training_questions(tmp_path / "data", everything)
     assert "nothing to train on: no query has both" in refused(arguments, capsys)
     assert not list(tmp_path.glob("models/iteration_*"))
 
