@@ -332,12 +332,17 @@ def test_require_target(arguments: list[str], tmp_path: Path) -> None:
     assert results(tmp_path)["verdict"]["met"]
 
 
-def test_val_split_and_deep_k(arguments: list[str], tiny_model: Path, tmp_path: Path) -> None:
-    evaluate.main([*arguments, "--split", "val", "--k", "100"])
+@pytest.mark.parametrize("prompts", [{}, {"query": "asthma: ", "document": "gout: "}])
+def test_val_split_and_deep_k(
+    arguments: list[str], model: SentenceTransformer, tmp_path: Path, prompts: dict[str, str]
+) -> None:
+    model.prompts |= prompts
+    model.save(str(tmp_path / "model"))
+    evaluate.main([*arguments, "--baseline-model", str(tmp_path / "model"), "--split", "val", "--k", "100"])
     result = results(tmp_path)
     figures = result["baseline"]["metrics"]
     assert result["split"] == "val"
-    assert (figures["MRR@100"], figures["DCG@100"]) == pytest.approx(brute_force(tiny_model, "val", 100))
+    assert (figures["MRR@100"], figures["DCG@100"]) == pytest.approx(brute_force(tmp_path / "model", "val", 100))
     assert figures["Recall@100"] == 1  # all 30 chunks are retrieved
     assert figures["Precision@100"] == pytest.approx(7 / 6 / 100)  # 7 known answers to 6 questions
 

@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
 
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.graded import BUNDLED_GRADED, load_graded, open_graded, score_graded
 from hardneg.models import load_model
+from tests.tiny_data import tiny_corpus
 
 
 def row(question_id: str = "1", of_answer: str = "a", grade: Any = 3, **changes: Any) -> dict[str, Any]:
@@ -114,6 +117,28 @@ def test_answers_are_ranked_by_cosine(tmp_path: Path, tiny_model: Path) -> None:
     assert scores["MRR@5"].tolist() == [1, 0.5, 0]
     assert scores["DCG@5"] == pytest.approx([3, 3 / math.log2(3), 0])
     assert scores["nDCG@10"] == pytest.approx([1, 1 / math.log2(3)])
+
+
+def test_questions_and_answers_are_encoded_each_behind_its_prompt(tmp_path: Path, model: SentenceTransformer) -> None:
+    model.prompts |= {"query": "asthma: ", "document": "gout: "}
+    chunks, _, queries = tiny_corpus()
+    asked, texts = [query["query"] for query in queries["train"]], [chunk["text"] for chunk in chunks]
+    grades = [1 + place % 4 for place in range(len(texts))]
+    rows = [
+        row(question, "", grade, question=question, answer=text)
+        for question in asked
+        for text, grade in zip(texts, grades, strict=True)
+    ]
+    questions, passages = (
+        model.encode([prompt + text for text in group], prompt="", normalize_embeddings=True)
+        for prompt, group in (("asthma: ", asked), ("gout: ", texts))
+    )
+    expected = [
+        sum((grades[place] - 1) / math.log2(rank + 1) for rank, place in enumerate(order[:5], start=1))
+        for order in np.argsort(-questions @ passages.T).tolist()
+    ]
+    graded = load_graded(write(tmp_path / "set.jsonl", rows))
+    assert score_graded(CachedEncoder(model, tmp_path / "cache.sqlite"), graded)["DCG@5"] == pytest.approx(expected)
 
 
 def test_a_set_is_known_by_what_rankings_are_scored_by(tmp_path: Path) -> None:

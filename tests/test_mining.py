@@ -52,6 +52,13 @@ def test_a_known_answer_needs_only_not_be_refuted() -> None:
     assert mined.spared == {"q": {101, 102, 103}}
 
 
+def test_a_grade_of_just_2_refutes_a_known_answer_and_makes_a_negative_of_another() -> None:
+    mined = mine([graded(make_query("q", 101), 2.0, 2.0, 3.0)])
+    assert mined.examples == []  # 101 is refuted, and 102 is not in the data
+    assert (ids(mined.hard_positives), ids(mined.hard_negatives)) == ([102], [100])
+    assert mined.spared == {"q": {101, 102}}
+
+
 def test_an_unjudged_known_answer_is_no_negative_in_the_batch() -> None:
     mined = mine([graded(make_query("q", 100), None, 1.0, 4.0)])
     assert mined.spared == {"q": {100, 102}}

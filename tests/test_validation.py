@@ -58,17 +58,23 @@ def test_describe_score() -> None:
 
 
 class Table:
-    """An encoder that looks vectors up; only what `Validator` uses."""
+    """An encoder that looks vectors up, passages t0, t1, ... apart from questions; only what `Validator` uses."""
 
     def __init__(self, vectors: dict[str, list[float]]) -> None:
         self.vectors = vectors
         self.encoded: list[str] = []
 
     def encode_passages(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
+        assert all(text.startswith("t") for text in texts)
+        return self._look_up(texts)
+
+    def encode_queries(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
+        assert not any(text.startswith("t") for text in texts)
+        return self._look_up(texts)
+
+    def _look_up(self, texts: Sequence[str]) -> np.ndarray:
         self.encoded.extend(texts)
         return np.array([self.vectors[text] for text in texts], np.float32)
-
-    encode_queries = encode_passages
 
 
 def passages(count: int) -> list[Chunk]:
