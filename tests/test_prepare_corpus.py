@@ -6,14 +6,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import prepare_corpus
-from hardneg.artifacts import Chunk, QAPair, load_chunks, load_qa_pairs, sha256_file
+from hardneg.artifacts import SPLITS, Chunk, QAPair, load_chunks, load_qa_pairs, sha256_file
 from hardneg.errors import InputError
 from hardneg.topics import BOILERPLATE_ROWS
 
@@ -120,6 +120,13 @@ def test_a_sample_for_jq(prepared: Path) -> None:
     assert json.loads((prepared / "corpus_sample.json").read_text()) == load_chunks(prepared)
 
 
+def test_a_sample_for_jq_is_short_and_from_all_over_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_table(tmp_path / "faq.csv", 45)
+    prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data")
+    sample = json.loads((tmp_path / "data" / "corpus_sample.json").read_text())
+    assert [chunk["chunk_id"] for chunk in sample] == list(range(0, 45, 3))  # every second one would be 23
+
+
 def test_boilerplate_is_one_chunk_of_many_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "faq.csv"
     n_rows = BOILERPLATE_ROWS + 20
@@ -147,6 +154,8 @@ def test_title_in_text_changes_texts_and_nothing_about_the_split(
     bare, titled = load_chunks(tmp_path / "bare"), load_chunks(tmp_path / "titled")
     assert titled[0]["text"] == f"illness 0: A rash on limb 0. {ADVICE}"
     assert [chunk["text"].split(": ", 1)[1] for chunk in titled] == [chunk["text"] for chunk in bare]
+    naming = [manifest_of(tmp_path / name)["report"]["chunks"]["naming_their_topic"] for name in ("bare", "titled")]
+    assert naming == [0, len(titled)]
     assert [pair["split"] for pair in load_qa_pairs(tmp_path / "titled")] == [
         pair["split"] for pair in load_qa_pairs(tmp_path / "bare")
     ]
@@ -186,6 +195,63 @@ def test_rows_without_a_topic_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", "--data-dir", tmp_path / "data")
     assert manifest_of(tmp_path / "data")["report"]["rows"]["without_topic"] == 10
+
+
+def write_table(path: Path, count: int) -> Path:
+    """So many questions of no known topic, each with an answer of its own."""
+    lines = [f"Is illness {i} bad?,It lasts {i + 2} days.\n" for i in range(count)]
+    path.write_text("question,answer\n" + "".join(lines))
+    return path
+
+
+def test_validation_and_test_get_their_fractions_by_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_table(tmp_path / "faq.csv", 40)
+    splits = {}
+    for seed in ("42", "1"):
+        fractions = ("--val-fraction", "0.2", "--test-fraction", "0.3", "--seed", seed)
+        prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / seed, *fractions)
+        splits[seed] = [pair["split"] for pair in load_qa_pairs(tmp_path / seed)]
+        assert Counter(splits[seed]) == {"train": 20, "val": 8, "test": 12}
+    assert splits["42"] != splits["1"]
+
+
+def test_columns_are_those_that_the_flags_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "faq.csv"
+    lines = [f"Is illness {i} bad?,It lasts {i + 2} days.,Illness {i}\n" for i in range(12)]
+    source.write_text("title,reply,subject\n" + "".join(lines))
+    named = ("--question-column", "title", "--answer-column", "reply", "--topic-column", "subject")
+    prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data", *named)
+    chunks, pairs = load_chunks(tmp_path / "data"), load_qa_pairs(tmp_path / "data")
+    assert (pairs[5]["question"], pairs[5]["topic"]) == ("Is illness 5 bad?", "Illness 5")
+    assert (chunks[5]["text"], chunks[5]["title"]) == ("It lasts 7 days.", "Illness 5")
+
+
+def test_an_answer_of_no_known_topic_has_no_title(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its question, which counts as its topic, is none."""
+    source = write_table(tmp_path / "faq.csv", 12)
+    prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data", "--title-in-text")
+    chunk = load_chunks(tmp_path / "data")[0]
+    assert (chunk["text"], chunk["title"]) == ("It lasts 2 days.", "")
+
+
+def test_splits_that_leak_are_a_programming_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where rows are dealt in turn, whatever their topic."""
+    monkeypatch.setattr(
+        prepare_corpus, "assign_splits", lambda groups, *_: [SPLITS[row % 3] for row in range(len(groups))]
+    )
+    with pytest.raises(AssertionError, match="the splits leak"):
+        prepare(monkeypatch, "--source", write_faq(tmp_path), "--data-dir", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_answer_that_says_a_passage_twice_has_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_table(tmp_path / "faq.csv", 12)
+    with source.open("a") as file:
+        file.write(f'Is it over?,"{ADVICE} {ADVICE}"\n')
+    prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data", "--chunk-chars", "100")
+    (chunk,) = (chunk for chunk in load_chunks(tmp_path / "data") if chunk["text"] == ADVICE)
+    assert chunk["qa_ids"] == ["row12"]
+    assert load_qa_pairs(tmp_path / "data")[12]["chunk_ids"] == [chunk["chunk_id"]]
 
 
 def test_max_topics_is_a_seeded_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,30 @@ def test_columns_named_by_hand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("column", "field"),
+    [
+        ("question_focus", "topic"),
+        ("focus", "topic"),
+        ("Topic", "topic"),
+        ("umls_cui", "concept"),
+        ("synonyms", "synonyms"),
+        ("question_type", "qtype"),
+        ("qtype", "qtype"),
+        ("document_source", "source"),
+        ("source", "source"),
+        ("document_url", "url"),
+        ("url", "url"),
+        ("question_id", "qa_id"),
+        ("qid", "qa_id"),
+    ],
+)
+def test_usual_names_of_columns_need_no_flag(tmp_path: Path, column: str, field: str) -> None:
+    (tmp_path / "faq.csv").write_text(f"Question,{column},ANSWER\nWhy?,found,So.\n")
+    (row,) = read_rows(str(tmp_path / "faq.csv"), {})
+    assert (row.question, row.answer, getattr(row, field)) == ("Why?", "So.", "found")
+
+
+@pytest.mark.parametrize(
     ("question", "topic"),
     [
         ("What is (are) Gout ?", "Gout"),
