@@ -54,6 +54,11 @@ def judge_until_error(judge: LLMJudge, count: int) -> tuple[list[Judgment], str]
     return judgments, message
 
 
+def test_servers_that_do_not_answer_are_waited_for_ten_minutes() -> None:
+    """As the runbook says: a server that is started again has loaded its model by then."""
+    assert RetryPolicy().patience == 600
+
+
 TRANSIENT = [
     "429",
     "503",
@@ -166,6 +171,13 @@ def test_hardly_any_grade_ends_the_run(stub: LLMStub, tmp_path: Path) -> None:
     judgments, message = judge_until_error(judge, 1000)
     assert 200 <= len(judgments) < 250 and len(judge.store) == 10
     assert "of the last 200 answers are no grades (HTTP 400" in message
+
+
+def test_a_third_of_grades_does_not_end_the_run(stub: LLMStub, tmp_path: Path) -> None:
+    judge = checked_judge(stub, tmp_path)
+    pairs = [make_pair(number, f"Passage {number} is {'odd' if number % 3 else 'fine'}.") for number in range(300)]
+    stub.configure(fault="refusal", only=" is odd.")
+    assert_right(judge, list(judge.judge(pairs)), pairs, unjudged=200)
 
 
 def test_hardly_any_grade_any_more_ends_the_run_too(

@@ -21,6 +21,7 @@ import evaluate
 from hardneg.artifacts import Chunk, Query, read_json, sha256_file, write_json
 from hardneg.errors import InputError
 from hardneg.graded import GradedSet, load_graded, open_graded
+from hardneg.metrics import relative_gain
 from hardneg.models import fingerprint, load_model
 from tests.brute_force import brute_force
 from tests.records import make_chunk, make_query
@@ -118,11 +119,14 @@ def answers_of(queries: Sequence[Query]) -> list[Chunk]:
 
 
 def compared(
-    baseline: dict[str, list[float]], specialized: dict[str, list[float]], *options: str
+    baseline: dict[str, list[float]],
+    specialized: dict[str, list[float]],
+    *options: str,
+    queries: list[Query] | None = None,
 ) -> tuple[dict[str, Any], Any]:
     """The report on two models with these per-question figures, and the arguments."""
     args = evaluate.parse_arguments(list(options))
-    queries = queries_of(len(baseline["MRR"]))
+    queries = queries or queries_of(len(baseline["MRR"]))
     inputs = evaluate.Inputs(answers_of(queries), queries, None, {"corpus": {}, "queries": {}})
     before = scores_of(args.baseline_model, baseline, args.k)
     after = scores_of(args.specialized_model, specialized, args.k)
@@ -198,6 +202,9 @@ def test_an_interval_that_begins_below_the_target_is_said(capsys: pytest.Capture
     printed = capsys.readouterr().out
     question_low, group_low = (result["improvement"]["MRR@5"][f"ci95_{unit}"][0] for unit in ("questions", "groups"))
     assert group_low < question_low < 0.15 < result["improvement"]["MRR@5"]["gain"] == 0.25
+    of_four = [f"group {row // 4}" for row in range(40)]
+    by_group = relative_gain(np.array(before["MRR"]), np.array(after["MRR"]), of_four, args.seed)
+    assert result["improvement"]["MRR@5"]["ci95_groups"] == [by_group.low, by_group.high]
     assert (
         "Note: MRR@5 reaches the target, but its 95% interval begins below it "
         f"({question_low:+.1%} over questions, {group_low:+.1%} over groups of tied topics)\n"
@@ -236,6 +243,31 @@ def test_question_types_and_extremes(capsys: pytest.CaptureFixture[str]) -> None
     headings = ("Improvement:", "BY QUESTION TYPE", "QUESTIONS THAT CHANGED MOST", "SUCCESS CRITERIA CHECK")
     places = [printed.index(heading) for heading in headings]
     assert places == sorted(places)
+
+
+def test_a_question_that_is_its_own_topic_counts_neither_as_named_nor_as_not_named() -> None:
+    queries = queries_of(5)
+    queries[1]["topic"] = "Question 1"  # but for its mark
+    figures = {key: [0.5, 1.0, 0.25, 0.0, 0.2] for key in RUNBOOK_BASELINE}
+    result, _ = compared(figures, figures, queries=queries)
+    assert [(row["named"], row["n"], row["baseline"]) for row in result["by_naming"]] == [
+        (True, 3, 0.25),
+        (False, 1, 0.2),
+    ]
+
+
+def test_of_many_question_types_the_rarer_ones_are_in_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    queries = queries_of(15)
+    for row, query in enumerate(queries):
+        query["qtype"] = f"type {min(row, 13)}"  # the last of 14 is asked twice
+    figures = {key: [value] * 15 for key, value in RUNBOOK_BASELINE.items()}
+    result, args = compared(figures, figures, queries=queries)
+    evaluate.print_result(result, args.output)
+    printed = capsys.readouterr().out
+    assert len(result["by_question_type"]) == 14
+    assert len(re.findall(r"^  type \d+ +\d ", printed, re.MULTILINE)) == 12
+    assert "\n  type 13                        2 " in printed
+    assert "\n  ... and 2 rarer types in evaluation_results.json\n" in printed
 
 
 def test_the_gain_without_boilerplate(

@@ -1152,6 +1152,7 @@ def test_judging_by_batch_file_needs_no_server(
     requests = [json.loads(line) for line in batch.read_text().splitlines()]
     assert f"{len(requests)} requests written to {batch}" in output
     assert len({request["custom_id"] for request in requests}) == len(requests) >= 120
+    assert all(request["body"]["structured_outputs"] == {"choice": ["1", "2", "3", "4"]} for request in requests)
     assert not list(tmp_path.glob("models/*/"))
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:

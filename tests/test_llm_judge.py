@@ -52,6 +52,16 @@ def test_stored_pairs_are_not_asked_again_and_need_no_server(stub: LLMStub, tmp_
     assert (again.stats.reused, again.stats.asked, again.findings) == (20, 0, None)
 
 
+def test_the_key_of_a_judgment_does_not_change_between_versions(tmp_path: Path) -> None:
+    """Else every judgment ever paid for is asked again.
+
+    printf '%s' '["stub-model", "Grade 1-4.\\nQuestion: What helps against condition 0?\\nPassage: Passage 1 is about \
+rest and fluids.", {"seed": 0, "temperature": 0}]' | sha256sum
+    """
+    expected = "d433ceab6a04887a1fb9e9df6c279bbaa30e106fa4cfedb314ee5112bd9377fa"
+    assert make_judge(["http://localhost/v1"], tmp_path).request(make_pair(1)).key == expected
+
+
 def test_plan_counts_without_asking(stub: LLMStub, tmp_path: Path) -> None:
     judge = make_judge(stub, tmp_path)
     list(judge.judge(make_pairs(5)))

@@ -106,6 +106,7 @@ def test_every_training_chunk_graded_by_the_answer_key(
     assert (found["rate"]["judgments_per_second"], found["rate"]["full_run_estimate"]) == (None, None)
     assert (found["graded"], found["judge"]) == (None, {"kind": "answer-key"})
     assert found["parameters"]["num_candidates"] == 99
+    assert len({row["query_id"] for row in found["sample_judgments"][:10]}) > 3  # of all questions, not the first ones
     assert found["warnings"] == []  # that 83 % have grade 1 is nothing that one could mend
     shown = capsys.readouterr().out
     assert "  1           150  83.3%  ████████████████████████████████████████\n" in shown
@@ -113,11 +114,14 @@ def test_every_training_chunk_graded_by_the_answer_key(
 
 
 def test_the_judge_alone_may_decide_what_is_an_answer(base: list[str], tmp_path: Path) -> None:
-    """One example per question at most, as in training; the judge is compared with the known answers all the same."""
+    """One example per question, as in training, though the judge finds several answers of some; it is compared with the
+    known answers all the same, also where they are no candidates."""
+    script.main([*base, "--judge", "answer-key", "--num-candidates", "99", "--positives", "judge"])
+    found = results(tmp_path)
+    assert (found["mining"]["relevant"], found["mining"]["examples"]) == (15, 12)
     script.main([*base, "--judge", "answer-key", "--num-candidates", "3", "--positives", "judge"])
     found = results(tmp_path)
     assert found["mining"]["candidates"] == 12 * 3 < len(found["sample_judgments"])
-    assert 0 < found["mining"]["examples"] <= 12
     assert found["biases"]["known_answers"]["pairs"] == 15
 
 
@@ -227,6 +231,9 @@ def test_the_questions_are_those_that_the_full_run_begins_with(base: list[str], 
     sampled = {row["query_id"] for row in results(tmp_path)["sample_judgments"]}
     assert len(sampled) == 3 and sampled < first
     assert first < {query["query_id"] for query in queries}
+    script.main([*base, "--judge", "answer-key", "--full-run", "2xx1", "--num-queries", "3"])
+    more = {row["query_id"] for row in results(tmp_path)["sample_judgments"]}
+    assert more == {query["query_id"] for query in sample_queries(queries, 3, 42, 0)}  # more than the full run asks
 
 
 def test_with_stored_judgments_only_no_server_is_needed(
@@ -296,7 +303,7 @@ def test_a_judge_that_agrees_with_people(base: list[str], stub: LLMStub, tmp_pat
     graded = write_graded(tmp_path / "people.jsonl", grades)
     small = ["--num-queries", "2", "--num-candidates", "2", "--gpu-hour-price", "5.67"]
     script.main([*base, *of_server(stub.url), *small, *graded, "--min-kappa", "1"])
-    found, counts = results(tmp_path)["graded"], Counter(grades)
+    found, counts, rate = results(tmp_path)["graded"], Counter(grades), results(tmp_path)["rate"]
     assert found["agreement"]["confusion"] == [[counts[i] * (i == j) for j in range(1, 5)] for i in range(1, 5)]
     assert found["agreement"]["weighted_kappa"] == 1
     assert found["agreement"]["weighted_kappa_ci95"] == [None, None]  # of one question there is none
@@ -304,6 +311,7 @@ def test_a_judge_that_agrees_with_people(base: list[str], stub: LLMStub, tmp_pat
     assert (found["file"], found["questions"], found["answers"]) == ("people.jsonl", 1, 60)
     assert found["calibration"]["pairs"] == sum(each["pairs"] for each in found["calibration"]["bins"]) == 60
     assert found["effort"]["asked"] == 60 and found["effort"]["cost"] > 0 and found["effort"]["seconds"] > 0
+    assert rate["full_run_estimate"]["measured_on"] == rate["asked"] + 60
 
 
 def test_the_gate_ends_with_status_1_after_writing(
@@ -329,6 +337,18 @@ def test_the_gate_ends_with_status_1_after_writing(
     assert any(
         warning.startswith("weighted kappa with people (people.jsonl) is only -") for warning in found["warnings"]
     )
+
+
+def test_the_largest_disagreements_with_people_are_listed_first(base: list[str], stub: LLMStub, tmp_path: Path) -> None:
+    grades = [1 + place % 4 for place in range(60)]
+    graded = write_graded(tmp_path / "people.jsonl", grades)
+    script.main([*base, *of_server(stub.url), "--num-queries", "2", "--num-candidates", "2", *graded])
+    shown = [f"Flu: {answer}" for answer in ANSWERS]
+    judged = [true_grade(prompt_of(QUESTION, passage)) for passage in shown]
+    order = sorted(range(60), key=lambda place: -abs(grades[place] - judged[place]))
+    listed = results(tmp_path)["graded"]["largest_disagreements"]
+    assert [(each["answer"], each["people"]) for each in listed] == [(shown[n], grades[n]) for n in order[:20]]
+    assert [each["judge"] for each in listed] == pytest.approx([judged[n] for n in order[:20]])
 
 
 def test_a_kappa_that_is_undefined_does_not_pass_the_gate() -> None:

@@ -278,6 +278,25 @@ def test_training_is_deterministic_for_a_seed(tiny_model: Path) -> None:
     assert small_losses == pytest.approx(losses, rel=1e-4)
 
 
+def test_the_batch_size_is_how_many_examples_compete(tiny_model: Path) -> None:
+    """At a rate of 0 the loss is that of the same model throughout."""
+
+    def loss(batch_size: int) -> float:
+        recipe = replace(RECIPE, learning_rate=0.0, batch_size=batch_size)
+        return train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, seed=7, mini_batch_size=24)[0]
+
+    assert loss(12) > loss(6) + 0.3 > loss(2) + 0.9
+
+
+@pytest.mark.parametrize(("warmup_fraction", "moves"), [(0.1, False), (0.0, True)])
+def test_the_first_steps_of_a_warm_up_move_little(tiny_model: Path, warmup_fraction: float, moves: bool) -> None:
+    """A single step is all warm-up, whose rate begins at 0."""
+    model, recipe = load_model(str(tiny_model), "cpu"), replace(RECIPE, batch_size=12, warmup_fraction=warmup_fraction)
+    before = weights(model)
+    train(model, *tiny_examples(), recipe, seed=7, mini_batch_size=24)
+    assert any(not torch.equal(before[name], tensor) for name, tensor in weights(model).items()) == moves
+
+
 def test_a_diverged_loss_is_told(tiny_model: Path) -> None:
     recipe = replace(RECIPE, learning_rate=float("inf"), epochs=2)
     with pytest.raises(InputError, match="training diverged"):
