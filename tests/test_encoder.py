@@ -103,14 +103,14 @@ def test_killed_halfway_keeps_the_finished_blocks(
     monkeypatch.setattr(encoder_module, "BLOCK", 2)
     calls: list[int] = []
 
-    def die_in_the_third(done: int) -> None:
+    def die_after_the_second(done: int) -> None:
         calls.append(done)
         if len(calls) == 2:
             raise KeyboardInterrupt
 
     texts = ["a long text on gout", "b long text", "c text", "d", "e"]
     with pytest.raises(KeyboardInterrupt):
-        CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode_passages(texts, die_in_the_third)
+        CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode_passages(texts, die_after_the_second)
     assert len(encoded) == 4
     CachedEncoder(shared_model, tmp_path / "cache.sqlite").encode_passages(texts)
     assert sorted(encoded) == sorted(texts)

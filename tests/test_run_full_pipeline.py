@@ -121,26 +121,44 @@ def test_quick_needs_no_server_and_leaves_the_full_runs_folders_alone(clone: Clo
 
 
 def test_variables_reach_their_stages_and_further_flags_come_last(clone: Clone) -> None:
+    """Each has a value of its own, so that none stands for another or for what it is by default."""
     variables = {
+        "SOURCE": "faq.csv",
+        "BASE_MODEL": "my/base",
         "LLM_ENDPOINT": "http://localhost:8000/v1 http://localhost:8001/v1",
-        "MIN_KAPPA": "0.25",
-        "GRADED": "people.jsonl",
-        "JUDGE_FLAGS": "--prompt p.txt",
-        "MINER_FLAGS": "--concurrency 128  --guard none",
-        "SEED": "7",
+        "LLM_MODEL": "my/llm",
+        "NUM_QUERIES": "300",
+        "NUM_CANDIDATES": "15",
         "ITERATIONS": "3",
+        "GRADED": "people.jsonl",
+        "MIN_KAPPA": "0.25",
+        "DATA_DIR": "prepared",
+        "OUTPUT_DIR": "adapted",
+        "DEVICE": "cuda:1",
+        "SEED": "7",
+        "CORPUS_FLAGS": "--max-topics 40",
+        "JUDGE_FLAGS": "--prompt p.txt",
+        "SAMPLE_FLAGS": "--num-queries 50",
+        "MINER_FLAGS": "--concurrency 128  --guard none",
+        "EVALUATE_FLAGS": "--require-target",
     }
-    status, _ = clone.run("--from", "sample", "--to", "train", **variables)
-    sample, train = clone.asked()
+    assert variables.keys() == VARIABLES - {"PYTHON", "JUDGE"}
+    status, _ = clone.run(**variables)
     endpoints = "--llm-endpoint http://localhost:8000/v1 --llm-endpoint http://localhost:8001/v1"
+    judge = f"--judge llm {endpoints} --llm-model my/llm"
     assert status == 0
-    assert endpoints in sample
-    assert endpoints in train
-    assert "--graded people.jsonl --min-kappa 0.25" in sample
-    assert "--full-run 1000xx3 " in sample  # as many candidates as iterative_miner.py says
-    assert "--num-candidates" not in train
-    assert sample.endswith("--seed 7 --device auto --prompt p.txt")
-    assert train.endswith("--seed 7 --device auto --prompt p.txt --concurrency 128 --guard none")
+    assert clone.asked() == [
+        "prepare_corpus.py --source faq.csv --seed 7 --data-dir prepared --max-topics 40",
+        "prepare_queries.py --data-dir prepared",
+        f"test_small_sample.py --num-queries 30 --num-candidates 10 --full-run 300x15x3 {judge} --graded people.jsonl "
+        "--min-kappa 0.25 --base-model my/base --data-dir prepared --seed 7 --device cuda:1 --prompt p.txt "
+        "--num-queries 50",
+        f"iterative_miner.py --iterations 3 --num-queries 300 --num-candidates 15 {judge} --base-model my/base "
+        "--data-dir prepared --output-dir adapted --seed 7 --device cuda:1 --prompt p.txt --concurrency 128 "
+        "--guard none",
+        "evaluate.py --baseline-model my/base --specialized-model adapted/final --k 5 --data-dir prepared --seed 7 "
+        "--device cuda:1 --graded people.jsonl --require-target",
+    ]
 
 
 def test_words_of_a_variable_are_no_wildcards(clone: Clone) -> None:

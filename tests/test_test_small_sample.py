@@ -1,5 +1,6 @@
 """test_small_sample.py: what it measures, prints and writes, the gate, and what bad input gets."""
 
+import argparse
 import json
 import math
 import re
@@ -480,6 +481,206 @@ def test_each_thing_that_looks_wrong_is_one_line(
 def test_the_answer_keys_scores_are_the_datas_and_no_warning() -> None:
     lopsided = {"1": 81, "2": 0, "3": 0, "4": 9, "unjudged": 0}
     assert list(script.find_warnings(sample_results(score_distribution=lopsided), AnswerKeyJudge())) == []
+
+
+# ---------------------------------------------------------------- the report
+
+
+def row_of(query_id: str, text: str, rank: int, grade: float | None, **fields: Any) -> dict[str, Any]:
+    """A judged pair as small_sample_results.json has it, with what the report shows of it."""
+    shown = {"query_id": query_id, "question": f"{query_id}?", "chunk_text": text, "rank": rank, "grade": grade}
+    rest = {"probabilities": None, "unjudged_reason": None, "cosine": 0.5, "known_answer": False}
+    return {**shown, **rest, **fields}
+
+
+POSITIVES = [
+    row_of("gout", "Allopurinol.", 9, 3.6, probabilities=[0.0, 0.1, 0.2, 0.7], known_answer=True, cosine=0.25),
+    row_of("gout", "Of this question one is enough.", 8, 4.0),
+    row_of("flu", "Rest. " * 60, 7, 3.0),  # shown to 220 characters
+    row_of("asthma", "Steroids.", 6, 4.0),
+    row_of("scurvy", "Of three questions that is enough.", 5, 4.0),
+]
+REPORTED = {
+    "score_distribution": {"1": 1200, "2": 300, "3": 0, "4": 480, "unjudged": 20},
+    "mining": {
+        "candidates": 2000,
+        "unjudged": 20,
+        "relevant": 480,
+        "trained_on": 90,
+        "uncertain": 0,
+        "irrelevant": 1500,
+        "queries_without_answer": 3,
+        "queries_without_irrelevant": 1,
+        "examples": 90,
+    },
+    "hard_examples": {"hard_positives": POSITIVES, "hard_negatives": [row_of("flu", "Steroids.", 1, 1.25)]},
+    "sample_judgments": [row_of("flu", "Antitoxin.", 2, None, unjudged_reason="refused"), *POSITIVES],
+    "biases": {
+        "known_answers": {"pairs": 40, "mean_grade": 3.456, "mean_grade_of_rest": 1.5, "share_graded_1": 0.0},
+        "length": {
+            "spearman": 0.123,
+            "by_bin": [
+                {"from": 20, "to": 80, "pairs": 10, "mean_grade": 1.25},
+                {"from": 99, "to": 99, "pairs": 1, "mean_grade": 2.0},
+            ],
+        },
+        "rank": {"spearman": None, "by_bin": [{"from": 1, "to": 1, "pairs": 10, "mean_grade": 3.0}]},
+    },
+    "agreement": {
+        "pairs": 1980,
+        "confusion": [[1200, 10, 0, 0], [0, 290, 0, 0], [0, 0, 0, 0], [0, 0, 0, 480]],
+        "cohen_kappa": 0.987,
+        "weighted_kappa": 0.9,
+        "weighted_kappa_ci95": [0.85, 0.95],
+        "binary_kappa": None,
+    },
+    "rate": {
+        "asked": 40,
+        "from_store": 1960,
+        "seconds": 10.0,
+        "judgments_per_second": 4.0,
+        "prompt_tokens": 12_000,
+        "cached_tokens": 9_000,
+        "passages_cut": 0,
+        "unjudged": {"refused": 20},
+        "cost": None,
+        "full_run_estimate": {
+            "measured_on": 40,
+            "judgments_per_second": 4.0,
+            "queries": 1000,
+            "candidates": 50,
+            "iterations": 2,
+            "judgments": 100_000,
+            "seconds": 25_000.0,
+            "cost": 34.722,
+        },
+    },
+    "graded": {
+        "file": "people.jsonl",
+        "prompt_sha256": "0123456789abcdef",
+        "questions": 51,
+        "answers": 1162,
+        "agreement": {
+            "pairs": 1160,
+            "confusion": [[400, 0, 0, 0], [0, 300, 0, 0], [0, 0, 260, 0], [0, 0, 0, 200]],
+            "cohen_kappa": 1.0,
+            "weighted_kappa": 1.0,
+            "weighted_kappa_ci95": [None, None],
+            "binary_kappa": 1.0,
+        },
+        "auc": 0.876,
+        "calibration": {
+            "pairs": 1160,
+            "expected_calibration_error": 0.0444,
+            "bins": [
+                {"from": 0.0, "to": 0.1, "pairs": 700, "mean_predicted": 0.04, "observed_share": 0.0},
+                {"from": 0.9, "to": 1.0, "pairs": 460, "mean_predicted": 0.95, "observed_share": 1.0},
+            ],
+        },
+        "effort": {"asked": 0, "from_store": 1162, "unjudged": {}},
+    },
+    "warnings": [],
+}
+REPORT = f"""
+SCORE DISTRIBUTION
+  1         1,200  60.0%  ████████████████████████████████████████
+  2           300  15.0%  ██████████
+  3             0   0.0%
+  4           480  24.0%  ████████████████
+  unjudged     20   1.0%  █
+
+WHAT TRAINING WOULD USE: 90 examples
+  candidates                                      2,000
+  relevant (grade >= 3; known answers > 2)          480
+  of these trained on, the surest                    90
+  irrelevant (grade <= 2, no known answer)        1,500
+  in between, or refuted known answers: not used      0
+  unjudged: not used                                 20
+  queries skipped: no answer to trust                 3
+  queries skipped: nothing irrelevant                 1
+
+HARD POSITIVES: relevant, but ranked low by the model (5)
+  grade 3.60 (1-4: 0.00 0.10 0.20 0.70), rank 9, cosine 0.25, known answer
+    Q: gout?
+    P: Allopurinol.
+  grade 3.00, rank 7, cosine 0.50
+    Q: flu?
+    P: {"Rest. " * 35}[...]
+  grade 4.00, rank 6, cosine 0.50
+    Q: asthma?
+    P: Steroids.
+
+HARD NEGATIVES: irrelevant, but ranked high by the model (1)
+  grade 1.25, rank 1, cosine 0.50
+    Q: flu?
+    P: Steroids.
+
+SAMPLE JUDGMENTS: 3 of 6
+  unjudged (refused), rank 2, cosine 0.50
+    Q: flu?
+    P: Antitoxin.
+  grade 3.60 (1-4: 0.00 0.10 0.20 0.70), rank 9, cosine 0.25, known answer
+    Q: gout?
+    P: Allopurinol.
+  grade 4.00, rank 8, cosine 0.50
+    Q: gout?
+    P: Of this question one is enough.
+
+MEAN GRADE
+  known answers 3.46 (40), other passages 1.50
+  other passages by characters   20-80: 1.25   99: 2.00   (Spearman 0.12)
+  other passages by rank   1: 3.00   (Spearman n/a)
+
+AGREEMENT WITH THE ANSWER KEY (1,980 pairs)
+  key \\ judge      1    2  3    4
+  1            1,200   10  0    0
+  2                0  290  0    0
+  3                0    0  0    0
+  4                0    0  0  480
+  Cohen's kappa 0.99, weighted kappa 0.90 (95% CI over questions 0.85 to 0.95), relevant or not n/a
+
+RATE
+  1,960 from the store, 40 asked in 10.0 s, 4.0/s, 12,000 prompt tokens (75% cached); unjudged: refused 20
+  the full run (1000 queries x 50 candidates x 2 iterations = 100,000 judgments) \
+would take 6 h 57 min of judging at 4.0/s, and cost 34.72, measured on 40 judgments only
+
+JUDGE AGAINST PEOPLE: people.jsonl, 51 questions, 1,162 answers (1,160 pairs)
+  people \\ judge    1    2    3    4
+  1               400    0    0    0
+  2                 0  300    0    0
+  3                 0    0  260    0
+  4                 0    0    0  200
+  Cohen's kappa 1.00, weighted kappa 1.00 (95% CI over questions n/a to n/a), relevant or not 1.00
+  AUC of the expected grade at people's grade >= 3: 0.88
+  P(grade >= 3) against the share that people grade so, calibration error 0.04:
+    judge says  pairs  mean  people
+    0.0-0.1       700  0.04    0.00
+    0.9-1.0       460  0.95    1.00
+  prompt 01234567: 1,162 from the store, 0 asked
+
+Looks right. Read ten judgments yourself, then go on to training
+Wrote results.json; see .score_distribution, .mining, .hard_examples and .sample_judgments with jq
+"""
+
+
+def test_the_report_to_the_letter(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three questions are shown of each kind, the most striking example of each."""
+    args = argparse.Namespace(judge="llm", output_file=Path("results.json"))
+    script.print_report(REPORTED, args)
+    assert capsys.readouterr().out == REPORT
+
+
+def test_with_the_answer_key_neither_agreement_nor_rate_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    args = argparse.Namespace(judge="answer-key", output_file=Path("results.json"))
+    script.print_report(REPORTED | {"graded": None, "warnings": ["one thing", "another"]}, args)
+    before, rest = REPORT.split("\nAGREEMENT WITH THE ANSWER KEY")
+    verdict = """
+SOMETHING LOOKS WRONG
+  - one thing
+  - another
+Mend that first and run this again. Nothing is asked twice; --prompt FILE tries another wording.
+"""
+    assert capsys.readouterr().out == f"{before}{verdict}{rest.splitlines()[-1]}\n"
 
 
 # ---------------------------------------------------------------- flags and bad input
