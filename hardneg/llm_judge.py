@@ -113,12 +113,11 @@ class LLMJudge:
         passage_tokens: int = DEFAULT_PASSAGE_TOKENS,
         stored_only: bool = False,
         policy: RetryPolicy | None = None,
-        api_key: str | None = None,
     ) -> None:
-        """Set up; nothing is sent yet.
+        """Set up; nothing is sent yet. The servers' key is the environment's OPENAI_API_KEY, or NO_KEY.
 
         Args:
-            endpoints: base URLs, such as http://localhost:8000/v1; each serves `model`.
+            endpoints: at least one base URL, such as http://localhost:8000/v1; each serves `model`.
             model: the served model's name.
             prompt_template: with `{query}` and then `{passage}`, once each.
             store: where judgments are looked up and kept.
@@ -126,18 +125,13 @@ class LLMJudge:
             passage_tokens: budget that longer passages are cut to, in (estimated) tokens.
             stored_only: ask nobody; pairs without a stored answer stay unjudged.
             policy: timeouts and retries.
-            api_key: default: the environment's OPENAI_API_KEY, or NO_KEY.
 
         Raises:
-            InputError: an endpoint is no URL or holds a password; the template, the key or a number is wrong.
+            InputError: an endpoint is no URL or holds a password; the template, the key or `concurrency` is wrong.
         """
         self.endpoints = tuple(dict.fromkeys(checked_url(url) for url in endpoints))
-        if not self.endpoints:
-            raise InputError("no LLM endpoint is given; name at least one, e.g. http://localhost:8000/v1")
         if not 1 <= concurrency <= MAX_CONCURRENCY:
             raise InputError(f"concurrency {concurrency} is outside 1 to {MAX_CONCURRENCY}")
-        if passage_tokens < 1:
-            raise InputError(f"a budget of {passage_tokens} tokens leaves nothing of a passage; give at least 1")
         self.model = model
         self.template = PromptTemplate(prompt_template)
         self.store = store
@@ -148,7 +142,7 @@ class LLMJudge:
         self.passage_tokens = passage_tokens
         self.stored_only = stored_only
         self._policy = policy or RetryPolicy()
-        self._api_key = (api_key or os.environ.get("OPENAI_API_KEY") or "").strip() or NO_KEY
+        self._api_key = os.environ.get("OPENAI_API_KEY", "").strip() or NO_KEY
         if not (self._api_key.isascii() and self._api_key.isprintable()):
             raise InputError("OPENAI_API_KEY holds characters that no HTTP header may hold; set it to the key alone")
 

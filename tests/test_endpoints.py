@@ -490,17 +490,19 @@ def test_a_full_disk_stops_the_run_clearly(stub: LLMStub, tmp_path: Path) -> Non
     assert judge.stats.reused == stored
 
 
-def test_the_key_is_nowhere(stub: LLMStub, tmp_path: Path) -> None:
+def test_the_key_is_nowhere(stub: LLMStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the stub repeats it in its errors."""
     key = "sk-do-not-show-me"
     stub.configure(api_key=key)
-    judge = make_judge(stub, tmp_path, api_key=key, policy=IMPATIENT)
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    judge = make_judge(stub, tmp_path, policy=IMPATIENT)
     judge.check()
     stub.configure(fault="500", after=10)
     _, message = judge_until_error(judge, 50)
     assert "[key]" in message and key not in message
+    monkeypatch.setenv("OPENAI_API_KEY", key + "x")
     with pytest.raises(InputError) as caught:
-        make_judge(stub, judge.store, api_key=key + "x").check()
+        make_judge(stub, judge.store).check()
     assert key not in str(caught.value) and "OPENAI_API_KEY" in str(caught.value)
     assert key not in repr(judge.findings) + repr(judge.stats)
     assert not [path for path in tmp_path.iterdir() if key.encode() in path.read_bytes()]

@@ -250,9 +250,12 @@ def test_a_blank_key_is_none(blank: str, stub: LLMStub, tmp_path: Path, monkeypa
         ({"max_model_len": 60}, "longer context"),
     ],
 )
-def test_a_useless_server_is_one_clear_line(server: dict[str, object], remedy: str, tmp_path: Path) -> None:
+def test_a_useless_server_is_one_clear_line(
+    server: dict[str, object], remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     with LLMStub(**server) as stub, pytest.raises(InputError, match=remedy) as caught:
-        make_judge(stub, tmp_path, api_key="sk-secret").check()
+        make_judge(stub, tmp_path).check()
     assert "\n" not in str(caught.value) and "sk-secret" not in str(caught.value)
 
 
@@ -295,10 +298,10 @@ def test_bad_endpoints_are_refused_without_showing_secrets(url: str, problem: st
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("options", [{"concurrency": 0}, {"concurrency": 1001}, {"passage_tokens": 0}])
-def test_bad_numbers_are_refused(options: dict[str, int], tmp_path: Path) -> None:
-    with pytest.raises(InputError):
-        make_judge(["http://localhost:8000/v1"], tmp_path, **options)
+@pytest.mark.parametrize("concurrency", [0, 1001])
+def test_more_requests_at_once_than_the_client_has_connections_are_refused(concurrency: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"concurrency {concurrency} is outside 1 to 1000"):
+        make_judge(["http://localhost:8000/v1"], tmp_path, concurrency=concurrency)
 
 
 def test_long_passages_are_cut_to_the_budget_and_counted(stub: LLMStub, tmp_path: Path) -> None:
