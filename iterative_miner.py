@@ -32,7 +32,7 @@ from hardneg import judge_report, run_folder
 from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation, read_text
 from hardneg.averaging import average_weights, average_with_earlier, weights_of
 from hardneg.batch_files import check_files, export_batch, import_batch
-from hardneg.candidates import CandidateList, Index, candidate_pairs, search, training_index, with_grades
+from hardneg.candidates import CandidateList, Index, candidate_pairs, rank_candidates, training_index, with_grades
 from hardneg.choosing import Tried, best_iteration, choose_strength, past_the_best, why_none
 from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
@@ -346,7 +346,7 @@ def retrieve_candidates(
         known_answers: False for a corpus without an answer key: the judge alone decides what is relevant.
     """
     vectors = index.encoder.encode_queries([query["query"] for query in queries])
-    return search(queries, vectors, index.chunk_ids, index.vectors, k, known_answers)
+    return rank_candidates(queries, vectors, index.chunk_ids, index.vectors, k, known_answers)
 
 
 DEFAULT_ENDPOINT = "http://localhost:8000/v1"

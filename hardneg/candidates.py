@@ -52,7 +52,7 @@ def training_index(encoder: CachedEncoder, chunks: Sequence[Chunk], vectors: np.
     return Index(encoder, ids, vectors[ids])
 
 
-def search(
+def rank_candidates(
     queries: Sequence[Query],
     query_vectors: np.ndarray,
     chunk_ids: np.ndarray,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hardneg.artifacts import Query
-from hardneg.candidates import Candidate, CandidateList, read_candidates, search, with_grades, write_candidates
+from hardneg.candidates import Candidate, CandidateList, rank_candidates, read_candidates, with_grades, write_candidates
 from hardneg.errors import InputError
 from hardneg.judge import Judgment
 from hardneg.search import QUERIES_AT_ONCE
@@ -20,7 +20,7 @@ EAST = np.array([[1, 0]], np.float32)
 
 
 def found(query: Query, k: int) -> list[tuple[int, int, bool]]:
-    [item] = search([query], EAST, IDS, VECTORS, k)
+    [item] = rank_candidates([query], EAST, IDS, VECTORS, k)
     assert item.query is query
     return [(candidate.chunk_id, candidate.rank, candidate.known) for candidate in item.candidates]
 
@@ -43,7 +43,7 @@ def test_a_known_answer_named_twice_is_one_candidate() -> None:
 
 
 def test_as_if_no_answer_were_known() -> None:
-    [item] = search([make_query("q", 4, 11)], EAST, IDS, VECTORS, 2, known_answers=False)
+    [item] = rank_candidates([make_query("q", 4, 11)], EAST, IDS, VECTORS, 2, known_answers=False)
     assert [(c.chunk_id, c.rank, c.known) for c in item.candidates] == [(4, 1, False), (7, 2, False)]
 
 
@@ -58,7 +58,7 @@ def test_against_brute_force_over_several_blocks() -> None:
     vectors = np.eye(8, dtype=np.float32)[generator.integers(0, 8, QUERIES_AT_ONCE + 3)]
     ids = np.sort(generator.choice(1000, 60, replace=False))
     queries = [make_query(f"q{n}", int(ids[n % 60]), 2000) for n in range(len(vectors))]
-    for item, vector in zip(search(queries, vectors, ids, chunks, 5), vectors, strict=True):
+    for item, vector in zip(rank_candidates(queries, vectors, ids, chunks, 5), vectors, strict=True):
         order = sorted(range(60), key=lambda place: (-float(chunks[place] @ vector), ids[place]))
         rank = {int(ids[place]): 1 + position for position, place in enumerate(order)}
         known = item.query["ground_truth_chunk_ids"][0]
@@ -67,11 +67,11 @@ def test_against_brute_force_over_several_blocks() -> None:
 
 
 def test_no_queries() -> None:
-    assert search([], np.empty((0, 2), np.float32), IDS, VECTORS, 3) == []
+    assert rank_candidates([], np.empty((0, 2), np.float32), IDS, VECTORS, 3) == []
 
 
 def test_grades_go_to_their_pair_and_leave_the_rest_as_it_was() -> None:
-    lists = search([make_query("a"), make_query("b", 11)], np.repeat(EAST, 2, 0), IDS, VECTORS, 1)
+    lists = rank_candidates([make_query("a"), make_query("b", 11)], np.repeat(EAST, 2, 0), IDS, VECTORS, 1)
     judgments = [Judgment("b", 11, 3.5), Judgment("b", 4, None, unjudged_reason="refused"), Judgment("a", 11, 1.0)]
     first, second = with_grades(lists, iter(judgments))
     assert [candidate.grade for candidate in first.candidates] == [None]
