@@ -1,13 +1,15 @@
-"""Fixtures of several test modules: a tiny real model and a tiny real data folder."""
+"""Fixtures of several test modules: a tiny real model, a tiny real data folder, and a stand-in for an LLM server."""
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hardneg.artifacts import Query
+from tests.llm_stub import LLMStub
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -59,3 +61,17 @@ def tiny_data_dir(tmp_path: Path) -> Path:
     from tests.tiny_data import write_tiny_data
 
     return write_tiny_data(tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def shared_stub() -> Iterator[LLMStub]:
+    with LLMStub() as server:
+        yield server
+
+
+@pytest.fixture
+def stub(shared_stub: LLMStub) -> Iterator[LLMStub]:
+    """A sound server to `configure`; sound again afterwards."""
+    sound = dict(shared_stub.config)
+    yield shared_stub
+    shared_stub.configure(**sound)

@@ -25,20 +25,6 @@ SHORT = replace(FAST, timeout=2.0)
 IMPATIENT = replace(FAST, patience=0.5)
 
 
-@pytest.fixture(scope="module")
-def shared_stub() -> Iterator[LLMStub]:
-    with LLMStub() as stub:
-        yield stub
-
-
-@pytest.fixture
-def stub(shared_stub: LLMStub) -> Iterator[LLMStub]:
-    """A sound server to `configure`; sound again afterwards."""
-    sound = dict(shared_stub.config)
-    yield shared_stub
-    shared_stub.configure(**sound)
-
-
 def checked_judge(stub: LLMStub | list[str], folder: Path, policy: RetryPolicy = FAST) -> LLMJudge:
     judge = make_judge(stub, folder, policy=policy)
     judge.check()

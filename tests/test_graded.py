@@ -153,7 +153,7 @@ def test_a_set_is_known_by_what_rankings_are_scored_by(tmp_path: Path) -> None:
     assert len({sha256(*rows), *(sha256(*others) for others in different)}) == 6
 
 
-def test_bundled_set() -> None:
+def test_every_question_of_the_bundled_set_has_answers_of_different_grades() -> None:
     graded = load_graded(BUNDLED_GRADED)
     assert len(graded.questions) == 240
     assert graded.n_of_one_grade == 0
@@ -161,7 +161,7 @@ def test_bundled_set() -> None:
 
 
 @pytest.mark.skipif("HARDNEG_DATA" not in os.environ, reason="HARDNEG_DATA names no folder with liveqa_dev.jsonl")
-def test_liveqa() -> None:
+def test_merging_the_answers_of_liveqa_loses_no_grade() -> None:
     """80 of its 1,251 lines judge an answer again with another grade; nothing is lost in merging them."""
     graded = load_graded(Path(os.environ["HARDNEG_DATA"]) / "liveqa_dev.jsonl")
     assert (len(graded.questions), graded.n_answers, graded.n_of_one_grade) == (51, 1162, 4)

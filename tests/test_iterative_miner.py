@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from functools import partial
@@ -982,16 +982,9 @@ def test_a_guard_of_few_questions(arguments: list[str], tmp_path: Path, capsys: 
 # ---------------------------------------------------------------- with an LLM's server
 
 
-@pytest.fixture(scope="module")
-def stub() -> Iterator[LLMStub]:
-    with LLMStub() as server:
-        yield server
-
-
 @pytest.fixture
 def asking(arguments: list[str], stub: LLMStub) -> list[str]:
     """One iteration with the stub as the judge."""
-    stub.configure(fault=None)
     return [*arguments, "--judge", "llm", "--llm-model", MODEL, "--llm-endpoint", stub.url, "--iterations", "1"]
 
 
@@ -1083,7 +1076,6 @@ def test_time_and_cost_to_the_end_are_told_once_and_shown_in_the_bar(
     stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TQDM_MININTERVAL", "0")
-    stub.configure(fault=None)
     with JudgmentStore(tmp_path / "judgments.sqlite") as store:
         judged = list(miner.judge_pairs(make_judge(stub, store), list(make_pairs(80)), gpu_hour_price=5.0))
     assert len(judged) == 80
@@ -1096,7 +1088,6 @@ def test_time_and_cost_to_the_end_are_told_once_and_shown_in_the_bar(
 
 
 def test_a_server_that_is_lost_is_told(stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stub.configure(fault=None)
     with LLMStub() as other, JudgmentStore(tmp_path / "judgments.sqlite") as store:
         judge = make_judge([stub.url, other.url], store)
         judge.check()
@@ -1114,7 +1105,6 @@ def test_an_error_while_judging_says_how_many_pairs_are_left(stub: LLMStub, tmp_
             list(miner.judge_pairs(judge, list(make_pairs(60))))
         told = f"; {len(store)} judgments of this run are stored, and {60 - len(store)} of 60 pairs are left to ask: "
         assert told in str(caught.value)
-    stub.configure(fault=None)
 
 
 def at(url: str, asking: list[str]) -> list[str]:
@@ -1142,35 +1132,66 @@ def test_the_prompt_s_hash_is_recorded_and_the_key_is_not(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
 
 
-def test_judging_by_batch_file_needs_no_server(
-    asking: list[str], stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def offline(asking: list[str]) -> list[str]:
+    """The same where no server is."""
+    return at(NOWHERE, asking)
+
+
+@pytest.fixture
+def requests(offline: list[str], tmp_path: Path) -> list[dict[str, Any]]:
+    """All that is to be judged, by a batch file."""
+    miner.main([*offline, "--judge-batch", str(tmp_path / "batch.jsonl")])
+    return [json.loads(line) for line in (tmp_path / "batch.jsonl").read_text().splitlines()]
+
+
+def passage_of(request: dict[str, Any]) -> str:
+    return request["body"]["messages"][0]["content"].split("Passage:")[1]
+
+
+def answered(requests: list[dict[str, Any]], folder: Path) -> list[str]:
+    """A batch's results for these requests, last first: 4 for each passage on a treatment; the flag that names them."""
+    lines = []
+    for request in reversed(requests):
+        content = "4" if "treated" in passage_of(request) else "1"
+        choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+        body = {"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]}
+        response = {"status_code": 200, "body": body}
+        lines.append(json.dumps({"custom_id": request["custom_id"], "response": response, "error": None}) + "\n")
+    (folder / "results.jsonl").write_text("".join(lines))
+    return ["--judge-results", str(folder / "results.jsonl")]
+
+
+def test_a_batch_holds_each_request_once_and_trains_nothing(
+    offline: list[str], requests: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    batch, results = tmp_path / "batch.jsonl", tmp_path / "results.jsonl"
-    nowhere = at(NOWHERE, asking)
-    miner.main([*nowhere, "--judge-batch", str(batch)])
-    output = capsys.readouterr().out
-    requests = [json.loads(line) for line in batch.read_text().splitlines()]
-    assert f"{len(requests)} requests written to {batch}" in output
+    miner.main([*offline, "--judge-batch", str(tmp_path / "again.jsonl")])
+    assert f"{len(requests)} requests written to {tmp_path}/again.jsonl" in capsys.readouterr().out
     assert len({request["custom_id"] for request in requests}) == len(requests) >= 120
     assert all(request["body"]["structured_outputs"] == {"choice": ["1", "2", "3", "4"]} for request in requests)
     assert not list(tmp_path.glob("models/*/"))
 
-    def answer(request: dict[str, Any]) -> dict[str, Any]:
-        prompt = request["body"]["messages"][0]["content"]
-        content = "4" if "treated" in prompt.split("Passage:")[1] else "1"
-        choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
-        body = {"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]}
-        return {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}, "error": None}
 
-    answers = [json.dumps(answer(request)) + "\n" for request in reversed(requests)]
-    results.write_text("".join(answers[:50]))
-    error = refused([*nowhere, "--judge-results", str(results)], capsys)
+def test_results_of_a_part_of_a_batch_are_stored_and_the_rest_is_asked_for(
+    offline: list[str], requests: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refused([*offline, *answered(requests[:50], tmp_path)], capsys)
     missing = len(requests) - 50
     assert f"{missing} of {len(requests)} pairs are unjudged" in error and f"no stored answer {missing}." in error
     assert "--judge-batch FILE" in error and not list(tmp_path.glob("models/*/"))
+    batch, rest = tmp_path / "rest.jsonl", answered(requests[50:70], tmp_path)
+    miner.main([*offline, *rest, "--judge-batch", str(batch)])
+    assert f"{missing - 20} requests written to {batch}; come back with their results" in capsys.readouterr().out
+    assert [json.loads(line) for line in batch.read_text().splitlines()] == requests[70:]
+    miner.main([*offline, *answered(requests[70:], tmp_path), "--judge-batch", str(batch)])
+    assert f"0 requests written to {batch}; nothing is left to ask" in capsys.readouterr().out
 
-    results.write_text("".join(answers[50:-1]))  # one that the batch could not answer does not stop it
-    miner.main([*nowhere, "--judge-results", str(results)])
+
+def test_judging_by_batch_file_needs_no_server(
+    offline: list[str], requests: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One request that the batch could not answer does not stop the run."""
+    miner.main([*offline, *answered(requests[1:], tmp_path)])
     output = capsys.readouterr().out
     assert f"{len(requests) - 1} already stored, 1 to ask" in output and "no server is asked" in output
     record = read_json(tmp_path / "models" / "iteration_0" / "training.json", "")
@@ -1181,17 +1202,11 @@ def test_judging_by_batch_file_needs_no_server(
             right = 4.0 if "treated" in chunks[candidate["chunk_id"]]["text"] else 1.0
             assert candidate["grade"] in (right, None)
 
-    retold = tmp_path / "retold.jsonl"
-    retold.write_text("".join(answers[-1:]))
-    again = ["--output-dir", str(tmp_path / "again"), "--judge-results", str(retold), "--judge-batch", str(batch)]
-    miner.main([*nowhere, *again])
-    assert f"0 requests written to {batch}; nothing is left to ask" in capsys.readouterr().out
-
-    miner.main(nowhere)  # nor does a run that is done
-    assert not miner.trains(miner.parse_arguments(nowhere))  # so it needs no room to train in either
-    assert miner.trains(miner.parse_arguments([*nowhere, "--iterations", "9"]))
+    miner.main(offline)  # nor does a run that is done
+    assert not miner.trains(miner.parse_arguments(offline))  # so it needs no room to train in either
+    assert miner.trains(miner.parse_arguments([*offline, "--iterations", "9"]))
     assert f"Already done: {tmp_path}/models/iteration_0" in capsys.readouterr().out
-    miner.main([*nowhere, "--judge-batch", str(tmp_path / "more.jsonl")])
+    miner.main([*offline, "--judge-batch", str(tmp_path / "more.jsonl")])
     assert f"All iterations of {tmp_path}/models are done: nothing is left to judge" in capsys.readouterr().out
     assert not (tmp_path / "more.jsonl").exists()
 

@@ -38,7 +38,7 @@ def findings(**changes: object) -> JudgeFindings:
     return JudgeFindings(**{name: getattr(FINDINGS, name) for name in FINDINGS.__dataclass_fields__} | changes)  # type: ignore[arg-type]
 
 
-def test_findings() -> None:
+def test_findings_say_which_server_answers_and_what_grades_are_read_from() -> None:
     assert describe_findings(FINDINGS).splitlines() == [
         "Judge: qwen (4,096 tokens) at http://a/v1, http://b/v1",
         "  held to a grade by: choice; grade read from token probabilities",
@@ -57,7 +57,7 @@ def test_findings() -> None:
     ]
 
 
-def test_plan() -> None:
+def test_a_plan_is_one_line_before_the_long_step() -> None:
     plan = JudgePlan(50_000, 1_234, 48_000, 20_000_000, cut=0, passage_tokens=1024)
     text = "50,000 pairs: 1,234 already stored, 48,000 to ask, about 20,000,000 prompt tokens"
     assert describe_plan(plan) == text
@@ -68,7 +68,7 @@ def said(stats: JudgeStats, gpu_hour_price: float | None = None) -> str:
     return describe_effort(json.loads(json.dumps(effort_record(stats, gpu_hour_price))))
 
 
-def test_effort() -> None:
+def test_effort_is_one_line_of_what_the_server_did() -> None:
     assert said(JudgeStats(reused=1500)) == "1,500 from the store, 0 asked"
     stats = JudgeStats(
         reused=10, asked=1200, unjudged=Counter(refused=2, timeout=1000), prompt_tokens=4000, cached_tokens=1000
@@ -86,7 +86,7 @@ def test_effort() -> None:
     assert nobody_asked.judged == 0
 
 
-def test_time_left() -> None:
+def test_the_time_left_is_unknown_before_enough_was_asked() -> None:
     assert seconds_left(JudgeStats(asked=MIN_ASKED - 1, seconds=10), 1000) is None
     assert seconds_left(JudgeStats(asked=50, seconds=10.0), 1050) == pytest.approx(200)
     assert seconds_left(JudgeStats(asked=50, seconds=10.0), 20) == 0

@@ -23,18 +23,6 @@ from tests.llm_stub import MODEL, LLMStub, true_probabilities
 from tests.real_llm import RealLLM, model_path
 
 
-@pytest.fixture(scope="module")
-def shared_stub() -> Iterator[LLMStub]:
-    with LLMStub(latency=0.01) as stub:
-        yield stub
-
-
-@pytest.fixture
-def stub(shared_stub: LLMStub) -> LLMStub:
-    """A sound server; the tests that use it leave it as it is."""
-    return shared_stub
-
-
 def test_every_pair_is_judged_and_stored(stub: LLMStub, tmp_path: Path) -> None:
     pairs = list(make_pairs(60))
     judge = make_judge(stub, tmp_path)

@@ -46,7 +46,9 @@ def one_question(ranked: list[int], relevant: set[int], k: int) -> dict[str, flo
         ([], {1}, 5, (0, 0, 0, 0)),
     ],
 )
-def test_hand_worked(ranked: list[int], relevant: set[int], k: int, expected: tuple[float, ...]) -> None:
+def test_retrieval_metrics_are_as_worked_out_by_hand(
+    ranked: list[int], relevant: set[int], k: int, expected: tuple[float, ...]
+) -> None:
     scores = one_question(ranked, relevant, k)
     assert tuple(scores.values()) == pytest.approx(expected)
     assert list(scores) == ["MRR", "DCG", "Precision", "Recall"]
@@ -257,7 +259,7 @@ def test_two_thousand_questions_take_little_time_and_memory() -> None:
 # ---------------------------------------------------------------- agreement
 
 
-def test_confusion_matrix() -> None:
+def test_a_confusion_has_a_row_per_grade_of_the_first_and_a_column_of_the_second() -> None:
     counts = confusion_matrix([1, 1, 4, 2], [1, 2, 3, 2])
     assert counts.sum() == 4
     assert (counts[0, 0], counts[0, 1], counts[3, 2], counts[1, 1]) == (1, 1, 1, 1)
@@ -294,7 +296,7 @@ def test_kappa_without_anything_to_agree_on() -> None:
         assert all(math.isnan(bound) for bound in weighted_kappa_interval(grades, grades, range(len(grades))))
 
 
-def test_weighted_kappa_interval() -> None:
+def test_the_interval_of_kappa_holds_it_and_is_wider_for_fewer_pairs() -> None:
     rng = np.random.default_rng(4)
     people = rng.integers(1, 5, size=400)
     judge = np.where(rng.uniform(size=400) < 0.5, people, rng.integers(1, 5, size=400))

@@ -130,7 +130,9 @@ def test_running_it_again_changes_nothing(data_dir: Path, monkeypatch: pytest.Mo
     assert {path.name: path.read_bytes() for path in data_dir.iterdir()} == before
 
 
-def test_the_report(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_s_columns_add_up(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     prepare(monkeypatch, data_dir)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "QUERIES BY TYPE"
@@ -140,7 +142,7 @@ def test_the_report(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "CHUNKS PER QUERY" in lines
 
 
-def test_counts_by_hand() -> None:
+def test_queries_are_counted_by_type_and_their_answers_by_quantile() -> None:
     queries = [
         make_query(str(i), *range(n), qtype=qtype)
         for i, (n, qtype) in enumerate([(1, "causes"), (1, "outlook"), (1, "causes"), (5, "causes")])

@@ -6,7 +6,6 @@ import math
 import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,6 @@ from tests.llm_stub import MODEL, LLMStub, true_grade, true_probabilities
 from tests.real_llm import RealLLM, model_path
 from tests.records import make_query
 from tests.tiny_data import lengthen_three, tiny_corpus
-
-
-@pytest.fixture(scope="module")
-def shared_stub() -> Iterator[LLMStub]:
-    with LLMStub() as server:
-        yield server
-
-
-@pytest.fixture
-def stub(shared_stub: LLMStub) -> LLMStub:
-    """A sound server; the tests that use it leave it as it is."""
-    return shared_stub
 
 
 @pytest.fixture

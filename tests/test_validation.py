@@ -18,14 +18,14 @@ from tests.records import make_chunk, make_query
 from tests.tiny_data import tiny_corpus
 
 
-def test_relative_change() -> None:
+def test_changes_are_relative_and_anything_is_above_a_base_of_0() -> None:
     assert relative_change(0.6, 0.5) == pytest.approx(0.2)
     assert relative_change(0.4, 0.5) == pytest.approx(-0.2)
     assert relative_change(0.0, 0.0) == 0
     assert relative_change(0.5, 0.0) == 1  # else no model could beat a base model that fails throughout
 
 
-def test_score_changes() -> None:
+def test_a_gain_is_the_mean_of_those_in_mrr_and_dcg() -> None:
     base = Score(0.5, 0.8, 0.7, None, 0.0)
     assert Score(0.6, 1.2, 0.63, None, -0.2).gain_over(base) == pytest.approx((0.2 + 0.5) / 2)
 
@@ -36,7 +36,7 @@ def test_harmless_is_what_rules_the_loss_out() -> None:
     assert Score(0.6, 1.2, None, None, None).is_harmless(0.0)  # there is no guard
 
 
-def test_lowest_change() -> None:
+def test_the_fewer_the_questions_the_worse_a_change_may_be() -> None:
     base = np.full(400, 0.8)
     # half of the questions fall by 0.2, half rise by 0.16: the mean falls by 2.5 %, with a standard deviation of 0.18
     other = base + np.tile([-0.2, 0.16], 200)
@@ -48,7 +48,7 @@ def test_lowest_change() -> None:
     assert lowest_change(np.zeros(3), np.zeros(3)) == 0
 
 
-def test_describe_score() -> None:
+def test_a_score_is_one_line_with_its_changes_where_there_is_a_base() -> None:
     base, score = Score(0.5, 0.8, 0.7, 0.4, 0.0), Score(0.6, 0.72, 0.7, 0.5, -0.012)
     domain = "MRR@5 0.6000 (+20.0%)  DCG@5 0.7200 (-10.0%)"
     guard = "guard nDCG@10 0.7000 (+0.0%, 95% CI from -1.2%)  guard MRR@5 0.5000 (+25.0%)"
