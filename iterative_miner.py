@@ -267,6 +267,8 @@ def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransf
 def iteration_record(setting: Setting, number: int, findings: dict[str, Any]) -> dict[str, Any]:
     """An iteration's training.json: what determined the result, and what was found."""
     judge = judge_report.judge_record(setting.judge)
+    if isinstance(setting.judge, LLMJudge):
+        judge["effort"] = judge_report.effort_record(setting.judge.stats, setting.args.gpu_hour_price)
     return base_record(setting) | {"iteration": number, "judge": judge} | findings
 
 

@@ -1,7 +1,7 @@
 """Words for what an LLM judge found at start-up, what it will have to do, and what it did."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from hardneg.judge import Judge
@@ -130,7 +130,7 @@ def estimate_full_run(
 
 
 def judge_record(judge: Judge) -> dict[str, Any]:
-    """What training.json and small_sample_results.json say of a judge: what it was found to be, what it did last."""
+    """What training.json and small_sample_results.json say of a judge, and of what an LLM's server was found to be."""
     if not isinstance(judge, LLMJudge):
         return {"kind": judge.name}
     return {
@@ -138,8 +138,4 @@ def judge_record(judge: Judge) -> dict[str, Any]:
         "model": judge.model,
         "prompt_sha256": judge.template.sha256,
         "findings": asdict(judge.findings) if judge.findings else None,
-        "stats": {
-            **{field.name: getattr(judge.stats, field.name) for field in fields(judge.stats)},
-            "unjudged": dict(judge.stats.unjudged),
-        },
     }

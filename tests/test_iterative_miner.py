@@ -34,6 +34,7 @@ from hardneg.errors import InputError
 from hardneg.graded import MIN_GUARD, load_graded, score_graded
 from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
+from hardneg.llm_judge import NOT_STORED
 from hardneg.mining import Mined
 from hardneg.models import fingerprint, load_model
 from hardneg.run_folder import claimed, graded_candidates, strength_of
@@ -1046,7 +1047,7 @@ def test_too_many_unjudged_then_a_sound_server(
     now = stub.stats()["answered"]
     chunks, _, _ = tiny_corpus()
     record = read_json(tmp_path / "models" / "iteration_0" / "training.json", "")
-    assert record["judge"]["kind"] == "llm" and record["judge"]["stats"]["asked"] == int(found[1])
+    assert record["judge"]["kind"] == "llm" and record["judge"]["effort"]["asked"] == int(found[1])
     assert record["configuration"]["llm_model"] == MODEL
     for line in (tmp_path / "models" / "iteration_0" / "candidates.jsonl").read_text().splitlines():
         item = json.loads(line)
@@ -1069,7 +1070,7 @@ def test_a_few_unjudged_are_let_through_and_counted(
     miner.main(asking)
     record = read_json(tmp_path / "models" / "iteration_0" / "training.json", "")
     assert record["counts"]["unjudged"] == 1
-    assert record["judge"]["stats"]["unjudged"] == {"refused": 1}
+    assert record["judge"]["effort"]["unjudged"] == {"refused": 1}
 
 
 def test_time_and_cost_to_the_end_are_told_once_and_shown_in_the_bar(
@@ -1195,7 +1196,7 @@ def test_judging_by_batch_file_needs_no_server(
     output = capsys.readouterr().out
     assert f"{len(requests) - 1} already stored, 1 to ask" in output and "no server is asked" in output
     record = read_json(tmp_path / "models" / "iteration_0" / "training.json", "")
-    assert (record["counts"]["unjudged"], record["judge"]["stats"]["missing"]) == (1, 1)
+    assert (record["counts"]["unjudged"], record["judge"]["effort"]["unjudged"]) == (1, {NOT_STORED: 1})
     chunks, _, _ = tiny_corpus()
     for line in (tmp_path / "models" / "iteration_0" / "candidates.jsonl").read_text().splitlines():
         for candidate in json.loads(line)["candidates"]:
