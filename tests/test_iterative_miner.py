@@ -34,14 +34,14 @@ from hardneg.errors import InputError
 from hardneg.graded import MIN_GUARD, load_graded, score_graded
 from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
-from hardneg.llm_judge import NOT_STORED
+from hardneg.llm_judge import NOT_STORED, LLMJudge
 from hardneg.mining import Mined
 from hardneg.models import fingerprint, load_model
 from hardneg.run_folder import claimed, graded_candidates, strength_of
 from hardneg.script import run
 from hardneg.validation import Score
 from tests.brute_force import brute_force
-from tests.judge_data import make_judge, make_pairs
+from tests.judge_data import PROMPT, make_judge, make_pairs
 from tests.llm_stub import MODEL, LLMStub, true_grade
 from tests.mining_data import graded, mine
 from tests.records import make_query
@@ -352,11 +352,13 @@ def arguments(tiny_model: Path, tiny_data_dir: Path, tmp_path: Path) -> list[str
     ]
 
 
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int = 2) -> str:
+def refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], status: int = 2, judge: LLMJudge | None = None
+) -> str:
     """The one line that a run ends with, at this exit status."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
-        run(lambda: miner.main(arguments))
+        run(lambda: miner.main(arguments, judge))
     *before, error = capsys.readouterr().err.replace("\r", "\n").splitlines()
     assert caught.value.code == status
     assert error.startswith("error: ")
@@ -1058,6 +1060,26 @@ def test_too_many_unjudged_then_a_sound_server(
             # refusals were asked again, grades were not
             assert now[prompt] - answered.get(prompt, 0) in (0, 1)
     assert sum(now.values()) - sum(answered.values()) <= int(found[1]) + 10  # and the probes
+
+
+def test_a_run_with_another_judge_prompt_or_budget_is_another_run(
+    asking: list[str],
+    stub: LLMStub,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(miner, "fine_tune", lambda *_: [0.0])
+    with JudgmentStore(tmp_path / "judgments.sqlite") as store:
+        miner.main(asking, make_judge(stub, store))
+        monkeypatch.setattr(CachedEncoder, "encode_passages", lambda *_: pytest.fail("embeds"))
+        for key, judge in (
+            ("llm_model", LLMJudge([stub.url], "another", PROMPT, store, stored_only=True)),
+            ("passage_tokens", LLMJudge([stub.url], MODEL, PROMPT, store, stored_only=True, passage_tokens=100)),
+            ("prompt_sha256", LLMJudge([stub.url], MODEL, PROMPT + " Grade:", store, stored_only=True)),
+        ):
+            error = refused([*asking, "--stored-only"], capsys, judge=judge)
+            assert re.search(rf"holds a run of another configuration \({key}: [^;]+ now\); choose", error)
 
 
 def test_a_few_unjudged_are_let_through_and_counted(
