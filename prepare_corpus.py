@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair, json_bytes, pickle_bytes, write_files
+from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair, json_bytes, pickle_bytes, spread, write_files
 from hardneg.chunking import normalise, split_text
 from hardneg.errors import InputError
 from hardneg.flag_types import Help, seed
@@ -235,7 +235,7 @@ def write_corpus(
         {
             "corpus_chunks.pkl": corpus,
             "qa_pairs.pkl": qa_pairs,
-            "corpus_sample.json": json_bytes(chunks[:: -(-len(chunks) // SAMPLE_CHUNKS)]),
+            "corpus_sample.json": json_bytes(spread(chunks, SAMPLE_CHUNKS)),
             "manifest.json": json_bytes(manifest),
         },
     )

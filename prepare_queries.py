@@ -25,6 +25,7 @@ from hardneg.artifacts import (
     load_qa_pairs,
     one_preparation,
     pickle_bytes,
+    spread,
     write_files,
     write_json,
 )
@@ -103,15 +104,12 @@ def write_queries(
     files = {f"{split}_queries.pkl": pickle_bytes(queries[split]) for split in SPLITS}
     checksums = {name: hashlib.sha256(payload).hexdigest() for name, payload in files.items()}
     made_for = {"corpus_sha256": manifest["corpus"]["sha256"]}
-    sample = {split: [with_answers(query, chunks) for query in spread(queries[split])] for split in SPLITS}
+    sample = {
+        split: [with_answers(query, chunks) for query in spread(queries[split], SAMPLE_QUERIES)] for split in SPLITS
+    }
     write_json(data_dir / "manifest.json", {**manifest, "queries": made_for})
     write_files(data_dir, {**files, "queries_sample.json": json_bytes(sample)})
     write_json(data_dir / "manifest.json", {**manifest, "queries": {**made_for, "sha256": checksums, "report": report}})
-
-
-def spread(queries: Sequence[Query]) -> Sequence[Query]:
-    """SAMPLE_QUERIES queries from all over the list."""
-    return queries[:: max(1, len(queries) // SAMPLE_QUERIES)][:SAMPLE_QUERIES]
 
 
 def with_answers(query: Query, chunks: Sequence[Chunk]) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 import hashlib
 import io
 import json
+import math
 import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
@@ -301,6 +302,11 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
                 _sync(temporary)  # here already, so that the renames below follow each other at once
         with clear_os_errors(marker, "replace"):
             marker.unlink(missing_ok=True)
+
+
+def spread(records: Sequence[Any], count: int) -> Sequence[Any]:
+    """At most `count` of the records, in equal steps from the first one on: a sample to look at."""
+    return records[:: max(1, math.ceil(len(records) / count))]
 
 
 def write_json_lines(path: Path, records: Iterable[Any]) -> int:

@@ -30,6 +30,7 @@ from hardneg.artifacts import (
     read_pickle,
     read_text,
     sha256_file,
+    spread,
     write_files,
     write_json,
     write_json_lines,
@@ -399,3 +400,10 @@ def test_json_lines_are_counted_and_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         write_json_lines(path, (1 // number for number in (1, 0)))
     assert len(path.read_text(encoding="utf-8").splitlines()) == 3 and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, []), (3, [0, 1, 2]), (5, [0, 1, 2, 3, 4]), (9, [0, 2, 4, 6, 8]), (14, [0, 3, 6, 9, 12])]
+)
+def test_a_sample_to_look_at_is_from_all_over(count: int, shown: list[int]) -> None:
+    assert list(spread(range(count), 5)) == shown

@@ -154,14 +154,6 @@ def test_queries_are_counted_by_type_and_their_answers_by_quantile() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("count", "shown"), [(3, [0, 1, 2]), (12, [0, 2, 4, 6, 8]), (14, [0, 2, 4, 6, 8]), (100, [0, 20, 40, 60, 80])]
-)
-def test_the_sample_is_a_few_queries_from_all_over_the_list(count: int, shown: list[int]) -> None:
-    queries = [make_query(str(number)) for number in range(count)]
-    assert [int(query["query_id"]) for query in prepare_queries.spread(queries)] == shown
-
-
 def test_a_new_corpus_makes_the_queries_stale(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(monkeypatch, data_dir)
     monkeypatch.setattr(
