@@ -81,7 +81,8 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
         with timed(seconds, role.lower()):
             scores.append(score_model(role, name, encoders[name], inputs, args.k))
     with timed(seconds, "compare"):
-        result = compare(inputs, *scores, args)
+        baseline, specialized = scores
+        result = compare(inputs, baseline, specialized, args)
 
     result |= provenance(inputs, args) | {"notes": notes, "seconds": seconds}
     write_json(args.output, result)

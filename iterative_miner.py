@@ -269,14 +269,13 @@ def iteration_record(setting: Setting, number: int, findings: dict[str, Any]) ->
     judge = judge_report.judge_record(setting.judge)
     if isinstance(setting.judge, LLMJudge):
         judge["effort"] = judge_report.effort_record(setting.judge.stats, setting.args.gpu_hour_price)
-    return base_record(setting) | {"iteration": number, "judge": judge} | findings
+    return run_record(setting) | {"iteration": number, "judge": judge} | findings
 
 
-def base_record(setting: Setting) -> dict[str, Any]:
+def run_record(setting: Setting) -> dict[str, Any]:
     """What the training.json of every model of a run says, also that of the base model where none is better."""
     return {
         "configuration": setting.configuration,
-        "validation": asdict(setting.base_score),
         "base_validation": asdict(setting.base_score),
         "arguments": vars(setting.args),
         "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
@@ -291,7 +290,7 @@ def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
     best = best_iteration(scores, base, tolerance)
     if best is None:
         reason = f"the base model: {why_none(scores, base, tolerance)}"
-        record = base_record(setting) | {"chosen": reason}
+        record = run_record(setting) | {"validation": asdict(base), "chosen": reason}
         run_folder.save_model(setting.base.model, final, record)
     else:
         passed = "" if base.guard_low is None else " that the guard passes"
@@ -321,8 +320,8 @@ def progress_bar(what: str, total: int, unit: str) -> tqdm:
 def sample_queries(queries: Sequence[Query], count: int, seed: int, number: int) -> list[Query]:
     """The training questions of one iteration: new ones until all have been asked, then from the first again.
 
-    They come in one seeded order, whatever the count, so a run with more questions asks for no judgment again. The same
-    questions mined again added nothing, others a little (LOG.md).
+    They come in one seeded order, whatever the count: a run of more questions begins with those of a smaller one, whose
+    judgments are stored. The same questions mined again added nothing, others a little (LOG.md).
 
     Args:
         queries: all training questions.
@@ -532,7 +531,7 @@ def fine_tune(
     """Train `model` in place on the mined examples, held near `base`; returns the mean loss of each epoch.
 
     Out of memory does not call for a smaller batch size in the recipe: `hardneg.memory.mini_batch_size` bounds the
-    passages held at once by the free memory, without changing the result.
+    passages held at once by the free memory, which changes roundings alone.
     """
     from hardneg.training import teach, train
 

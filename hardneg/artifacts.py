@@ -310,9 +310,13 @@ def spread(records: Sequence[Any], count: int) -> Sequence[Any]:
 
 
 def write_json_lines(path: Path, records: Iterable[Any]) -> int:
-    """Write one line of JSON per record, whole or not at all, and return their number. Raises InputError as above."""
+    """Write one line of JSON per record, whole or not at all, and return their number. Raises as `write_json`."""
+    count = 0
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        return sum(file.write(json.dumps(record, ensure_ascii=False) + "\n") > 0 for record in records)
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            count += 1
+    return count
 
 
 def read_text(path: Path) -> str:

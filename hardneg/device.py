@@ -9,6 +9,7 @@ from hardneg.errors import InputError
 from hardneg.memory import GIB, free_bytes, keep_freed_memory
 
 NO_GPU = "No devices were found"  # nvidia-smi's words
+NO_DRIVER_REMEDY = "restart the machine, or pass --device cpu (DEVICE=cpu to the pipeline), as where it has no GPU"
 HIDING = ("none", "nodevfiles", "void")  # what people and schedulers set CUDA_VISIBLE_DEVICES to for no GPU
 # A 33M-parameter encoder with gradients and optimiser (0.5 GiB), the base model beside it (0.13 GiB), a CUDA context
 # (0.4 GiB) and 8 gradient-cached passages of 220 tokens in 12 layers (0.7 GiB): reckoned, not measured.
@@ -34,17 +35,20 @@ def list_gpus() -> list[Gpu]:
     Raises:
         InputError: nvidia-smi fails, as after an update of the driver without a restart: not to be taken for no GPU.
     """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and (visible.strip() in ("", "-1") or visible.casefold() in HIDING):
+        return []
     command = ["nvidia-smi", "--query-gpu=index,uuid,memory.free,memory.total", "--format=csv,noheader,nounits"]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except OSError:
         return []
     except subprocess.TimeoutExpired:
-        raise InputError("nvidia-smi does not answer; restart the machine, or pass --device cpu") from None
-    if asked.returncode and NO_GPU not in asked.stdout:
+        raise InputError(f"nvidia-smi does not answer; {NO_DRIVER_REMEDY}") from None
+    if asked.returncode and NO_GPU not in asked.stdout + asked.stderr:
         words = " ".join((asked.stdout or asked.stderr).split())[:200] or f"status {asked.returncode}"
-        raise InputError(f"nvidia-smi fails ({words}); restart the machine, or pass --device cpu")
-    return parse_gpus(asked.stdout, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        raise InputError(f"nvidia-smi fails ({words}); {NO_DRIVER_REMEDY}")
+    return parse_gpus(asked.stdout, visible)
 
 
 def parse_gpus(listing: str, visible: str | None) -> list[Gpu]:

@@ -2,8 +2,9 @@
 
 Three kinds of trouble are told apart. A request's own (a reset, a timeout, a 500, broken JSON) is tried again a bounded
 number of times. An endpoint's load (429, 503) pauses that endpoint as a whole and halves how many requests it gets at
-once; a timeout halves that too. A dead endpoint is set aside, probed after growing pauses, and comes back when it
-passes the same probe as at the start, while the others go on.
+once; a timeout halves that too. (A request that is throttled again and again, while the endpoint passes a probe, has
+trouble of its own.) A dead endpoint is set aside, probed after growing pauses, and comes back when it passes the same
+probe as at the start, while the others go on.
 """
 
 import asyncio
@@ -137,7 +138,8 @@ class Endpoint:
         self._tell = tell
         self._api_key = api_key
         self._crowded_at = 0.0
-        self._pauses = self._failures = self._probes = 0
+        self.pauses = 0  # in a row, for load
+        self._failures = self._probes = 0
         self._client = openai.AsyncOpenAI(
             base_url=url,
             api_key=api_key,
@@ -164,7 +166,7 @@ class Endpoint:
 
     def succeeded(self) -> None:
         """Note an answer: the window grows by about one per round trip, as in TCP's congestion avoidance."""
-        self._pauses = self._failures = 0
+        self.pauses = self._failures = 0
         self.window = min(self.window + 1 / self.window, self._limit)
 
     def failed(self, reason: str) -> None:
@@ -187,8 +189,8 @@ class Endpoint:
         now = time.monotonic()
         pause = fault.retry_after or 0.0
         if self.crowd(sent_at):
-            self._pauses += 1
-            pause = max(pause, self._policy.pause(self._pauses, self._policy.throttle_pause))
+            self.pauses += 1
+            pause = max(pause, self._policy.pause(self.pauses, self._policy.throttle_pause))
         self.resume_at = max(self.resume_at, now + min(pause, self._policy.longest_pause))
 
     def set_aside(self, reason: str, hopeless: bool = False) -> None:
@@ -205,8 +207,12 @@ class Endpoint:
         if self.aside is not None:
             self._tell(f"{self.url} answers, and gets requests")
         self.answers_as, self.aside, self.hopeless = answers_as, None, False
-        self.resume_at, self.vouched_at = 0.0, time.monotonic()
         self._failures = self._probes = 0
+        self.vouched_for()
+
+    def vouched_for(self) -> None:
+        """Note a passed probe."""
+        self.vouched_at, self.resume_at, self.pauses = time.monotonic(), 0.0, 0
 
     async def _request(self, request: Awaitable[httpx2.Response]) -> object:
         """Await a request and decode its JSON; every way to fail becomes one kind of Fault."""
@@ -249,7 +255,7 @@ def one_line(words: str) -> str:
 
 def _fault_of(status: int, detail: str, retry_after: float | None) -> Fault:
     """What an HTTP status of 400 and more means for the request."""
-    if status == 429 and "too large" in detail:  # for OpenAI's limit of tokens per minute: waiting does not help
+    if status == 429 and "too large" in detail.casefold():  # of OpenAI's limit per minute; llm_judge._TOO_LONG cuts it
         return Rejected(f"HTTP {status}", detail, status=status)
     if status in (429, 503):
         return Throttled(f"HTTP {status}", detail, status=status, retry_after=retry_after)
@@ -332,7 +338,11 @@ class EndpointPool:
                 self._note_failure()
                 endpoint.throttle(sent_at, fault)
                 throttles += 1
-                if throttles % (2 * self._policy.attempts) == 0 and await self._answers(endpoint):
+                most = 2 * self._policy.attempts
+                is_one_too_many = throttles % most == 0  # for the request itself, if the server is well
+                if (is_one_too_many or endpoint.pauses >= most) and await self._is_well(endpoint, sent_at):
+                    if not is_one_too_many:
+                        continue
                     raise GaveUp(f"no answer: {fault.kind}", f"{throttles} attempts, at last: {fault}") from None
             except Unreachable as fault:
                 self._note_failure()
@@ -419,13 +429,17 @@ class EndpointPool:
                 await self._try_again(endpoint)
             return endpoint.aside is None
 
-    async def _answers(self, endpoint: Endpoint) -> bool:
-        """Whether an endpoint passes a probe, though it throttles: then it is one request that it will not answer."""
-        try:
-            await self._probe(endpoint)
-        except (Fault, InputError):
-            return False
-        return True
+    async def _is_well(self, endpoint: Endpoint, sent_at: float) -> bool:
+        """Whether an endpoint that throttles passes a probe later than `sent_at`; then its pauses begin anew."""
+        async with endpoint.doubt:
+            if endpoint.vouched_at < sent_at:
+                try:
+                    await self._probe(endpoint)
+                except (Fault, InputError):
+                    return False
+                endpoint.vouched_for()
+                self._failing_since = None
+            return True
 
     async def _try_again(self, endpoint: Endpoint) -> None:
         """Probe an endpoint that was set aside or is in doubt, in place of a request of this caller's."""

@@ -35,6 +35,7 @@ def effort_record(stats: JudgeStats, gpu_hour_price: float | None) -> dict[str, 
     """What judging took of the server, for JSON; "cost" at a price per hour of the server."""
     return {
         "asked": stats.asked,
+        "requests": stats.requests,
         "from_store": stats.reused,
         "seconds": round(stats.seconds, 3),
         "judgments_per_second": stats.rate,

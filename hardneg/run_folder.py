@@ -41,19 +41,25 @@ def claimed(folder: Path, configuration: Mapping[str, Any]) -> Iterator[None]:
             is at work there (both would pay for the same judgments).
     """
     check_owner(folder, configuration)  # a folder of something else is left as it is
-    with _locked(folder):
+    with _locked(folder) as is_alone:
         check_owner(folder, configuration)
+        if not is_alone and _note_in(folder) not in (None, dict(configuration)):
+            raise InputError(
+                f"another run may be at work on {folder}, whose file system has no locks that would tell; choose "
+                "another --output-dir, or delete that folder"
+            )
         if run_of(folder) is None:
             write_json(folder / NOTE, dict(configuration))
         yield
 
 
 def check_owner(folder: Path, configuration: Mapping[str, Any], in_part: bool = False) -> None:
-    """Raise InputError where `folder` holds something else than a run of this configuration, or nothing.
+    """Raise InputError unless `folder` is free or holds a run of this configuration.
 
     Args:
         folder: the output folder.
-        configuration: everything that determines the result; `in_part`: what is known of it, the rest is not compared.
+        configuration: what determines the result.
+        in_part: compare only what `configuration` has; the rest is not known yet.
     """
     found = run_of(folder)
     if found is None:
@@ -76,12 +82,17 @@ def run_of(folder: Path) -> dict[str, Any] | None:
     Raises:
         InputError: its note cannot be read.
     """
+    found = _note_in(folder)
+    return None if _things_in(folder) == {NOTE} else found
+
+
+def _note_in(folder: Path) -> dict[str, Any] | None:
     if not (folder / NOTE).exists():
         return None
     found = read_json(folder / NOTE, "python iterative_miner.py")
     if not isinstance(found, dict):
         raise InputError(f"{folder / NOTE} tells of no run; choose another --output-dir, or delete that folder")
-    return None if _things_in(folder) == {NOTE} else found
+    return found
 
 
 def check_idle(folder: Path) -> None:
@@ -97,7 +108,8 @@ def _things_in(folder: Path) -> set[str]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[bool]:
+    """Lock the folder, or raise InputError where another process has; yields whether its file system knows locks."""
     with ExitStack() as stack:
         with clear_os_errors(folder, "write"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -109,8 +121,9 @@ def _locked(folder: Path) -> Iterator[None]:
                 f"another process is at work on {folder}; wait for it or stop it, or choose another --output-dir"
             ) from None
         except OSError:
-            pass  # a file system without locks
-        yield
+            yield False
+        else:
+            yield True
 
 
 def _differences(found: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str], of: str = "") -> Iterator[str]:

@@ -40,8 +40,8 @@ class Score:
 
         A test of non-inferiority (Piaggio et al. 2012). A small guard has a wide interval, so the fewer questions, the
         less change is allowed: a loss that it merely does not show may be there. The level holds for each model; the
-        best of several that are tried may have lost a little more. Its MRR@5 is printed beside nDCG@10 but decides
-        nothing: it sees one answer per question, so its interval is four times as wide (LOG.md).
+        best of several that are tried may have lost a little more. The guard's MRR@5 is printed beside nDCG@10 but
+        decides nothing: it sees one answer per question, so its interval is four times as wide (LOG.md).
         """
         return self.guard_low is None or self.guard_low >= -tolerance
 

@@ -133,14 +133,17 @@ def test_where_the_cpu_is_wanted_the_driver_is_not_asked(tmp_path: Path, monkeyp
 
 
 def test_without_nvidia_smi_or_a_gpu_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install_nvidia_smi(tmp_path, monkeypatch, "echo No devices were found; exit 6")
-    assert list_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for stream in (1, 2):
+        install_nvidia_smi(tmp_path, monkeypatch, f"echo No devices were found >&{stream}; exit 6")
+        assert list_gpus() == []
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     assert list_gpus() == []
 
 
 def test_a_driver_that_fails_is_not_taken_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run would take the CPU, and the night."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     words = "Failed to initialize NVML: Driver/library version mismatch"
     install_nvidia_smi(tmp_path, monkeypatch, f"echo {words}; exit 18")
     with pytest.raises(InputError, match=rf"nvidia-smi fails \({words}\); restart the machine, or pass --device cpu"):
@@ -149,9 +152,13 @@ def test_a_driver_that_fails_is_not_taken_for_none(tmp_path: Path, monkeypatch: 
     with pytest.raises(InputError, match=r"nvidia-smi fails \(status 9\)"):
         find_gpu("auto")
     assert find_gpu("cpu") is None
+    for hidden in ("", " ", "-1", "NoDevFiles"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert find_gpu("auto") is None
 
 
 def test_a_driver_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     install_nvidia_smi(tmp_path, monkeypatch, "exec sleep 60")
     run = subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda *words, **options: run(*words, **{**options, "timeout": 0.1}))

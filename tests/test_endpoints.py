@@ -259,6 +259,16 @@ def test_one_pair_that_is_always_throttled_is_left_unjudged(fault: str, stub: LL
     assert judgment.unjudged_reason == f"no answer: HTTP {fault}"
 
 
+def test_several_pairs_that_are_always_throttled_do_not_end_the_run(stub: LLMStub, tmp_path: Path) -> None:
+    """Nothing else is left to ask, so nothing but probes tells that the server is well."""
+    impatient = replace(FAST, throttle_pause=0.01, longest_pause=0.05, patience=1.0)
+    judge, pairs = checked_judge(stub, tmp_path, impatient), list(make_pairs(20))
+    stub.configure(fault="429", only="Passage 1")  # 1 and 10 to 19
+    judgments = list(judge.judge(pairs[2:10] + pairs[10:16]))
+    assert [judgment.grade is None for judgment in judgments].count(True) == 6
+    assert judge.stats.unjudged == {"no answer: HTTP 429": 6}
+
+
 def test_what_is_too_large_for_a_limit_per_minute_is_cut_and_not_waited_for(stub: LLMStub, tmp_path: Path) -> None:
     """OpenAI says 429 to it too."""
     judge = checked_judge(stub, tmp_path)

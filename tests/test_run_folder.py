@@ -169,9 +169,24 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", no_locks)
-    claim(tmp_path, CONFIGURATION)
+    for _ in range(2):
+        claim(tmp_path, CONFIGURATION)
     check_idle(tmp_path)
+    with pytest.raises(InputError, match=r"another run may be at work on .* no locks"):
+        claim(tmp_path, CONFIGURATION | {"seed": 2})
     assert json.loads((tmp_path / "run.json").read_text()) == CONFIGURATION
+
+
+def test_a_run_that_another_finished_an_iteration_of_meanwhile_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def after_another_run(*_: object) -> None:
+        write_json(tmp_path / "run.json", CONFIGURATION | {"seed": 2})
+        (tmp_path / "iteration_0").mkdir()
+
+    monkeypatch.setattr("fcntl.flock", after_another_run)
+    with pytest.raises(InputError, match=r"holds a run of another configuration \(seed: 2 there, 1 now\)"):
+        claim(tmp_path, CONFIGURATION)
 
 
 @pytest.mark.parametrize("name", ["candidates.jsonl", "model.safetensors", "tokenizer.json", "1_Pooling/config.json"])

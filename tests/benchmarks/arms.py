@@ -273,6 +273,20 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--views", type=float, default=0, help="share of the examples asked by keywords or a sentence, 0 to 1")
     add("--rewordings", type=float, default=0, help="share of the examples whose question is asked in other words")
     add("--added", action="store_true", help="train on those of --views or --rewordings beside the others, not instead")
+    add_recipe_arguments(parser)
+    add("--max-seq-length", type=int, help="tokens read of a text: fewer for quick comparisons")
+    add("--strengths", type=float, nargs="+", default=[1.0, 0.8], help="shares of the tuned weights to score")
+    add("--pool-queries", type=int, default=300, help="validation questions to score on")
+    add("--pool-depth", type=int, default=5, help="the base model's candidates per validation question in the pool")
+    add("--seed", type=int, default=42, help="of samples and training order")
+    args = parser.parse_args(argv)
+    check_arguments(args)
+    return args
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """What differs from iterative_miner.py's RECIPE."""
+    add = parser.add_argument
     add("--batch-size", type=int, default=miner.RECIPE.batch_size, help="examples per step")
     add("--learning-rate", type=float, default=miner.RECIPE.learning_rate, help="peak learning rate")
     add("--epochs", type=int, default=miner.RECIPE.epochs, help="passes over the examples")
@@ -288,14 +302,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=miner.RECIPE.distillation_weight,
         help="weight of the distance from the base model",
     )
-    add("--max-seq-length", type=int, help="tokens read of a text: fewer for quick comparisons")
-    add("--strengths", type=float, nargs="+", default=[1.0, 0.8], help="shares of the tuned weights to score")
-    add("--pool-queries", type=int, default=300, help="validation questions to score on")
-    add("--pool-depth", type=int, default=5, help="the base model's candidates per validation question in the pool")
-    add("--seed", type=int, default=42, help="of samples and training order")
-    args = parser.parse_args(argv)
-    check_arguments(args)
-    return args
 
 
 def check_arguments(args: argparse.Namespace) -> None:
