@@ -76,12 +76,15 @@ class _BuiltinsUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it refers to {module}.{name}")
 
 
-def read_pickle(path: Path, made_by: str) -> Any:
+def read_pickle(path: Path, made_by: str) -> tuple[Any, str]:
     """Read a pickle of builtin objects without ever running code from it.
 
     Args:
         path: the pickle.
         made_by: the command that writes it, for the error's remedy.
+
+    Returns:
+        the objects, and the hex SHA-256 of the bytes that they were read from.
 
     Raises:
         InputError: the file is missing, empty, truncated, no pickle, or holds anything but builtins.
@@ -90,7 +93,7 @@ def read_pickle(path: Path, made_by: str) -> Any:
     if not payload:
         raise InputError(f"{path} is empty; run `{made_by}` again")
     try:
-        return _BuiltinsUnpickler(io.BytesIO(payload)).load()
+        return _BuiltinsUnpickler(io.BytesIO(payload)).load(), hashlib.sha256(payload).hexdigest()
     except UNPICKLING_ERRORS as error:
         reason = str(error) or type(error).__name__
         raise InputError(
@@ -105,8 +108,9 @@ def _read(path: Path, made_by: str) -> bytes:
         return path.read_bytes()
 
 
-def _read_records(path: Path, made_by: str, fields: type) -> list[Any]:
-    records = read_pickle(path, made_by)
+def _read_records(path: Path, made_by: str, fields: type) -> tuple[list[Any], str]:
+    """As `read_pickle`, of a list of records that have these fields."""
+    records, sha256 = read_pickle(path, made_by)
     if not isinstance(records, list) or not records:
         raise InputError(f"{path} holds no list of records; run `{made_by}` again")
     wanted = set(fields.__annotations__)
@@ -116,7 +120,7 @@ def _read_records(path: Path, made_by: str, fields: type) -> list[Any]:
             raise InputError(
                 f"{path}: record {position} has {found}, not the fields {sorted(wanted)}; run `{made_by}` again"
             )
-    return records
+    return records, sha256
 
 
 def read_manifest(data_dir: Path) -> dict[str, dict[str, Any]]:
@@ -147,33 +151,33 @@ def one_preparation(data_dir: Path) -> Iterator[dict[str, dict[str, Any]]]:
 def load_chunks(data_dir: Path) -> list[Chunk]:
     """Read the corpus. Raises InputError where it is missing, damaged, or not the one the manifest tells of."""
     path = data_dir / "corpus_chunks.pkl"
-    chunks: list[Chunk] = _read_records(path, _CORPUS_MAKER, Chunk)
-    _check_checksum(path, read_manifest(data_dir)["corpus"].get("sha256"), _CORPUS_MAKER)
+    chunks, found = _read_records(path, _CORPUS_MAKER, Chunk)
+    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("sha256"), _CORPUS_MAKER)
     return chunks
 
 
 def load_qa_pairs(data_dir: Path) -> list[QAPair]:
     """Read the question/answer pairs behind the corpus. Raises InputError as `load_chunks` does."""
     path = data_dir / "qa_pairs.pkl"
-    pairs: list[QAPair] = _read_records(path, _CORPUS_MAKER, QAPair)
-    _check_checksum(path, read_manifest(data_dir)["corpus"].get("qa_pairs_sha256"), _CORPUS_MAKER)
+    pairs, found = _read_records(path, _CORPUS_MAKER, QAPair)
+    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("qa_pairs_sha256"), _CORPUS_MAKER)
     return pairs
 
 
 def load_queries(data_dir: Path, split: str) -> list[Query]:
     """Read the queries of one of SPLITS. Raises InputError as `load_chunks`, and where made for another corpus."""
     path, made_by = data_dir / f"{split}_queries.pkl", "python prepare_queries.py"
-    queries: list[Query] = _read_records(path, made_by, Query)
+    queries, found = _read_records(path, made_by, Query)
     manifest = read_manifest(data_dir)
     if manifest["queries"].get("corpus_sha256") != manifest["corpus"].get("sha256"):
         raise InputError(f"the corpus was prepared anew since {path} was made; run `{made_by}` again")
-    _check_checksum(path, manifest["queries"].get("sha256", {}).get(path.name), made_by)
+    _check_checksum(path, found, manifest["queries"].get("sha256", {}).get(path.name), made_by)
     return queries
 
 
-def _check_checksum(path: Path, sha256: str | None, made_by: str) -> None:
-    """Raise InputError where a file is not the one of the manifest's checksum."""
-    if sha256_file(path) != sha256:
+def _check_checksum(path: Path, found: str, told: str | None, made_by: str) -> None:
+    """Raise InputError where what was read is not the file of the manifest's checksum."""
+    if found != told:
         raise InputError(f"{path} is not the file that manifest.json beside it tells of; run `{made_by}` again")
 
 
