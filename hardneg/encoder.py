@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hardneg.device import has_bfloat16
-from hardneg.errors import InputError, clear_os_errors
+from hardneg.errors import clear_os_errors
 from hardneg.models import fingerprint, prompts_of
-from hardneg.sqlite_wal import BUSY_SECONDS, remedy, write_ahead
+from hardneg.sqlite_wal import BUSY_SECONDS, clear_sqlite_errors, write_ahead
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -49,15 +49,14 @@ class CachedEncoder:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as connection, connection:
-                write_ahead(connection)
-                yield connection
-        except sqlite3.DatabaseError as error:
-            otherwise = "it is damaged or no embedding cache; delete it, it only saves time"
-            raise InputError(
-                f"cannot use the embedding cache {self._path}: {error}; {remedy(error, otherwise)}"
-            ) from error
+        otherwise = "it is damaged or no embedding cache; delete it, it only saves time"
+        with (
+            clear_sqlite_errors(f"the embedding cache {self._path}", otherwise),
+            closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as connection,
+            connection,
+        ):
+            write_ahead(connection)
+            yield connection
 
     def encode_queries(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
         """Embed questions, behind the model's prompt for them where it has one; as `encode_passages`."""

@@ -13,7 +13,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 from hardneg.artifacts import write_json_lines
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.signals import held_signals
-from hardneg.sqlite_wal import BUSY_SECONDS, remedy, write_ahead
+from hardneg.sqlite_wal import BUSY_SECONDS, clear_sqlite_errors, write_ahead
 
 SCHEMA_VERSION = 1
 
@@ -208,17 +208,9 @@ class JudgmentStore:
             if self._db.in_transaction:  # not committed; a full disk may have ended it
                 self._db.execute("ROLLBACK")
 
-    @contextmanager
-    def _clear_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
-            raise  # a mistake of this program's
-        except sqlite3.DatabaseError as error:
-            otherwise = "it is damaged or no judgment store; move it away (with its -wal file) and run again"
-            raise InputError(
-                f"cannot use the judgment store {self.path}: {error}; {remedy(error, otherwise)}"
-            ) from error
+    def _clear_errors(self) -> AbstractContextManager[None]:
+        otherwise = "it is damaged or no judgment store; move it away (with its -wal file) and run again"
+        return clear_sqlite_errors(f"the judgment store {self.path}", otherwise)
 
 
 def _texts(records: list[Record]) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,11 @@
-"""Sqlite files that several processes use at once: the write-ahead mode, and what to do about errors."""
+"""Sqlite files that several processes use at once: the write-ahead mode, and errors in clear words."""
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hardneg.errors import InputError
 
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction, which takes milliseconds
 
@@ -25,8 +29,26 @@ def write_ahead(connection: sqlite3.Connection) -> None:
         time.sleep(0.01)
 
 
-def remedy(error: sqlite3.DatabaseError, otherwise: str) -> str:
-    """What to do about an error; `otherwise` where neither disk, nor another process, nor permissions are the cause."""
+@contextmanager
+def clear_sqlite_errors(what: str, otherwise: str) -> Iterator[None]:
+    """Turn what the disk, another process or a damaged file do to a database into an `InputError` of one line.
+
+    Args:
+        what: the file and what it is, for the message.
+        otherwise: the remedy where neither disk, nor another process, nor permissions are the cause.
+
+    Raises:
+        InputError: for every `sqlite3.DatabaseError` within the block but for a mistake of this program's.
+    """
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
+    except sqlite3.DatabaseError as error:
+        raise InputError(f"cannot use {what}: {error}; {_remedy(error, otherwise)}") from error
+
+
+def _remedy(error: sqlite3.DatabaseError, otherwise: str) -> str:
     code = getattr(error, "sqlite_errorname", "") or str(error)  # the name came with Python 3.11
     if "FULL" in code or "full" in code or "IOERR" in code or "disk I/O" in code:
         return "free some disk space (or raise the quota) and run again; what was stored is kept"
