@@ -203,7 +203,7 @@ class ModelScores:
     fingerprint: str  # of its weights and settings, SHA-256
     metrics: dict[str, np.ndarray]  # "MRR@5" ... and "Recall@50": (Q,) float64
     graded: dict[str, np.ndarray]  # of the graded questions; empty without a set
-    own_answers: dict[str, np.ndarray]  # TARGETED without boilerplate; empty where no question has any
+    without_boilerplate: dict[str, np.ndarray]  # TARGETED without boilerplate; empty where no question has any
 
 
 def score_model(role: str, name: str, encoder: CachedEncoder, inputs: Inputs, k: int) -> ModelScores:
@@ -217,9 +217,9 @@ def score_model(role: str, name: str, encoder: CachedEncoder, inputs: Inputs, k:
     metrics = {f"{key}@{k}": values for key, values in retrieval_metrics(ranked, relevant, k).items()}
     metrics[f"Recall@{DEEP}"] = retrieval_metrics(ranked, relevant, DEEP)["Recall"]
     own = metrics_without(boilerplate, ranked, relevant, k)
-    own_answers = {f"{key}@{k}": own[key] for key in TARGETED if own}
+    without_boilerplate = {f"{key}@{k}": own[key] for key in TARGETED if own}
     graded = score_graded(encoder, inputs.graded) if inputs.graded else {}
-    return ModelScores(name, encoder.fingerprint, metrics, graded, own_answers)
+    return ModelScores(name, encoder.fingerprint, metrics, graded, without_boilerplate)
 
 
 # ---------------------------------------------------------------- evaluation_results.json
@@ -242,7 +242,7 @@ def compare(
         "specialized": summary(specialized),
         "improvement": improvement,
         "verdict": verdict(improvement, args),
-        "without_boilerplate": compare_own_answers(inputs, baseline, specialized, args.seed),
+        "without_boilerplate": compare_without_boilerplate(inputs, baseline, specialized, args.seed),
         "graded": compare_graded(inputs.graded, baseline, specialized, args.seed) if inputs.graded else None,
         "by_question_type": mrr_by("qtype", types, baseline, specialized, args.k),
         "by_naming": mrr_by("named", names_the_topic(inputs), baseline, specialized, args.k),
@@ -262,17 +262,18 @@ def gain_of(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
     }
 
 
-def compare_own_answers(
+def compare_without_boilerplate(
     inputs: Inputs, baseline: ModelScores, specialized: ModelScores, seed: int
 ) -> dict[str, Any] | None:
-    """The gain that does not come from boilerplate; None where it is no question's answer, or every one's only one."""
-    if not baseline.own_answers:
+    """The gain without boilerplate; None where no answer is boilerplate, or no question has another."""
+    if not baseline.without_boilerplate:
         return None
     return {
         "passages_left_out": len(boilerplate_ids(inputs.chunks)),
-        "questions": len(next(iter(baseline.own_answers.values()))),
+        "questions": len(next(iter(baseline.without_boilerplate.values()))),
         "improvement": {
-            key: gain_of(before, specialized.own_answers[key], seed) for key, before in baseline.own_answers.items()
+            key: gain_of(before, specialized.without_boilerplate[key], seed)
+            for key, before in baseline.without_boilerplate.items()
         },
     }
 
@@ -391,7 +392,7 @@ def print_result(result: dict[str, Any], output: Path) -> None:
         for key in printed_metrics(result):
             print(f"  {key}: {result[role]['metrics'][key]:.4f}")
     print_improvement(result)
-    print_own_answers(result["without_boilerplate"])
+    print_without_boilerplate(result["without_boilerplate"])
     if result["graded"]:
         print_graded(result["graded"])
     print_types(result, output)
@@ -416,7 +417,7 @@ def print_improvement(result: dict[str, Any]) -> None:
             )
 
 
-def print_own_answers(own: dict[str, Any] | None) -> None:
+def print_without_boilerplate(own: dict[str, Any] | None) -> None:
     """The gains without boilerplate, where there is any."""
     if own:
         left_out = f"{own['passages_left_out']} of the chunks, each in over {BOILERPLATE_ROWS} answers"

@@ -17,7 +17,7 @@ def may_be_hub_name(name: str) -> bool:
 
 
 @cache
-def hub_silence(kind: str, name: str) -> str:
+def hub_error(kind: str, name: str) -> str:
     """Why the hub does not answer, or "" where it does: one request per name in a process's life, no retries.
 
     Args:
@@ -54,13 +54,13 @@ def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: s
     import datasets  # takes a second to import, and only hub names need it
     from httpx2 import HTTPError  # what the hub's client raises where a connection is lost
 
-    silence = hub_silence("datasets", name)
+    problem = hub_error("datasets", name)
     was_offline = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = was_offline or bool(silence)  # the cached copy or nothing: no minute of retries
+    datasets.config.HF_HUB_OFFLINE = was_offline or bool(problem)  # the cached copy or nothing: no minute of retries
     try:
         return datasets.load_dataset(name, subset, split=split)
     except (OSError, ValueError, RuntimeError, ImportError, HTTPError, datasets.exceptions.DatasetsError) as error:
-        reason = silence or " ".join(str(error).split())[:300]
+        reason = problem or " ".join(str(error).split())[:300]
         raise InputError(
             f"cannot load {name} from the data hub ({reason}); check the id and the network, or {remedy}"
         ) from error

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from hardneg.artifacts import Chunk, sha256_file
 from hardneg.errors import InputError
-from hardneg.hub import hub_silence, may_be_hub_name
+from hardneg.hub import hub_error, may_be_hub_name
 from hardneg.model_files import check_whole
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
     from sentence_transformers import SentenceTransformer
 
     source = resolve_model(name_or_path)
-    silence = "" if Path(source).is_dir() else hub_silence("models", source)
+    problem = "" if Path(source).is_dir() else hub_error("models", source)
     try:
         with quiet_progress():
             model = SentenceTransformer(
                 source,
                 device=device,
-                local_files_only=bool(silence),
+                local_files_only=bool(problem),
                 model_kwargs={"dtype": torch.float32},  # a checkpoint's half precision would be trained in as well
             )
     except torch.OutOfMemoryError as error:
@@ -97,7 +97,7 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
             "--gpu-memory-utilization, or pass --device cpu"
         ) from error
     except (*_DAMAGED, OSError, RuntimeError, ImportError, HTTPError, SafetensorError) as error:
-        reason = silence or (str(error).splitlines() or [type(error).__name__])[0]
+        reason = problem or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"model {name_or_path} cannot be loaded ({reason}); check the name and the network, "
             f"or use a local folder or {PACKAGED_NAMES[0]}, which is packaged"

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
 from hardneg.errors import InputError
-from hardneg.hub import hub_silence, load_hub_dataset
+from hardneg.hub import hub_error, load_hub_dataset
 from hardneg.models import load_model
 
 
@@ -45,7 +45,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    hub_silence.cache_clear()
+    hub_error.cache_clear()
     close_session()
     yield
     close_session()
@@ -62,21 +62,21 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_what_the_hub_answers(url: str, name: str, silence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    assert hub_silence("models", name) == silence
+    assert hub_error("models", name) == silence
 
 
 def test_what_is_no_hub(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    assert hub_silence("datasets", "a/b-nonsense")
+    assert hub_error("datasets", "a/b-nonsense")
     for endpoint in ("nowhere", "ftp://nowhere", ""):
         monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-        assert hub_silence("models", f"a/b {endpoint}") == f"HF_ENDPOINT is no URL: {endpoint}"
+        assert hub_error("models", f"a/b {endpoint}") == f"HF_ENDPOINT is no URL: {endpoint}"
 
 
 def test_a_hub_behind_a_proxy_is_asked_through_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", url)
     monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
-    assert hub_silence("models", "a/b-503") == "HTTP status 503"
+    assert hub_error("models", "a/b-503") == "HTTP status 503"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_what_the_client_cannot_use_is_a_reason(variable: str, value: str, monke
 
 def test_a_hub_that_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert hub_silence("models", "a/b-200") == "HF_HUB_OFFLINE is set"
+    assert hub_error("models", "a/b-200") == "HF_HUB_OFFLINE is set"
 
 
 def test_one_data_set_that_cannot_be_had_does_not_send_the_next_offline(monkeypatch: pytest.MonkeyPatch) -> None:

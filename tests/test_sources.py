@@ -94,7 +94,7 @@ def test_what_the_hubs_client_stumbles_over_is_one_line(error: Exception, monkey
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("hardneg.hub.hub_silence", lambda *_: "")
+    monkeypatch.setattr("hardneg.hub.hub_error", lambda *_: "")
     monkeypatch.setattr("datasets.load_dataset", fail)
     with pytest.raises(InputError, match=rf"cannot load own/faq from the data hub \({error}\)"):
         read_rows("own/faq", {})
