@@ -33,12 +33,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def held_out(data_dirs: Sequence[Path]) -> set[str]:
     """The questions, normalised, that are validation or test in any of these splits."""
-    return {
-        normalise_question(pair["question"])
-        for data_dir in data_dirs
-        for pair in read_pickle(data_dir / "qa_pairs.pkl", "python prepare_corpus.py")  # other fields have changed
-        if pair["split"] != "train"
-    }
+    seen = set()
+    for data_dir in data_dirs:
+        pairs, _ = read_pickle(data_dir / "qa_pairs.pkl", "python prepare_corpus.py")  # other fields have changed
+        seen |= {normalise_question(pair["question"]) for pair in pairs if pair["split"] != "train"}
+    return seen
 
 
 if __name__ == "__main__":
