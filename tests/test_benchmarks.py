@@ -291,7 +291,7 @@ def test_the_arms_run(tiny_model: Path, tiny_data_dir: Path, capsys: pytest.Capt
     """With all fifteen training chunks as candidates, so that some are beyond the margin in any tiny model."""
     flags = ["--data-dir", str(tiny_data_dir), "--base-model", str(tiny_model), "--num-queries", "3"]
     arms.main([*flags, "--num-candidates", "15", "--missed", "--margin", "0.99", "--strengths", "0.5", "--epochs", "1"])
-    arms.main([*flags, "--num-candidates", "15", "--rewordings", "1", "--strengths", "0.5"])
+    arms.main([*flags, "--num-candidates", "15", "--rewordings", "1", "--over-types", "--strengths", "0.5"])
     printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("strength 0.5: MRR@5 ")]
     assert len(printed) == 2 and all("reworded DCG@5 " in line for line in printed)
     with pytest.raises(InputError, match="nothing to train on"):

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from hardneg.models import load_model
 from hardneg.script import run
 from hardneg.topics import boilerplate_ids, names_topic, normalise_topic
 from hardneg.validation import Validator
+from test_small_sample import sample_over_types
 from tests.benchmarks.losses import LOSSES, train_with
 from tests.benchmarks.paraphrased import WORDINGS, paraphrase
 
@@ -82,7 +84,8 @@ def candidates(args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Ch
     if args.left_out:
         queries = [query for query in queries if not is_any_of(query, args.apart, chunks)]
     queries = missed(queries, index) if args.missed else queries
-    queries = miner.sample_queries(queries, args.num_queries, args.seed, 0)
+    sample = sample_over_types if args.over_types else partial(miner.sample_queries, number=0)
+    queries = sample(queries, args.num_queries, seed=args.seed)
     lists = miner.retrieve_candidates(queries, args.num_candidates, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
     if args.margin:
@@ -258,6 +261,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--missed", action="store_true", help="train on questions alone whose answer the base model does not rank first"
     )
+    add("--over-types", action="store_true", help="take the question types in turns, so that rare ones train as much")
     add(
         "--apart", metavar="NAME", nargs="+", default=[], help="question types or sources of answers to score apart too"
     )
