@@ -66,18 +66,18 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
     with timed(seconds, "load_models"):
         device = claim_device(args.device)
         print(f"Embedding models on {describe_device(device)}")
-        models = {name: load_model(name, device) for name in (args.baseline_model, args.specialized_model)}
-        encoders = {name: CachedEncoder(model, args.data_dir / "embeddings.sqlite") for name, model in models.items()}
+        cache, names = args.data_dir / "embeddings.sqlite", (args.baseline_model, args.specialized_model)
+        encoders = {name: CachedEncoder(load_model(name, device), cache) for name in names}
     notes = training_notes(args.specialized_model, inputs, args.split)
     notes += base_notes(args, encoders[args.baseline_model].fingerprint)
-    for name, model in models.items():
-        check_cosine(model, name)
-        notes += truncation_notes(name, model, inputs.chunks, args.seed)
+    for name, encoder in encoders.items():
+        check_cosine(encoder.model, name)
+        notes += truncation_notes(name, encoder.model, inputs.chunks, args.seed)
     for note in notes:
         print(note)
 
     scores = []
-    for role, name in (("Baseline", args.baseline_model), ("Specialized", args.specialized_model)):
+    for role, name in zip(("Baseline", "Specialized"), names, strict=True):
         with timed(seconds, role.lower()):
             scores.append(score_model(role, name, encoders[name], inputs, args.k))
     with timed(seconds, "compare"):

@@ -374,12 +374,10 @@ def why_refused(graded: dict[str, Any] | None, min_kappa: float | None) -> str |
 
 def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
     """One line per thing that looks wrong, with the place to turn to."""
-    is_llm = isinstance(judge, LLMJudge)
-    if is_llm:  # with the answer key they are the data's, and nothing to mend
-        yield from score_warnings(results["score_distribution"])
     yield from mining_warnings(results["mining"])
-    if not is_llm:
+    if not isinstance(judge, LLMJudge):  # the answer key's scores are the data's, and nothing to mend
         return
+    yield from score_warnings(results["score_distribution"])
     yield from server_warnings(judge.findings)
     yield from unjudged_warnings(results["unjudged"]["reasons"], len(results["sample_judgments"]), "the sample's")
     yield from agreement_warnings(results["agreement"], "the answer key", LOW_KAPPA_WITH_KEY)

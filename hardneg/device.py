@@ -36,7 +36,7 @@ def list_gpus() -> list[Gpu]:
         InputError: nvidia-smi fails, as after an update of the driver without a restart: not to be taken for no GPU.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and (visible.strip() in ("", "-1") or visible.casefold() in HIDING):
+    if visible is not None and not _named_in(visible):
         return []
     command = ["nvidia-smi", "--query-gpu=index,uuid,memory.free,memory.total", "--format=csv,noheader,nounits"]
     try:
@@ -60,22 +60,28 @@ def parse_gpus(listing: str, visible: str | None) -> list[Gpu]:
     []
 
     Raises:
-        InputError: `visible` names something else than these devices, and is not one of HIDING either.
+        InputError: `visible` names something else than these devices.
     """
     rows = [[field.strip() for field in line.split(",")] for line in listing.splitlines()]
     rows = [row for row in rows if len(row) == 4]  # not NO_GPU
     gpus = [Gpu(int(index), uuid, _bytes(free), _bytes(total)) for index, uuid, free, total in rows]
     if visible is None:
         return gpus
-    names = [name.strip() for name in visible.split(",") if name.strip()]
-    names = names[: names.index("-1")] if "-1" in names else names  # which hides it and all behind it from CUDA
+    names = _named_in(visible)
     kept = [gpu for gpu in gpus if str(gpu.index) in names or any(gpu.uuid.startswith(name) for name in names)]
-    if gpus and names and not kept and visible.casefold() not in HIDING:
+    if gpus and names and not kept:
         raise InputError(
             f"CUDA_VISIBLE_DEVICES is {visible}, which names no whole GPU here: {', '.join(gpu.uuid for gpu in gpus)}; "
             "set it to one of these or its number, or pass --device cpu"
         )
     return kept
+
+
+def _named_in(visible: str) -> list[str]:
+    """The devices that CUDA_VISIBLE_DEVICES leaves visible, as it names them."""
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    names = names[: names.index("-1")] if "-1" in names else names  # which hides it and all behind it from CUDA
+    return [] if visible.strip().casefold() in HIDING else names
 
 
 def _bytes(mebibytes: str) -> int:
@@ -107,7 +113,7 @@ def choose_gpu(requested: str, gpus: Sequence[Gpu]) -> Gpu | None:
         seen = ", ".join(f"cuda:{gpu.index} {gpu.free / GIB:.1f} of {gpu.total / GIB:.1f} GiB" for gpu in candidates)
         raise InputError(
             f"too little free GPU memory ({seen}; {MIN_FREE / GIB:.2f} GiB needed); "
-            "restart vLLM with a lower --gpu-memory-utilization (0.8), or pass --device cpu"
+            "restart vLLM with a lower --gpu-memory-utilization, or pass --device cpu"
         )
     return best
 

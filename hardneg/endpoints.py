@@ -338,11 +338,7 @@ class EndpointPool:
                 self._note_failure()
                 endpoint.throttle(sent_at, fault)
                 throttles += 1
-                most = 2 * self._policy.attempts
-                is_one_too_many = throttles % most == 0  # for the request itself, if the server is well
-                if (is_one_too_many or endpoint.pauses >= most) and await self._is_well(endpoint, sent_at):
-                    if not is_one_too_many:
-                        continue
+                if await self._throttles_this_one(endpoint, throttles, sent_at):
                     raise GaveUp(f"no answer: {fault.kind}", f"{throttles} attempts, at last: {fault}") from None
             except Unreachable as fault:
                 self._note_failure()
@@ -428,6 +424,16 @@ class EndpointPool:
             if endpoint.aside is None and endpoint.vouched_at < sent_at:
                 await self._try_again(endpoint)
             return endpoint.aside is None
+
+    async def _throttles_this_one(self, endpoint: Endpoint, times: int, sent_at: float) -> bool:
+        """Whether an endpoint has throttled a request so many `times` that, as it is well, the request is the trouble.
+
+        Where the endpoint has throttled as many requests in a row, it is probed too, and if well no longer waited out.
+        """
+        most = 2 * self._policy.attempts
+        is_one_too_many = times % most == 0
+        is_in_doubt = is_one_too_many or endpoint.pauses >= most
+        return is_in_doubt and await self._is_well(endpoint, sent_at) and is_one_too_many
 
     async def _is_well(self, endpoint: Endpoint, sent_at: float) -> bool:
         """Whether an endpoint that throttles passes a probe later than `sent_at`; then its pauses begin anew."""

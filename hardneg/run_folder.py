@@ -121,9 +121,10 @@ def _locked(folder: Path) -> Iterator[bool]:
                 f"another process is at work on {folder}; wait for it or stop it, or choose another --output-dir"
             ) from None
         except OSError:
-            yield False
+            knows_locks = False
         else:
-            yield True
+            knows_locks = True
+        yield knows_locks
 
 
 def _differences(found: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str], of: str = "") -> Iterator[str]:
