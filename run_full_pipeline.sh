@@ -12,9 +12,9 @@
 # --help        this text
 #
 # Stages: setup corpus queries sample train evaluate. Whatever is stopped goes on where it was when the same command is
-# run again. Everything shown is also in logs/<start time>.log, which logs/latest.log leads to. Exit status: 0, or that
-# of the stage that failed; 2 for wrong input, told before the first stage where it can be known by then; 75 where no
-# LLM server answers.
+# run again. Everything shown is also in logs/<start time>-<process>.log, which logs/latest.log leads to. Exit status: 0,
+# or that of the stage that failed; 2 for wrong input, told before the corpus stage where it can be known by then; 75
+# where no LLM server answers.
 #
 # Environment variables and their defaults:
 #   SOURCE          lavita/MedQuAD [sample]; hub data set, file, XML folder or sample
@@ -39,7 +39,8 @@
 #   MINER_FLAGS     none; further flags of iterative_miner.py
 #   EVALUATE_FLAGS  none; further flags of evaluate.py, such as --require-target
 #   PYTHON          .venv/bin/python; another interpreter that has the requirements, then .venv is left alone
-# Flags are split at spaces and, coming last, win over the other variables. Paths are relative to this script's folder.
+# Flags are split at spaces and, coming last, win over the other variables (an --llm-endpoint is one more server). Paths
+# are relative to this script's folder.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

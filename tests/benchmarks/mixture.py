@@ -3,8 +3,8 @@
     python -m tests.benchmarks.mixture --mix models/medical-specialized/iteration_0=1.25 --output models/full
     python evaluate.py --split val --baseline-model all-MiniLM-L6-v2 --specialized-model models/full --graded bundled
 
-What an iteration trained is in its model at the share that is chosen in its training.json: saved at 0.8, 1.25 is all
-of it. The mean of two trainings that were saved at 0.8 and 0.7 has 0.625 and 0.714 of them.
+What iteration_0 trained is in its model at the share that is chosen in its training.json: saved at 0.8, 1.25 is all of
+it. A later iteration's model has the mean of all trainings so far at its share.
 """
 
 import argparse

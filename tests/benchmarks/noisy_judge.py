@@ -1,4 +1,4 @@
-"""The miner with a judge that is as noisy as a 7B LLM: does the gain survive, and does nothing collapse?
+"""The miner with a judge that is as noisy as a small LLM: does the gain survive, and does nothing collapse?
 
     python -m tests.benchmarks.noisy_judge --base-model all-MiniLM-L6-v2 --data-dir data --output-dir models/noisy
 

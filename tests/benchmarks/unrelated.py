@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.unrelated --baseline-model all-MiniLM-L6-v2 --output unrelated.json
 
-Takes evaluate.py's flags. The split ties topics by concepts and names of up to a few topics; what more general ones
+Takes evaluate.py's flags. The split ties topics by concepts and names that few topics have; what more general ones
 ("Dementia") have in common could still make held-out questions easier, and here it cannot.
 """
 
