@@ -39,7 +39,7 @@ from hardneg.flag_types import Help, finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, ndcg_of_random_order, relative_gain, retrieval_metrics
 from hardneg.model_files import training_record
-from hardneg.models import check_cosine, load_model, resolve_model, truncation_notes
+from hardneg.models import check_comparable, load_model, resolve_model, truncation_notes
 from hardneg.script import run
 from hardneg.search import top_k
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic, normalise_topic
@@ -71,7 +71,7 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
     notes = training_notes(args.specialized_model, inputs, args.split)
     notes += base_notes(args, encoders[args.baseline_model].fingerprint)
     for name, encoder in encoders.items():
-        check_cosine(encoder.model, name)
+        check_comparable(encoder.model, name)
         notes += truncation_notes(name, encoder.model, inputs.chunks, args.seed)
     for note in notes:
         print(note)

@@ -36,14 +36,14 @@ from hardneg.candidates import CandidateList, Index, candidate_pairs, rank_candi
 from hardneg.choosing import Tried, best_iteration, choose_strength, past_the_best, why_none
 from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError
+from hardneg.errors import InputError, clear_memory_errors
 from hardneg.flag_types import Help, positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_guard
 from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
 from hardneg.judge_answers import CONSTRAINTS
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
-from hardneg.memory import activation_bytes, check_room, free_bytes, give_back, mini_batch_size, weight_bytes
+from hardneg.memory import activation_bytes, check_room, free_bytes, give_back, halving, mini_batch_size, weight_bytes
 from hardneg.metrics import CONFIDENCE
 from hardneg.mining import (
     FUSION_K,
@@ -111,6 +111,8 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
     The output folder is locked meanwhile, except where the flags end the run before any judging.
     """
     check_beforehand(args)
+    if not ends_before_judging(args):
+        run_folder.check_idle(args.output_dir)  # claimed below, but told before server and GPU are asked for anything
     with one_preparation(args.data_dir) as manifest:
         chunks = load_chunks(args.data_dir)
         queries, val_queries = (load_queries(args.data_dir, split) for split in ("train", "val"))
@@ -531,7 +533,8 @@ def fine_tune(
     """Train `model` in place on the mined examples, held near `base`; returns the mean loss of each epoch.
 
     Out of memory does not call for a smaller batch size in the recipe: `hardneg.memory.mini_batch_size` bounds the
-    passages held at once by the free memory, which changes roundings alone.
+    passages held at once by the free memory, and where that was too many, half of them are tried; it changes roundings
+    alone.
     """
     from hardneg.training import teach, train
 
@@ -539,20 +542,27 @@ def fine_tune(
     teacher = teach(base, recipe, mined.examples, mined.candidates, texts, model.device)
     free = free_bytes(model.device.type)  # beside the teacher
     longest = activation_bytes(model, texts, [example.query for example in mined.examples])
-    at_once = mini_batch_size(free, weight_bytes(model), longest)
-    losses = train(
-        model,
-        mined.examples,
-        texts,
-        mined.spared,
-        recipe,
-        seed=seed,
-        mini_batch_size=at_once,
-        teacher=teacher,
-    )
+    at_once = min(mini_batch_size(free, weight_bytes(model), longest), passages_per_step(mined, recipe))
+    start = weights_of(model)
+
+    def attempt(at_once: int) -> list[float]:
+        settings = {"seed": seed, "mini_batch_size": at_once, "teacher": teacher}
+        return train(model, mined.examples, texts, mined.spared, recipe, **settings)
+
+    def start_again(at_once: int) -> None:
+        print(f"Out of GPU memory; once more with {at_once} passages at once")
+        model.load_state_dict(start)
+
+    with clear_memory_errors("training"):
+        losses = halving(attempt, at_once, start_again)
     for epoch, loss in enumerate(losses, start=1):
         print(f"Epoch {epoch}: loss {loss:.4f}")
     return losses
+
+
+def passages_per_step(mined: Mined, recipe: Recipe) -> int:
+    """How many passages a training step takes."""
+    return recipe.batch_size * (1 + len(mined.examples[0].negative_ids))
 
 
 # ---------------------------------------------------------------- how strongly to adapt

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hardneg.device import has_bfloat16
-from hardneg.errors import clear_os_errors
+from hardneg.errors import clear_memory_errors, clear_os_errors
 from hardneg.models import fingerprint, prompts_of
 from hardneg.sqlite_wal import BUSY_SECONDS, clear_sqlite_errors, write_ahead
 
@@ -103,14 +103,12 @@ class CachedEncoder:
     def _run(self, encode: Callable[..., np.ndarray], texts: list[str]) -> np.ndarray:
         import torch
 
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bfloat16):
-            return encode(
-                texts,
-                batch_size=ENCODE_BATCH,
-                normalize_embeddings=True,
-                convert_to_numpy=True,
-                show_progress_bar=False,
-            ).astype(np.float32)
+        mixed = torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bfloat16)
+        with clear_memory_errors("embedding"), mixed:
+            encoded = encode(texts, batch_size=ENCODE_BATCH, convert_to_numpy=True, show_progress_bar=False)
+        # Not by the library: a model that ends in a dense layer would normalise in bfloat16, to lengths 0.2 % off.
+        vectors = encoded.astype(np.float32)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
     def _dimension(self) -> int:
         return int(self.model.get_embedding_dimension() or 0)

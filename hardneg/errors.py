@@ -19,6 +19,26 @@ class Unavailable(InputError):
 
 
 @contextmanager
+def clear_memory_errors(doing: str) -> Iterator[None]:
+    """Turn torch's error that the GPU's memory does not suffice into an `InputError`.
+
+    Args:
+        doing: what was attempted, e.g. "embedding".
+
+    Raises:
+        InputError: for every `torch.OutOfMemoryError` raised inside the block.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"out of GPU memory while {doing}; restart vLLM with a lower --gpu-memory-utilization, or pass --device cpu"
+        ) from error
+
+
+@contextmanager
 def clear_os_errors(path: Path | str, doing: str) -> Iterator[None]:
     """Turn an `OSError` met while reading or writing `path` into an `InputError` that names cause and remedy.
 

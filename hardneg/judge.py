@@ -20,11 +20,10 @@ class Pair(NamedTuple):
 def as_read(chunk: Chunk) -> str:
     """A chunk as its page's readers have it: under the title, where it does not name its topic itself.
 
-    Whether "It is rare." answers a question, its text alone does not tell. A chunk of several answers is shown as it
-    is, for the only title that it has is the first one's.
+    Whether "It is rare." answers a question, its text alone does not tell. A chunk of several topics has no title.
     """
     title, text = chunk["title"], chunk["text"]
-    return text if len(chunk["qa_ids"]) > 1 or names_topic(text, title) or not title else f"{title}: {text}"
+    return text if not title or names_topic(text, title) else f"{title}: {text}"
 
 
 @dataclass(frozen=True, slots=True)

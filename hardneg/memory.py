@@ -4,9 +4,9 @@ import ctypes
 import gc
 import heapq
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 
@@ -15,6 +15,8 @@ from hardneg.models import prompts_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+Result = TypeVar("Result")
 
 GIB = 2**30
 GROWTH = 3  # times its weights that a model takes more once it is trained: its gradients and AdamW's two moments
@@ -116,6 +118,30 @@ def mini_batch_size(free: int, weights: int, passage: int) -> int:
         passage: bytes of one passage's activations.
     """
     return max(MIN_PASSAGES, (free - GROWTH * weights) // 2 // passage)
+
+
+def halving(attempt: Callable[[int], Result], size: int, before_another: Callable[[int], object]) -> Result:
+    """`attempt(size)`, or with half of that for as long as the GPU's memory does not suffice.
+
+    Args:
+        attempt: called with a size; leaves nothing behind that counts when it fails.
+        size: the first one.
+        before_another: called with each smaller size before that is attempted.
+
+    Raises:
+        torch.OutOfMemoryError: size 1 is too large too.
+    """
+    import torch
+
+    while True:
+        try:
+            return attempt(size)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        size //= 2  # here, where what failed no longer holds its memory through the error
+        give_back("cuda")
+        before_another(size)
 
 
 def check_room(weights: int, passage: int, free: int) -> None:

@@ -12,7 +12,7 @@ from httpx2 import HTTPError
 from safetensors import SafetensorError
 
 from hardneg.artifacts import Chunk, sha256_file
-from hardneg.errors import InputError
+from hardneg.errors import InputError, clear_memory_errors
 from hardneg.hub import hub_error, may_be_hub_name
 from hardneg.model_files import check_whole
 
@@ -84,18 +84,13 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
     source = resolve_model(name_or_path)
     problem = "" if Path(source).is_dir() else hub_error("models", source)
     try:
-        with quiet_progress():
+        with quiet_progress(), clear_memory_errors(f"loading model {name_or_path}"):
             model = SentenceTransformer(
                 source,
                 device=device,
                 local_files_only=bool(problem),
                 model_kwargs={"dtype": torch.float32},  # a checkpoint's half precision would be trained in as well
             )
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"model {name_or_path} is larger than the free GPU memory; restart vLLM with a lower "
-            "--gpu-memory-utilization, or pass --device cpu"
-        ) from error
     except (*_DAMAGED, OSError, RuntimeError, ImportError, HTTPError, SafetensorError) as error:
         reason = problem or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -194,31 +189,30 @@ def check_trainable(model: "SentenceTransformer", name: str) -> None:
         model: the base model.
         name: what the user calls it.
     """
-    from sentence_transformers.sentence_transformer.modules import Router
-
     if model.truncate_dim is not None:
         raise InputError(
             f"{name} encodes with truncate_dim {model.truncate_dim}, which training does not know; "
             "take truncate_dim out of a copy's config_sentence_transformers.json and name that"
-        )
-    lengths = (getattr(model[0], f"{role}_length", None) for role in ("query", "document"))
-    if any(isinstance(module, Router) for module in model) or any(lengths):
-        raise InputError(
-            f"{name} has parts or lengths of its own for queries and for passages, which training does not know; "
-            "name a model without"
         )
     if any(model.prompts.values()) and not any(prompts_of(model)):
         raise InputError(
             f"{name} has prompts ({', '.join(model.prompts)}), none of them for retrieval; name those to use `query` "
             "and `document` in a copy's config_sentence_transformers.json, and name that copy"
         )
-    check_cosine(model, name)
+    check_comparable(model, name)
 
 
-def check_cosine(model: "SentenceTransformer", name: str) -> None:
-    """Raise InputError where a model does not rank by the cosine, as everything here does; arguments as above."""
-    from sentence_transformers.sentence_transformer.modules import Normalize
+def check_comparable(model: "SentenceTransformer", name: str) -> None:
+    """Raise InputError where a model has not one embedding per text, or does not rank by the cosine, as everything here
+    does; arguments as above."""
+    from sentence_transformers.sentence_transformer.modules import Normalize, Router
 
+    lengths = (getattr(model[0], f"{role}_length", None) for role in ("query", "document"))
+    if any(isinstance(module, Router) for module in model) or any(lengths):
+        raise InputError(
+            f"{name} has parts or lengths of its own for queries and for passages, which nothing here knows; "
+            "name a model without"
+        )
     same_order = ("cosine", "dot", "euclidean") if isinstance(model[-1], Normalize) else ("cosine",)
     if model.similarity_fn_name not in same_order:
         raise InputError(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
 from hardneg import encoder as encoder_module
 from hardneg.device import has_bfloat16
@@ -39,6 +40,16 @@ def test_vectors_are_the_model_s_unit_vectors(shared_model: SentenceTransformer,
     for text, vector in zip(TEXTS, vectors, strict=True):
         own = shared_model.encode(text, normalize_embeddings=True)
         np.testing.assert_allclose(vector, own, atol=1e-3 if has_bfloat16("cpu") else 1e-5)
+
+
+def test_vectors_of_a_model_with_a_dense_layer_are_of_unit_length(
+    model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last layers run in bfloat16 where that is used, and normalise in it."""
+    monkeypatch.setattr(encoder_module, "has_bfloat16", lambda _: True)
+    dense = SentenceTransformer(modules=[*[*model][:-1], Dense(32, 16), Normalize()])
+    vectors = CachedEncoder(dense, tmp_path / "cache.sqlite").encode_passages(TEXTS)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
 
 
 def test_prompts_are_put_before_queries_and_passages(model: SentenceTransformer, tmp_path: Path) -> None:

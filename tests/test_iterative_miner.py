@@ -143,6 +143,36 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
     )
 
 
+def test_where_memory_does_not_suffice_training_starts_again_with_half_of_the_passages(
+    index: Index, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the weights that it started with, however far it came."""
+    chunks, _, queries = tiny_corpus()
+    lists = miner.retrieve_candidates(queries["train"], 5, index=index)
+    mined = mine(miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge()), negatives=3)
+    model = index.encoder.model
+    weights, tried = next(model.parameters()), []
+    start = weights.detach().clone()
+
+    def train(*_: object, mini_batch_size: int, **__: object) -> list[float]:
+        tried.append((mini_batch_size, torch.equal(weights, start)))
+        with torch.no_grad():
+            weights.add_(1)
+        if mini_batch_size > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return [0.5]
+
+    monkeypatch.setattr("hardneg.training.train", train)
+    recipe, fits = replace(miner.RECIPE, batch_size=4), 5
+    assert miner.fine_tune(model, mined, chunks, recipe, 7, index.encoder) == [0.5]
+    assert tried == [(16, True), (8, True), (4, True)]  # of four examples, each with an answer and three others
+    told = re.findall("Out of GPU memory; once more with (.*) passages", capsys.readouterr().out)
+    assert told == ["8", "4"] and torch.equal(weights, start + 1)
+    fits = 0
+    with pytest.raises(InputError, match=r"^out of GPU memory while training; restart vLLM"):
+        miner.fine_tune(model, mined, chunks, recipe, 7, index.encoder)
+
+
 # ---------------------------------------------------------------- choosing
 
 

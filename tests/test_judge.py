@@ -54,7 +54,7 @@ def test_one_judgment_per_pair_read_lazily() -> None:
         ("Gout is rare.", "Gout", ["1"], "Gout is rare."),
         ("Gout: It is rare.", "Gout", ["1"], "Gout: It is rare."),  # --title-in-text
         ("It is rare.", "", ["1"], "It is rare."),
-        ("Ask your doctor.", "Gout", ["1", "2"], "Ask your doctor."),  # of two answers: the title is the first one's
+        ("It is rare.", "Gout", ["1", "2"], "Gout: It is rare."),  # of two questions on one topic
         ("It is rare.", "Gout", [], "Gout: It is rare."),  # of a graded set
     ],
 )

@@ -8,12 +8,22 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from hardneg.device import MIN_FREE
 from hardneg.errors import InputError
-from hardneg.memory import GIB, activation_bytes, check_room, free_bytes, give_back, mini_batch_size, passage_bytes
+from hardneg.memory import (
+    GIB,
+    activation_bytes,
+    check_room,
+    free_bytes,
+    give_back,
+    halving,
+    mini_batch_size,
+    passage_bytes,
+)
 from hardneg.models import load_model
 
 
@@ -41,6 +51,27 @@ def test_what_training_takes_fits_beside_the_passages(parameters: float, total_g
     at_once = mini_batch_size(free - weights, weights, passage)
     assert 5 * weights + at_once * passage <= total_gib * GIB
     assert at_once >= 8
+
+
+def test_half_of_it_is_tried_for_as_long_as_memory_does_not_suffice() -> None:
+    tried, told = [], []
+
+    def attempt(size: int) -> str:
+        tried.append(size)
+        if size > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return f"with {size}"
+
+    assert halving(attempt, 40, told.append) == "with 5"
+    assert tried == [40, 20, 10, 5] and told == [20, 10, 5]
+
+
+def test_where_one_is_too_much_the_error_stays() -> None:
+    def attempt(size: int) -> None:
+        raise torch.OutOfMemoryError(f"CUDA out of memory with {size}")
+
+    with pytest.raises(torch.OutOfMemoryError, match=r"with 1$"):
+        halving(attempt, 3, lambda _: None)
 
 
 def test_room_to_train_a_model_beside_its_base() -> None:

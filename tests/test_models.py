@@ -17,6 +17,7 @@ from transformers import ByT5Tokenizer
 from hardneg.errors import InputError
 from hardneg.models import (
     PACKAGED_SHA256,
+    check_comparable,
     check_trainable,
     fingerprint,
     load_model,
@@ -128,7 +129,7 @@ def test_a_model_too_large_for_the_gpu(tiny_model: Path, monkeypatch: pytest.Mon
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr("sentence_transformers.SentenceTransformer", too_large)
-    with pytest.raises(InputError, match="is larger than the free GPU memory; restart vLLM with a lower"):
+    with pytest.raises(InputError, match=r"^out of GPU memory while loading model .*; restart vLLM with a lower"):
         load_model(str(tiny_model), "cuda")
 
 
@@ -263,6 +264,8 @@ def test_a_model_with_a_router_is_refused(model: SentenceTransformer) -> None:
     router = SentenceTransformer(modules=[Router.for_query_document([*model], [*model])])
     with pytest.raises(InputError, match=r"^tiny has parts or lengths of its own .* name a model without$"):
         check_trainable(router, "tiny")
+    with pytest.raises(InputError, match=r"^tiny has parts or lengths of its own .* name a model without$"):
+        check_comparable(router, "tiny")  # evaluate.py's
 
 
 def test_prompts_for_something_else_are_no_prompts_for_retrieval(model: SentenceTransformer) -> None:

@@ -189,6 +189,26 @@ def test_a_passage_that_few_rows_share_keeps_them_in_one_split(tmp_path: Path, m
     assert [pair["split"] for pair in pairs[:11]] == ["train"] * 11
 
 
+def test_a_passage_of_several_topics_has_no_title(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of several questions on one topic has it."""
+    rows = [
+        ("Is gout rare?", "Gout"),
+        ("How rare is gout?", "gout"),
+        ("Is scurvy bad?", "Scurvy"),
+        ("Bad gout?", "Gout"),
+    ]
+    answers = ["It is rare.", "It is rare.", "Ask your doctor.", "Ask your doctor."]
+    lines = [
+        {"question": question, "answer": answer, "topic": topic}
+        for (question, topic), answer in zip(rows, answers, strict=True)
+    ]
+    lines += [{"question": f"Question {n}?", "answer": f"Answer {n}.", "topic": f"Topic {n}"} for n in range(10)]
+    (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", "--data-dir", tmp_path / "data")
+    titles = [(chunk["text"], chunk["title"]) for chunk in load_chunks(tmp_path / "data")[:3]]
+    assert titles == [("It is rare.", "Gout"), ("Ask your doctor.", ""), ("Answer 0.", "Topic 0")]
+
+
 def test_rows_without_a_topic_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [{"question": f"Question {number}?", "answer": f"Answer {number}."} for number in range(10)]
     lines.append({"question": "What are the treatments for gout ?", "answer": "Rest."})
