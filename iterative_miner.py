@@ -39,10 +39,10 @@ from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, clear_memory_errors
 from hardneg.flag_types import Help, positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_guard
-from hardneg.judge import AnswerKeyJudge, Judge, Judgment, Pair
+from hardneg.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgment, Pair
 from hardneg.judge_answers import CONSTRAINTS
 from hardneg.judgment_store import JudgmentStore
-from hardneg.llm_judge import DEFAULT_CONCURRENCY, NOT_STORED, JudgeStats, LLMJudge
+from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
 from hardneg.memory import activation_bytes, check_room, free_bytes, give_back, halving, mini_batch_size, weight_bytes
 from hardneg.metrics import CONFIDENCE
 from hardneg.mining import (
@@ -184,8 +184,7 @@ def run_iteration(number: int, setting: Setting) -> bool:
     lists = llm_judge_relevance(lists, setting.chunks, setting.judge, args.gpu_hour_price)
     judged = sum(candidate.grade is not None for item in lists for candidate in item.candidates)
     print(f"LLM judged {judged} (query, chunk) pairs")
-    reasons = setting.judge.stats.reasons if isinstance(setting.judge, LLMJudge) else Counter[str]()
-    check_unjudged(lists, args.max_unjudged, reasons)
+    check_unjudged(lists, args.max_unjudged, setting.judge.stats.reasons)
 
     print("\n[Step 4/5] Mining hard examples...")
     mined = mine_hard_examples(lists, boilerplate_ids(setting.chunks))
@@ -269,7 +268,7 @@ def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransf
 def iteration_record(setting: Setting, number: int, findings: dict[str, Any]) -> dict[str, Any]:
     """An iteration's training.json: what determined the result, and what was found."""
     judge = judge_report.judge_record(setting.judge)
-    if isinstance(setting.judge, LLMJudge):
+    if setting.judge.stats != JudgeStats():  # the answer key asks nobody
         judge["effort"] = judge_report.effort_record(setting.judge.stats, setting.args.gpu_hour_price)
     return run_record(setting) | {"iteration": number, "judge": judge} | findings
 
@@ -389,7 +388,7 @@ def llm_judge_relevance(
     print(f"Judging {len(pairs)} candidates...")
     with closing(judge_pairs(judge, pairs, gpu_hour_price)) as judgments:
         graded = with_grades(lists, judgments)
-    if isinstance(judge, LLMJudge):
+    if judge.stats != JudgeStats():  # the answer key asks nobody
         print(judge_report.describe_effort(judge_report.effort_record(judge.stats, gpu_hour_price)))
     return graded
 
@@ -399,13 +398,13 @@ def judge_pairs(
 ) -> Generator[Judgment, None, None]:
     """Judge under a progress bar. Prints first what an LLM has to do, and how long it will take once that is known.
 
-    Close it when it is left early: what a server is answering is then waited for and stored. An LLM's `stats` are of
-    these pairs afterwards.
+    Close it when it is left early: what a server is answering is then waited for and stored. The judge's `stats` are
+    of these pairs afterwards.
     """
     to_ask, is_told = 0, False
-    stats = JudgeStats()
+    judge.stats = stats = JudgeStats()
     if isinstance(judge, LLMJudge):
-        judge.stats, judge.tell = stats, tqdm.write
+        judge.tell = tqdm.write
         plan = judge.plan(pairs)
         to_ask = plan.to_ask
         print(judge_report.describe_plan(plan) + (" (but no server is asked)" if judge.stored_only else ""))

@@ -30,7 +30,7 @@ from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, Unavailable
 from hardneg.flag_types import Help, positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
-from hardneg.judge import GRADES, Judge, Judgment, Pair, as_read
+from hardneg.judge import GRADES, NOT_STORED, Judge, Judgment, Pair, as_read
 from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, judged_pairs, whole_grade
 from hardneg.judge_report import (
     MIN_ASKED,
@@ -41,7 +41,7 @@ from hardneg.judge_report import (
     estimate_full_run,
     judge_record,
 )
-from hardneg.llm_judge import NOT_STORED, JudgeStats, LLMJudge
+from hardneg.llm_judge import LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, auc, finite_or_none
 from hardneg.mining import Mined, describe_mining
 from hardneg.models import resolve_model
@@ -254,8 +254,7 @@ def judge_all(
     """All judgments, and what they took of the server: nothing, for the answer key."""
     with closing(judge_pairs(judge, pairs, gpu_hour_price)) as judging:
         judgments = list(judging)
-    stats = judge.stats if isinstance(judge, LLMJudge) else JudgeStats()
-    return judgments, effort_record(stats, gpu_hour_price)
+    return judgments, effort_record(judge.stats, gpu_hour_price)
 
 
 # ---------------------------------------------------------------- measuring the sample

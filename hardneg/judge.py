@@ -1,13 +1,15 @@
 """Judges: who grades a (query, chunk) pair 1-4."""
 
+from collections import Counter
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from hardneg.artifacts import Chunk, Query
 from hardneg.topics import names_topic, normalise_topic
 
 GRADES = (1, 2, 3, 4)
+NOT_STORED = "no stored answer"  # why a pair is unjudged where none is asked for
 
 
 class Pair(NamedTuple):
@@ -37,10 +39,41 @@ class Judgment:
     unjudged_reason: str | None = None
 
 
+@dataclass(slots=True)
+class JudgeStats:
+    """Running totals of a judge, for progress bars and reports."""
+
+    reused: int = 0  # judgments that came from the store
+    asked: int = 0  # pairs answered in this run, judged or not
+    requests: int = 0  # HTTP requests behind them, retries included
+    unjudged: Counter[str] = field(default_factory=Counter)  # by reason
+    missing: int = 0  # pairs without a stored answer, where nobody is asked for one
+    cut: int = 0  # passages cut to the token budget, or to what the server's context leaves
+    prompt_tokens: int = 0  # as the server reports them
+    cached_tokens: int = 0  # of these, found in its prefix cache
+    seconds: float = 0.0  # spent with requests under way
+
+    @property
+    def judged(self) -> int:
+        """Pairs judged in this run, stored ones not counted."""
+        return self.asked - self.unjudged.total()
+
+    @property
+    def rate(self) -> float | None:
+        """Answers per second; None where nothing was asked, or no time has passed."""
+        return self.asked / self.seconds if self.asked and self.seconds else None
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Why pairs have no grade, with their numbers."""
+        return self.unjudged + Counter({NOT_STORED: self.missing})
+
+
 class Judge(Protocol):
     """Anything that grades pairs."""
 
     name: str  # what kind of judge a run's records call it
+    stats: JudgeStats  # nothing but zeros where neither a store nor a server is asked
 
     def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
         """Yield exactly one judgment per pair, in any order, reading `pairs` lazily; close it to stop early."""
@@ -51,6 +84,9 @@ class AnswerKeyJudge:
     """Grades from the data's own annotation: a known answer 4, another passage on the query's topic 2, else 1."""
 
     name = "answer-key"
+
+    def __init__(self) -> None:
+        self.stats = JudgeStats()
 
     def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
         """See `Judge`. A passage is on the query's topic where its title is that, but for case and punctuation."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from hardneg.judge import Judge
-from hardneg.llm_judge import JudgePlan, JudgeStats, LLMJudge
+from hardneg.judge import Judge, JudgeStats
+from hardneg.llm_judge import JudgePlan, LLMJudge
 from hardneg.probing import JudgeFindings
 
 MIN_ASKED = 50  # judgments before a rate says anything

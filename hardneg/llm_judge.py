@@ -13,12 +13,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hardneg.endpoints import Endpoint, EndpointPool, GaveUp, Rejected, RetryPolicy, checked_url
 from hardneg.errors import InputError
-from hardneg.judge import Judgment, Pair, as_read
+from hardneg.judge import NOT_STORED, JudgeStats, Judgment, Pair, as_read
 from hardneg.judge_answers import DECODING, Answer, request_body, unanswered
 from hardneg.judgment_store import JudgmentStore, Record, judgment_key
 from hardneg.probing import JudgeFindings, reprobe, survey
@@ -28,7 +28,6 @@ from hardneg.signals import held_signals
 DEFAULT_CONCURRENCY = 64  # at 50 ms a request no bound below 1,280/s, twice what the client can do
 DEFAULT_PASSAGE_TOKENS = 1024
 MAX_CONCURRENCY = 1000  # connections that the HTTP client keeps
-NOT_STORED = "no stored answer"  # why a pair is unjudged where none is asked for
 NO_KEY = "EMPTY"  # what vLLM's documentation sends where no key is needed
 RESERVED_TOKENS = 80  # for the chat template around one user message, and the answer; generous
 SHRINK = 0.7  # what is kept of a passage each time a server finds the prompt too long
@@ -40,36 +39,6 @@ USELESS = 0.9
 LEFT_OVER = 0.1
 LONGEST_STALL = 0.05  # seconds that requests under way may wait while stored judgments are handed out
 _TOO_LONG = re.compile(r"context|too long|too large|longer than|max_model_len|maximum.*(tokens|length)", re.IGNORECASE)
-
-
-@dataclass(slots=True)
-class JudgeStats:
-    """Running totals of a judge, for progress bars and reports."""
-
-    reused: int = 0  # judgments that came from the store
-    asked: int = 0  # pairs answered in this run, judged or not
-    requests: int = 0  # HTTP requests behind them, retries included
-    unjudged: Counter[str] = field(default_factory=Counter)  # by reason
-    missing: int = 0  # pairs without a stored answer, where nobody is asked for one
-    cut: int = 0  # passages cut to the token budget, or to what the server's context leaves
-    prompt_tokens: int = 0  # as the server reports them
-    cached_tokens: int = 0  # of these, found in its prefix cache
-    seconds: float = 0.0  # spent with requests under way
-
-    @property
-    def judged(self) -> int:
-        """Pairs judged in this run, stored ones not counted."""
-        return self.asked - self.unjudged.total()
-
-    @property
-    def rate(self) -> float | None:
-        """Answers per second; None where nothing was asked, or no time has passed."""
-        return self.asked / self.seconds if self.asked and self.seconds else None
-
-    @property
-    def reasons(self) -> Counter[str]:
-        """Why pairs have no grade, with their numbers."""
-        return self.unjudged + Counter({NOT_STORED: self.missing})
 
 
 @dataclass(frozen=True, slots=True)

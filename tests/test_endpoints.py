@@ -15,9 +15,9 @@ import pytest
 
 from hardneg.endpoints import Endpoint, EndpointPool, RetryPolicy, Throttled, _retry_after
 from hardneg.errors import InputError, Unavailable
-from hardneg.judge import Judgment, Pair
+from hardneg.judge import JudgeStats, Judgment, Pair
 from hardneg.judge_answers import request_body
-from hardneg.llm_judge import JudgeStats, LLMJudge
+from hardneg.llm_judge import LLMJudge
 from tests.judge_data import FAST, assert_right, make_judge, make_pair, make_pairs
 from tests.llm_stub import MODEL, LLMStub, true_probabilities
 

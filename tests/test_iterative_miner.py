@@ -32,9 +32,9 @@ from hardneg.device import has_bfloat16
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.graded import MIN_GUARD, load_graded, score_graded
-from hardneg.judge import AnswerKeyJudge, as_read
+from hardneg.judge import NOT_STORED, AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
-from hardneg.llm_judge import NOT_STORED, LLMJudge
+from hardneg.llm_judge import LLMJudge
 from hardneg.mining import Mined
 from hardneg.models import fingerprint, load_model
 from hardneg.run_folder import claimed, graded_candidates, strength_of

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from hardneg.artifacts import Query
-from hardneg.judge import AnswerKeyJudge, Judgment, Pair, as_read
+from hardneg.judge import AnswerKeyJudge, JudgeStats, Judgment, Pair, as_read
 from tests.records import make_chunk
 from tests.tiny_data import tiny_corpus
 
@@ -13,12 +13,14 @@ from tests.tiny_data import tiny_corpus
 def test_grades_by_hand() -> None:
     chunks, _, queries = tiny_corpus()
     gout = next(query for query in queries["train"] if query["query_id"] == "q-gout-treatment")
-    judged = list(AnswerKeyJudge().judge(Pair(gout, chunks[chunk_id]) for chunk_id in (5, 6, 4, 7, 0)))
+    judge = AnswerKeyJudge()
+    judged = list(judge.judge(Pair(gout, chunks[chunk_id]) for chunk_id in (5, 6, 4, 7, 0)))
     # both treatment chunks, gout's symptoms, another condition's symptoms, asthma's boilerplate
     assert judged == [
         Judgment("q-gout-treatment", chunk_id, grade)
         for chunk_id, grade in ((5, 4.0), (6, 4.0), (4, 2.0), (7, 1.0), (0, 1.0))
     ]
+    assert judge.stats == JudgeStats() and not judge.stats.reasons  # nobody was asked
 
 
 def test_topics_are_compared_case_folded() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.judge import AnswerKeyJudge
+from hardneg.judge import AnswerKeyJudge, JudgeStats
 from hardneg.judge_report import (
     MIN_ASKED,
     describe_effort,
@@ -20,7 +20,7 @@ from hardneg.judge_report import (
     seconds_left,
 )
 from hardneg.judgment_store import JudgmentStore
-from hardneg.llm_judge import JudgePlan, JudgeStats, LLMJudge
+from hardneg.llm_judge import JudgePlan, LLMJudge
 from hardneg.probing import JudgeFindings
 
 FINDINGS = JudgeFindings(

@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 import iterative_miner as miner
 from hardneg.graded import GradedSet, open_graded
-from hardneg.judge import GRADES, AnswerKeyJudge, Judgment, Pair
+from hardneg.judge import GRADES, AnswerKeyJudge, JudgeStats, Judgment, Pair
 from hardneg.judge_quality import agreement, whole_grade
 from hardneg.metrics import confusion_matrix, weighted_kappa
 from hardneg.script import run
@@ -36,6 +36,7 @@ class NoisyJudge:
     name = "noisy answer-key"  # as a run's records have it: another run than the key's own
 
     def __init__(self, seed: int = 0) -> None:
+        self.stats = JudgeStats()
         self.queries: list[str] = []
         self.true: list[int] = []
         self.said: list[int] = []  # the likeliest digits
