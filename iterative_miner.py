@@ -647,21 +647,14 @@ def configure(
     guard: GradedSet | None,
 ) -> dict[str, Any]:
     """Everything that determines the result."""
-    configuration = stated_configuration(args) | {
+    return stated_configuration(args) | {
         "base_weights": base_weights,
         "source": manifest["corpus"].get("arguments", {}).get("source"),
         "corpus_sha256": manifest["corpus"]["sha256"],
         "queries_sha256": manifest["queries"].get("sha256"),
-        "judge": judge.name,
         "guard_sha256": guard.sha256 if guard else None,
+        **judge.configuration,
     }
-    if isinstance(judge, LLMJudge):
-        configuration |= {
-            "llm_model": judge.model,
-            "prompt_sha256": judge.template.sha256,
-            "passage_tokens": judge.passage_tokens,
-        }
-    return configuration
 
 
 def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:

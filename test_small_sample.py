@@ -313,7 +313,7 @@ def hard_examples(mined: Mined, rows: Sequence[JudgedPair]) -> dict[str, list[di
 def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict[str, Any]:
     """Have the graded set judged, and compare."""
     graded = sample.graded
-    assert graded is not None and isinstance(sample.judge, LLMJudge)
+    assert graded is not None
     answers = [answer for question in graded.questions for answer in question.answers]
     print(f"\nJudging the {len(answers):,} answers of {graded.name} to {len(graded.questions)} questions...")
     pairs = graded_pairs(graded)
@@ -325,7 +325,7 @@ def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict
     relevant = [people >= RELEVANT_GRADE for _, people, _ in judged]
     return {
         "file": graded.name,
-        "prompt_sha256": sample.judge.template.sha256,
+        "prompt_sha256": sample.judge.configuration["prompt_sha256"],
         "questions": len(graded.questions),
         "answers": len(answers),
         "unjudged": dict(Counter(judgment.unjudged_reason for _, _, judgment in said if judgment.grade is None)),

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hardneg.artifacts import Chunk, Query
 from hardneg.topics import names_topic, normalise_topic
@@ -72,7 +72,7 @@ class JudgeStats:
 class Judge(Protocol):
     """Anything that grades pairs."""
 
-    name: str  # what kind of judge a run's records call it
+    configuration: dict[str, Any]  # what determines its grades, as a run's records have it; "judge" is its kind
     stats: JudgeStats  # nothing but zeros where neither a store nor a server is asked
 
     def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
@@ -83,9 +83,8 @@ class Judge(Protocol):
 class AnswerKeyJudge:
     """Grades from the data's own annotation: a known answer 4, another passage on the query's topic 2, else 1."""
 
-    name = "answer-key"
-
     def __init__(self) -> None:
+        self.configuration = {"judge": "answer-key"}
         self.stats = JudgeStats()
 
     def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:

@@ -69,8 +69,6 @@ class Request:
 class LLMJudge:
     """Grades pairs with a language model, each once: what is stored is not asked again."""
 
-    name = "llm"
-
     def __init__(
         self,
         endpoints: Sequence[str],
@@ -104,6 +102,12 @@ class LLMJudge:
         self.model = model
         self.template = PromptTemplate(prompt_template)
         self.store = store
+        self.configuration = {
+            "judge": "llm",
+            "llm_model": model,
+            "prompt_sha256": self.template.sha256,
+            "passage_tokens": passage_tokens,
+        }
         self.stats = JudgeStats()
         self.findings: JudgeFindings | None = None
         self.tell: Callable[[str], object] = lambda words: None  # called with one line when a server goes or comes back

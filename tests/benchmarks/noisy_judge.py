@@ -33,9 +33,8 @@ class NoisyJudge:
     normal variable of standard deviation BLUR around what it saw lies between the cuts of g.
     """
 
-    name = "noisy answer-key"  # as a run's records have it: another run than the key's own
-
     def __init__(self, seed: int = 0) -> None:
+        self.configuration = {"judge": "noisy answer-key"}  # another run than the key's own
         self.stats = JudgeStats()
         self.queries: list[str] = []
         self.true: list[int] = []
