@@ -194,11 +194,7 @@ def load_sample(args: argparse.Namespace) -> Sample:
     chosen = sample_over_types(first, args.num_queries, args.seed)
     graded = open_graded(args.graded) if args.graded else None
     judge = open_judge(args)
-    try:
-        check_server(judge)
-    except Unavailable:
-        if not (isinstance(judge, LLMJudge) and len(judge.store)):  # else all may be stored: retrieval will show
-            raise
+    check_server(judge)
     types = len({query["qtype"] for query in chosen})
     print(f"Sampled {len(chosen)} of {len(queries):,} training questions, of {types} types")
     return Sample(chunks, chosen, judge, graded, (asked, candidates, iterations))
@@ -239,13 +235,17 @@ def check_server(judge: Judge, pairs: Sequence[Pair] | None = None) -> None:
     """Find out what an LLM judge's server can do, and print it, unless that is known or all of `pairs` is stored.
 
     Raises:
-        Unavailable: it does not answer.
+        Unavailable: it does not answer. Without `pairs` only where nothing is stored: later it may be seen that all is.
         InputError: it is of no use.
     """
     if not isinstance(judge, LLMJudge) or judge.stored_only or judge.findings is not None:
         return
-    if pairs is None or judge.plan(pairs).to_ask:
-        print(describe_findings(judge.check()))
+    try:
+        if pairs is None or judge.plan(pairs).to_ask:
+            print(describe_findings(judge.check()))
+    except Unavailable:
+        if pairs is not None or not len(judge.store):
+            raise
 
 
 def judge_all(
