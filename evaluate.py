@@ -183,8 +183,8 @@ def base_notes(args: argparse.Namespace, baseline_fingerprint: str) -> list[str]
     compared with each other."""
     names = (args.baseline_model, args.specialized_model)
     baseline, specialized = (training_record(Path(name)).get("configuration", {}) for name in names)
-    base = specialized.get("base_weights")
-    if base in (None, baseline_fingerprint, baseline.get("base_weights")):
+    base = specialized.get("base_fingerprint")
+    if base in (None, baseline_fingerprint, baseline.get("base_fingerprint")):
         return []
     return [
         f"Warning: {args.specialized_model} was adapted from {specialized.get('base_model')}, not from "
@@ -357,7 +357,7 @@ def most_changed(
 def summary(scores: ModelScores) -> dict[str, Any]:
     """One model's means."""
     means = {key: float(values.mean()) for key, values in scores.metrics.items()}
-    return {"model": scores.name, "weights_sha256": scores.fingerprint, "metrics": means}
+    return {"model": scores.name, "fingerprint": scores.fingerprint, "metrics": means}
 
 
 def provenance(inputs: Inputs, args: argparse.Namespace) -> dict[str, Any]:

@@ -642,13 +642,13 @@ def prompt_text(args: argparse.Namespace) -> str:
 def configure(
     args: argparse.Namespace,
     manifest: dict[str, Any],
-    base_weights: str,
+    base_fingerprint: str,
     judge: Judge,
     guard: GradedSet | None,
 ) -> dict[str, Any]:
     """Everything that determines the result."""
     return stated_configuration(args) | {
-        "base_weights": base_weights,
+        "base_fingerprint": base_fingerprint,
         "source": manifest["corpus"].get("arguments", {}).get("source"),
         "corpus_sha256": manifest["corpus"]["sha256"],
         "queries_sha256": manifest["queries"].get("sha256"),

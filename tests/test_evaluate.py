@@ -319,7 +319,7 @@ def test_the_command(tiny_model: Path, other_model: Path, tiny_data_dir: Path, t
         assert figures["Recall@50"] == 1 > figures["Recall@3"]  # of 30 chunks
         lines = [f"{role.capitalize()} ({model}):", *(f"  {key}: {figures[key]:.4f}" for key in list(figures)[:4])]
         assert "\n".join(lines) + "\n" in done.stdout
-    assert result["baseline"]["weights_sha256"] != result["specialized"]["weights_sha256"]
+    assert result["baseline"]["fingerprint"] != result["specialized"]["fingerprint"]
     assert result["counts"] == {"chunks": 30, "queries": 6, "topics": 3, "groups": 3}
     assert result["data"]["corpus_sha256"] == sha256_file(tiny_data_dir / "corpus_chunks.pkl")
     assert result["data"]["queries_sha256"]["test_queries.pkl"] == sha256_file(tiny_data_dir / "test_queries.pkl")
@@ -504,7 +504,8 @@ def test_a_model_that_is_not_whole_is_not_evaluated(
 def test_a_baseline_that_the_model_was_not_adapted_from(
     arguments: list[str], tiny_model: Path, other_model: Path, tmp_path: Path
 ) -> None:
-    of_tiny = {"configuration": {"base_model": "tiny", "base_weights": fingerprint(load_model(str(tiny_model), "cpu"))}}
+    base_fingerprint = fingerprint(load_model(str(tiny_model), "cpu"))
+    of_tiny = {"configuration": {"base_model": "tiny", "base_fingerprint": base_fingerprint}}
     folders = [tmp_path / name for name in ("iteration_0", "iteration_1")]
     for folder in folders:
         shutil.copytree(tiny_model, folder)

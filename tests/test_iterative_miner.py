@@ -587,7 +587,7 @@ def write_training_questions(data_dir: Path, queries: list[Query]) -> None:
         (nothing, ["--guard-tolerance", "0.05"], "guard_tolerance: 0.02 there, 0.05 now"),
         (renamed_base_model, ["--base-model", "renamed"], "base_model: base there, renamed now"),
         (renamed_guard, ["--guard", "renamed.jsonl"], "guard: guard.jsonl there, renamed.jsonl now"),
-        (other_base_model, [], "base_weights: "),
+        (other_base_model, [], "base_fingerprint: "),
         (other_guard, [], "guard_sha256: "),
         (other_chunk, [], "corpus_sha256: "),
         (other_question, [], "queries_sha256.train_queries.pkl: "),
