@@ -26,7 +26,8 @@ def choose_strength(tried: Sequence[Tried], tolerance: float) -> Tried:
     harmless = [each for each in tried if each.score.is_harmless(tolerance)]
     if harmless:
         return max(harmless, key=lambda each: each.gain)
-    return max(tried, key=lambda each: each.score.guard_low or 0.0)
+    assert all(each.score.guard_low is not None for each in tried)  # without a guard each would be harmless
+    return max(tried, key=lambda each: each.score.guard_low)
 
 
 def past_the_best(tried: Sequence[Tried], tolerance: float) -> bool:
