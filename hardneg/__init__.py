@@ -1,5 +1,7 @@
 """Plumbing of the scripts. It defines no flags and prints no results.
 
+Only `preflight` is run as a program, and it alone calls the scripts: their own flags and checks.
+
 Data
     sources         rows of MedQuAD or other data sets, from the hub or files
     chunking        answers cut into passages
