@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute
@@ -71,15 +72,15 @@ def read_rows(source: str, columns: Mapping[str, str]) -> list[Row]:
         columns: column names by field ("question", "answer", "topic"), where the usual ones are not meant.
 
     Raises:
-        InputError: the source is unknown, unreachable, unreadable or lacks a column.
+        InputError: the source is unknown, unreachable or unreadable, lacks a column, or has one that is not text.
     """
-    table = _read_table(source)
+    table = _read_table(source, columns)
     chosen = _choose_columns(source, table.column_names, columns)
     fields = {field: _cells(source, table, column, field in SEVERAL) for field, column in chosen.items()}
     return _to_rows(fields, table.num_rows)
 
 
-def _read_table(source: str) -> pa.Table:
+def _read_table(source: str, columns: Mapping[str, str]) -> pa.Table:
     path = Path(source)
     if source == SAMPLE:
         return _read_xml_folder(SAMPLE_DIR)
@@ -88,13 +89,13 @@ def _read_table(source: str) -> pa.Table:
     if is_dir:
         return _read_xml_folder(path)
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return _read_table_file(path)
+        return _read_table_file(path, columns)
     if not exists and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         return _read_hub(source)
     raise InputError(f"unknown source {source!r}; give {FORMS}")
 
 
-def _read_table_file(path: Path) -> pa.Table:
+def _read_table_file(path: Path, columns: Mapping[str, str]) -> pa.Table:
     if not path.exists():
         raise InputError(f"{path} does not exist; give {FORMS}")
     with clear_os_errors(path, "read"):
@@ -103,15 +104,15 @@ def _read_table_file(path: Path) -> pa.Table:
             if suffix == ".parquet":
                 return pyarrow.parquet.read_table(path)
             with path.open(encoding="utf-8-sig", newline="") as file:
-                return _read_json_lines(file) if suffix == ".jsonl" else _read_csv(file)
+                return _json_table(path, _read_json_lines(file), columns) if suffix == ".jsonl" else _read_csv(file)
         except (pa.ArrowException, ValueError, RecursionError) as error:
             raise InputError(
                 f"{path} is no readable {suffix} file in UTF-8 ({_one_line(error)}); export it again"
             ) from error
 
 
-def _read_json_lines(lines: Iterable[str]) -> pa.Table:
-    """One object per line, numbers as they are written; a field that only some have is empty in the others."""
+def _read_json_lines(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """One object per line, numbers as they are written."""
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -126,8 +127,28 @@ def _read_json_lines(lines: Iterable[str]) -> pa.Table:
             raise ValueError(f"line {number} is no object")
     if not rows:
         raise ValueError("it is empty")
+    return rows
+
+
+def _json_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pa.Table:
+    """Objects as a table; a field that only some have is empty in the others, one that is of no use here in all.
+
+    Fields of no use may hold anything: a table's column cannot, as it has one type.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return pa.Table.from_arrays([pa.array([row.get(name) for row in rows]) for name in names], names)
+    usual = {name for field in COLUMN_NAMES.keys() - columns.keys() for name in COLUMN_NAMES[field]}
+    used = {name for name in names if name in columns.values() or name.casefold() in usual}
+    arrays = [_json_column(path, rows, name) if name in used else pa.nulls(len(rows)) for name in names]
+    return pa.Table.from_arrays(arrays, names)
+
+
+def _json_column(path: Path, rows: Sequence[Mapping[str, Any]], name: str) -> pa.Array:
+    try:
+        return pa.array([row.get(name) for row in rows])
+    except (pa.ArrowException, ValueError) as error:  # the latter of text that is no Unicode
+        raise InputError(
+            f"{path}: the column {name!r} is not text in every line ({_one_line(error)}); make it so, or rename it"
+        ) from error
 
 
 def _read_csv(lines: Iterable[str]) -> pa.Table:

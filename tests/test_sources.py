@@ -74,6 +74,22 @@ def test_json_lines(tmp_path: Path) -> None:
     assert read_rows(str(path), {}) == [GOUT, Row("row1", "Why?", "So.", "", "unknown", "", "")]
 
 
+def test_fields_of_json_lines_that_are_of_no_use_may_hold_anything(tmp_path: Path) -> None:
+    """Whatever one line has there and another not, also under a usual name where a flag names another column."""
+    path = tmp_path / "faq.jsonl"
+    lines = [
+        {"ask": "Why?", "answer": "So.", "meta": {"a": 1}, "question": ["x"]},
+        {"ask": "How?", "answer": "Thus.", "meta": "none", "question": "x"},
+        {"ask": "When?", "answer": "Now.", "meta": "\ud800"},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [row.question for row in read_rows(str(path), {"question": "ask"})] == ["Why?", "How?", "When?"]
+    with pytest.raises(InputError, match=r"no column 'area' for the topic; it has ask, answer, meta, question$"):
+        read_rows(str(path), {"question": "ask", "topic": "area"})
+    with pytest.raises(InputError, match="the column 'meta' is not text in every line"):
+        read_rows(str(path), {"question": "ask", "topic": "meta"})
+
+
 def test_other_names_and_concepts_as_lists(tmp_path: Path) -> None:
     path = tmp_path / "medquad.jsonl"
     lists = {"umls_cui": ["C0018099", "C0003868"], "synonyms": ["Podagra", "Gouty arthritis"]}
@@ -193,7 +209,17 @@ def test_topic_of_a_question(question: str, topic: str) -> None:
         ("faq.jsonl", b"", "no readable .jsonl file .*it is empty"),
         ("faq.jsonl", b"[1]", "no readable .jsonl file .*line 1 is no object"),
         ("faq.jsonl", b"[" * 100_000, "no readable .jsonl file .*recursion"),
-        ("faq.jsonl", b'{"question": [1]}\n{"question": "a"}', "no readable .jsonl file"),
+        (
+            "faq.jsonl",
+            b'{"question": "a", "answer": "b", "topic": {"c": 1}}\n{"question": "a", "answer": "b", "topic": "c"}',
+            r"faq\.jsonl: the column 'topic' is not text in every line \(.*mix struct.*\); make it so, or rename it",
+        ),
+        (
+            "faq.jsonl",
+            b'{"question": "a", "answer": "b", "synonyms": "c"}\n{"question": "a", "answer": "b", "synonyms": ["c"]}',
+            "the column 'synonyms' is not text in every line",
+        ),
+        ("faq.jsonl", b'{"question": "\\ud800", "answer": "b"}', "the column 'question' is not text in .*surrogates"),
         ("faq.jsonl", b'{"question": "a",\n"answer": "b"}', "no readable .jsonl file .*one object per line"),
         ("faq.jsonl", b'{"question": "a", "ans', "no readable .jsonl file .*line 1, column 19: Unterminated string"),
         ("faq.jsonl", b'{"question": {"a": 1}, "answer": "b"}', "the column 'question' is not text"),
