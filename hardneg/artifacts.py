@@ -17,7 +17,7 @@ from hardneg.errors import InputError, clear_os_errors
 
 SPLITS = ("train", "val", "test")
 SHARED = "shared"  # a chunk that answers questions of several splits (boilerplate)
-_CORPUS_MAKER = "python prepare_corpus.py"
+_MAKE_CORPUS = "run `python prepare_corpus.py`"
 # what the unpickler raises on bytes that are no whole pickle
 UNPICKLING_ERRORS = (
     pickle.UnpicklingError,
@@ -76,12 +76,12 @@ class _BuiltinsUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it refers to {module}.{name}")
 
 
-def read_pickle(path: Path, made_by: str) -> tuple[Any, str]:
+def read_pickle(path: Path, remedy: str) -> tuple[Any, str]:
     """Read a pickle of builtin objects without ever running code from it.
 
     Args:
         path: the pickle.
-        made_by: the command that writes it, for the error's remedy.
+        remedy: what helps where it cannot be read, for the error.
 
     Returns:
         the objects, and the hex SHA-256 of the bytes that they were read from.
@@ -89,37 +89,33 @@ def read_pickle(path: Path, made_by: str) -> tuple[Any, str]:
     Raises:
         InputError: the file is missing, empty, truncated, no pickle, or holds anything but builtins.
     """
-    payload = _read(path, made_by)
+    payload = _read(path, remedy)
     if not payload:
-        raise InputError(f"{path} is empty; run `{made_by}` again")
+        raise InputError(f"{path} is empty; {remedy}")
     try:
         return _BuiltinsUnpickler(io.BytesIO(payload)).load(), hashlib.sha256(payload).hexdigest()
     except UNPICKLING_ERRORS as error:
         reason = str(error) or type(error).__name__
-        raise InputError(
-            f"{path} is not a whole pickle of plain lists and dicts ({reason}); run `{made_by}` again"
-        ) from error
+        raise InputError(f"{path} is not a whole pickle of plain lists and dicts ({reason}); {remedy}") from error
 
 
-def _read(path: Path, made_by: str) -> bytes:
+def _read(path: Path, remedy: str) -> bytes:
     with clear_os_errors(path, "read"):
         if not path.exists():
-            raise InputError(f"{path} is missing; run `{made_by}` first")
+            raise InputError(f"{path} is missing; {remedy}")
         return path.read_bytes()
 
 
-def _read_records(path: Path, made_by: str, fields: type) -> tuple[list[Any], str]:
+def _read_records(path: Path, remedy: str, fields: type) -> tuple[list[Any], str]:
     """As `read_pickle`, of a list of records that have these fields."""
-    records, sha256 = read_pickle(path, made_by)
+    records, sha256 = read_pickle(path, remedy)
     if not isinstance(records, list) or not records:
-        raise InputError(f"{path} holds no list of records; run `{made_by}` again")
+        raise InputError(f"{path} holds no list of records; {remedy}")
     wanted = set(fields.__annotations__)
     for position, record in enumerate(records):
         if not isinstance(record, dict) or not wanted <= record.keys():
             found = sorted(record) if isinstance(record, dict) else type(record).__name__
-            raise InputError(
-                f"{path}: record {position} has {found}, not the fields {sorted(wanted)}; run `{made_by}` again"
-            )
+            raise InputError(f"{path}: record {position} has {found}, not the fields {sorted(wanted)}; {remedy}")
     return records, sha256
 
 
@@ -130,13 +126,13 @@ def read_manifest(data_dir: Path) -> dict[str, dict[str, Any]]:
         InputError: it is missing or of another shape.
     """
     path = data_dir / "manifest.json"
-    manifest = read_json(path, _CORPUS_MAKER)
+    manifest = read_json(path, _MAKE_CORPUS)
     if isinstance(manifest, dict):
         manifest = {"corpus": {}, "queries": {}} | manifest
         checksums = manifest["queries"].get("sha256", {}) if isinstance(manifest["queries"], dict) else None
         if isinstance(manifest["corpus"], dict) and isinstance(checksums, dict):
             return manifest
-    raise InputError(f"{path} is no manifest of a prepared corpus; run `{_CORPUS_MAKER}` again")
+    raise InputError(f"{path} is no manifest of a prepared corpus; {_MAKE_CORPUS}")
 
 
 @contextmanager
@@ -151,34 +147,34 @@ def one_preparation(data_dir: Path) -> Iterator[dict[str, dict[str, Any]]]:
 def load_chunks(data_dir: Path) -> list[Chunk]:
     """Read the corpus. Raises InputError where it is missing, damaged, or not the one the manifest tells of."""
     path = data_dir / "corpus_chunks.pkl"
-    chunks, found = _read_records(path, _CORPUS_MAKER, Chunk)
-    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("sha256"), _CORPUS_MAKER)
+    chunks, found = _read_records(path, _MAKE_CORPUS, Chunk)
+    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("sha256"), _MAKE_CORPUS)
     return chunks
 
 
 def load_qa_pairs(data_dir: Path) -> list[QAPair]:
     """Read the question/answer pairs behind the corpus. Raises InputError as `load_chunks` does."""
     path = data_dir / "qa_pairs.pkl"
-    pairs, found = _read_records(path, _CORPUS_MAKER, QAPair)
-    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("qa_pairs_sha256"), _CORPUS_MAKER)
+    pairs, found = _read_records(path, _MAKE_CORPUS, QAPair)
+    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("qa_pairs_sha256"), _MAKE_CORPUS)
     return pairs
 
 
 def load_queries(data_dir: Path, split: str) -> list[Query]:
     """Read the queries of one of SPLITS. Raises InputError as `load_chunks`, and where made for another corpus."""
-    path, made_by = data_dir / f"{split}_queries.pkl", "python prepare_queries.py"
-    queries, found = _read_records(path, made_by, Query)
+    path, remedy = data_dir / f"{split}_queries.pkl", "run `python prepare_queries.py`"
+    queries, found = _read_records(path, remedy, Query)
     manifest = read_manifest(data_dir)
     if manifest["queries"].get("corpus_sha256") != manifest["corpus"].get("sha256"):
-        raise InputError(f"the corpus was prepared anew since {path} was made; run `{made_by}` again")
-    _check_checksum(path, found, manifest["queries"].get("sha256", {}).get(path.name), made_by)
+        raise InputError(f"the corpus was prepared anew since {path} was made; {remedy}")
+    _check_checksum(path, found, manifest["queries"].get("sha256", {}).get(path.name), remedy)
     return queries
 
 
-def _check_checksum(path: Path, found: str, told: str | None, made_by: str) -> None:
+def _check_checksum(path: Path, found: str, told: str | None, remedy: str) -> None:
     """Raise InputError where what was read is not the file of the manifest's checksum."""
     if found != told:
-        raise InputError(f"{path} is not the file that manifest.json beside it tells of; run `{made_by}` again")
+        raise InputError(f"{path} is not the file that manifest.json beside it tells of; {remedy}")
 
 
 def _sync(path: Path) -> None:
@@ -333,13 +329,13 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path} is not UTF-8 text ({reason}); save it as UTF-8") from error
 
 
-def read_json(path: Path, made_by: str) -> Any:
-    """Read JSON. Raises InputError where the file is missing or no JSON."""
-    content = _read(path, made_by)
+def read_json(path: Path, remedy: str) -> Any:
+    """Read JSON. Raises InputError with that remedy where the file is missing or no JSON."""
+    content = _read(path, remedy)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}); run `{made_by}` again") from error
+        raise InputError(f"{path} is not JSON ({error}); {remedy}") from error
 
 
 def sha256_file(path: Path) -> str:

@@ -6,6 +6,12 @@ from typing import Any
 from hardneg.artifacts import read_json, sha256_file
 from hardneg.errors import InputError
 
+# where a saved model is damaged; to run again alone would not help, as it would be found damaged again
+COPY_OR_DELETE = (
+    "copy the folder again, or delete it (and later iterations) and run iterative_miner.py again: what was judged "
+    "is stored"
+)
+
 
 def training_record(folder: Path) -> dict[str, Any]:
     """The training.json in a model's folder; empty where there is none, or another program's.
@@ -14,7 +20,7 @@ def training_record(folder: Path) -> dict[str, Any]:
         InputError: it is damaged.
     """
     path = folder / "training.json"
-    record = read_json(path, "python iterative_miner.py") if path.exists() else {}
+    record = read_json(path, COPY_OR_DELETE) if path.exists() else {}
     is_ours = isinstance(record, dict) and all(
         isinstance(record.get(key, {}), dict) for key in ("configuration", "files_sha256")
     )
@@ -39,7 +45,4 @@ def check_whole(folder: Path) -> None:
 def check_file(path: Path, digest: str | None) -> None:
     """Raise InputError where a file is missing, or not the one of this SHA-256."""
     if not path.exists() or sha256_file(path) != digest:
-        raise InputError(
-            f"{path} is not the file that was saved with this model; copy the folder again, or delete it "
-            "(and later iterations) and run iterative_miner.py again: what was judged is stored"
-        )
+        raise InputError(f"{path} is not the file that was saved with this model; {COPY_OR_DELETE}")

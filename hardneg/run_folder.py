@@ -14,7 +14,7 @@ from hardneg.artifacts import atomic_dir, read_json, sha256_file, write_json
 from hardneg.candidates import CandidateList, read_candidates, write_candidates
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.model_card import model_card
-from hardneg.model_files import check_file, check_whole, checksums
+from hardneg.model_files import COPY_OR_DELETE, check_file, check_whole, checksums
 from hardneg.models import quiet_progress
 from hardneg.validation import K
 
@@ -89,9 +89,10 @@ def run_of(folder: Path) -> dict[str, Any] | None:
 def _note_in(folder: Path) -> dict[str, Any] | None:
     if not (folder / NOTE).exists():
         return None
-    found = read_json(folder / NOTE, "python iterative_miner.py")
+    remedy = "copy the folder again, choose another --output-dir, or delete that folder: what was judged is stored"
+    found = read_json(folder / NOTE, remedy)
     if not isinstance(found, dict):
-        raise InputError(f"{folder / NOTE} tells of no run; choose another --output-dir, or delete that folder")
+        raise InputError(f"{folder / NOTE} tells of no run; {remedy}")
     return found
 
 
@@ -218,7 +219,7 @@ def finished_iterations(folder: Path) -> list[dict[str, Any]]:
     """training.json of every finished iteration in a run's folder, however many the run asks for by now."""
     records = []
     while is_finished(iteration := iteration_folder(folder, len(records))):
-        records.append(read_json(iteration / "training.json", "python iterative_miner.py"))
+        records.append(read_json(iteration / "training.json", COPY_OR_DELETE))
     return records
 
 

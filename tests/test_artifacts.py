@@ -39,7 +39,7 @@ from hardneg.errors import InputError
 from tests.tiny_data import write_pickle
 
 ROOT = Path(__file__).parent.parent
-MAKER = "python make.py"
+REMEDY = "make it again"
 
 
 class Bomb:
@@ -56,14 +56,16 @@ def test_pickle_round_trip(tmp_path: Path) -> None:
     records = [{"id": 1, "text": "naïve", "ids": [1, 2], "grade": None, "share": 0.5}]
     write_files(tmp_path / "deep", {"records.pkl": pickle_bytes(records)})
     path = tmp_path / "deep" / "records.pkl"
-    assert read_pickle(path, MAKER) == (records, sha256_file(path))
+    assert read_pickle(path, REMEDY) == (records, sha256_file(path))
 
 
 def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
     target = tmp_path / "made-by-the-pickle"
     (tmp_path / "bomb.pkl").write_bytes(pickle.dumps([Bomb(target)]))
-    with pytest.raises(InputError, match=r"bomb.pkl is not a whole pickle of plain .*refers to posix.mkdir.*again"):
-        read_pickle(tmp_path / "bomb.pkl", MAKER)
+    with pytest.raises(
+        InputError, match=r"bomb.pkl is not a whole pickle of plain .*refers to posix.mkdir.*; make it again$"
+    ):
+        read_pickle(tmp_path / "bomb.pkl", REMEDY)
     assert not target.exists()
 
 
@@ -74,7 +76,7 @@ def test_every_cut_of_a_pickle_is_refused(tmp_path: Path, protocol: int) -> None
     for length in range(1, len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match=r"cut\.pkl is not a whole pickle"):
-            read_pickle(path, MAKER)
+            read_pickle(path, REMEDY)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_bytes_that_are_no_pickle_are_refused(tmp_path: Path, payload: bytes) ->
     path = tmp_path / "foreign.pkl"
     path.write_bytes(payload)
     with pytest.raises(InputError, match=r"foreign\.pkl is not a whole pickle"):
-        read_pickle(path, MAKER)
+        read_pickle(path, REMEDY)
 
 
 def test_any_bytes_are_refused_or_a_builtin(tmp_path: Path) -> None:
@@ -94,25 +96,25 @@ def test_any_bytes_are_refused_or_a_builtin(tmp_path: Path) -> None:
     for _ in range(300):
         path.write_bytes(rng.randbytes(rng.randint(1, 60)))
         try:
-            assert isinstance(read_pickle(path, MAKER)[0], int | float | str | bytes | list | dict | tuple | None)
+            assert isinstance(read_pickle(path, REMEDY)[0], int | float | str | bytes | list | dict | tuple | None)
         except InputError as error:
             assert "foreign.pkl is not a whole pickle" in str(error)
 
 
 def test_missing_empty_and_unreadable_files_name_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone\.pkl is missing; run `python make.py` first"):
-        read_pickle(tmp_path / "gone.pkl", MAKER)
+    with pytest.raises(InputError, match=r"gone\.pkl is missing; make it again$"):
+        read_pickle(tmp_path / "gone.pkl", REMEDY)
     (tmp_path / "empty.pkl").touch()
-    with pytest.raises(InputError, match=r"empty\.pkl is empty; run `python make.py` again"):
-        read_pickle(tmp_path / "empty.pkl", MAKER)
+    with pytest.raises(InputError, match=r"empty\.pkl is empty; make it again$"):
+        read_pickle(tmp_path / "empty.pkl", REMEDY)
     (tmp_path / "folder.pkl").mkdir()
     with pytest.raises(InputError, match=r"folder\.pkl: Is a directory"):
-        read_pickle(tmp_path / "folder.pkl", MAKER)
-    with pytest.raises(InputError, match=r"gone\.json is missing"):
-        read_json(tmp_path / "gone.json", MAKER)
+        read_pickle(tmp_path / "folder.pkl", REMEDY)
+    with pytest.raises(InputError, match=r"gone\.json is missing; make it again$"):
+        read_json(tmp_path / "gone.json", REMEDY)
     (tmp_path / "cut.json").write_text('{"a": ')
-    with pytest.raises(InputError, match=r"cut\.json is not JSON"):
-        read_json(tmp_path / "cut.json", MAKER)
+    with pytest.raises(InputError, match=r"cut\.json is not JSON \(.*\); make it again$"):
+        read_json(tmp_path / "cut.json", REMEDY)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_a_file_that_the_manifest_does_not_know(tiny_data_dir: Path, load: Calla
     maker = "queries" if name == "val_queries" else "corpus"
     write_pickle(tiny_data_dir / f"{name}.pkl", load(tiny_data_dir)[1:])
     with pytest.raises(
-        InputError, match=rf"{name}\.pkl is not the file that .* tells of; run `python prepare_{maker}.py` again"
+        InputError, match=rf"{name}\.pkl is not the file that .* tells of; run `python prepare_{maker}.py`"
     ):
         load(tiny_data_dir)
 
@@ -166,9 +168,9 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "link.json").symlink_to(tmp_path / "elsewhere" / "real.json")
     write_json(tmp_path / "link.json", [1])
     assert (tmp_path / "link.json").is_symlink()
-    assert read_json(tmp_path / "elsewhere" / "real.json", MAKER) == [1]
+    assert read_json(tmp_path / "elsewhere" / "real.json", REMEDY) == [1]
     write_files(tmp_path, {"a.json": b"[2]", "link.json": b"[3]"})
-    assert (tmp_path / "link.json").is_symlink() and read_json(tmp_path / "link.json", MAKER) == [3]
+    assert (tmp_path / "link.json").is_symlink() and read_json(tmp_path / "link.json", REMEDY) == [3]
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     with pytest.raises(InputError, match=r"cannot write .*circle"):
         write_json(tmp_path / "circle", [])
@@ -187,10 +189,10 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
 
 
 def test_queries_of_another_corpus(tiny_data_dir: Path) -> None:
-    manifest = read_json(tiny_data_dir / "manifest.json", MAKER)
+    manifest = read_json(tiny_data_dir / "manifest.json", REMEDY)
     for stale in ({**manifest, "corpus": {"sha256": "other"}}, {"corpus": manifest["corpus"]}):
         write_json(tiny_data_dir / "manifest.json", stale)
-        with pytest.raises(InputError, match=r"prepared anew since .*; run `python prepare_queries.py` again"):
+        with pytest.raises(InputError, match=r"prepared anew since .*; run `python prepare_queries.py`"):
             load_queries(tiny_data_dir, "train")
 
 
@@ -200,7 +202,7 @@ def test_an_interrupted_write_leaves_the_older_file_and_nothing_else(tmp_path: P
     with pytest.raises(KeyboardInterrupt), atomic_file(path) as temporary:
         temporary.write_text('{"run": ')
         raise KeyboardInterrupt
-    assert read_json(path, MAKER) == {"run": 1}
+    assert read_json(path, REMEDY) == {"run": 1}
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -369,13 +371,13 @@ def test_a_name_that_is_no_text_is_written_as_json_can_say_it(tmp_path: Path) ->
 @pytest.mark.parametrize("read", [read_json, read_pickle])
 def test_a_path_longer_than_a_name_may_be(tmp_path: Path, read: Callable[[Path, str], Any]) -> None:
     with pytest.raises(InputError, match=r"cannot read .*File name too long"):
-        read(tmp_path / ("x" * 300), "make it")
+        read(tmp_path / ("x" * 300), REMEDY)
 
 
 def test_json_nested_too_deeply(tmp_path: Path) -> None:
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(InputError, match=r"deep\.json is not JSON"):
-        read_json(tmp_path / "deep.json", "make it")
+        read_json(tmp_path / "deep.json", REMEDY)
 
 
 def test_sha256_of_a_file(tmp_path: Path) -> None:

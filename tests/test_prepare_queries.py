@@ -160,7 +160,7 @@ def test_a_new_corpus_makes_the_queries_stale(data_dir: Path, monkeypatch: pytes
         sys, "argv", ["prepare_corpus.py", "--source", "sample", "--data-dir", str(data_dir), "--seed", "1"]
     )
     prepare_corpus.main()
-    with pytest.raises(InputError, match=r"prepared anew since .*; run `python prepare_queries.py` again"):
+    with pytest.raises(InputError, match=r"prepared anew since .*; run `python prepare_queries.py`"):
         load_queries(data_dir, "train")
     prepare(monkeypatch, data_dir)
     assert load_queries(data_dir, "train")
@@ -191,7 +191,7 @@ def test_stopped_while_writing_it_can_run_again(data_dir: Path, monkeypatch: pyt
 
 
 def test_without_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"manifest.json is missing; run `python prepare_corpus.py` first"):
+    with pytest.raises(InputError, match=r"manifest.json is missing; run `python prepare_corpus.py`"):
         prepare(monkeypatch, tmp_path)
 
 
@@ -202,5 +202,5 @@ def test_files_that_do_not_belong_together(data_dir: Path, name: str, monkeypatc
         prepare(monkeypatch, data_dir)
     assert not (data_dir / "train_queries.pkl").exists()
     (data_dir / name).unlink()
-    with pytest.raises(InputError, match=rf"{name} is missing; run `python prepare_corpus.py` first"):
+    with pytest.raises(InputError, match=rf"{name} is missing; run `python prepare_corpus.py`"):
         prepare(monkeypatch, data_dir)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -207,6 +208,22 @@ def test_a_folder_that_is_not_whole_is_refused(
         check_whole(folder)  # as a model it is whole
 
 
+def test_a_record_that_was_cut_names_a_way_out(tmp_path: Path) -> None:
+    """To run again would not help: it would be found damaged again."""
+    for number in range(2):
+        write_json(tmp_path / f"iteration_{number}" / "training.json", {})
+    (tmp_path / "iteration_1" / "training.json").write_text('{"iteration": ')
+    way_out = (
+        r"iteration_1/training\.json is not JSON \(.*\); copy the folder again, or delete it \(and later iterations\)"
+    )
+    with pytest.raises(InputError, match=way_out):
+        check_finished(tmp_path)
+    with pytest.raises(InputError, match=way_out):
+        check_whole(tmp_path / "iteration_1")
+    shutil.rmtree(tmp_path / "iteration_1")
+    assert len(finished_iterations(tmp_path)) == 1
+
+
 def test_a_kill_while_claiming_does_not_bar_the_folder(tmp_path: Path) -> None:
     """What `atomic_file` leaves where it is killed before its rename."""
     (tmp_path / ".run.json.x1y2.tmp").touch()
@@ -222,8 +239,11 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["{", "[]", "3"])
 def test_a_damaged_note(tmp_path: Path, content: str) -> None:
+    """To run again would not help: it would be found damaged again."""
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(InputError):
+    with pytest.raises(
+        InputError, match=r"run\.json .*; copy the folder again, choose another .* or delete that folder"
+    ):
         claim(tmp_path, CONFIGURATION)
 
 

@@ -35,7 +35,8 @@ def held_out(data_dirs: Sequence[Path]) -> set[str]:
     """The questions, normalised, that are validation or test in any of these splits."""
     seen = set()
     for data_dir in data_dirs:
-        pairs, _ = read_pickle(data_dir / "qa_pairs.pkl", "python prepare_corpus.py")  # other fields have changed
+        remedy = "let --earlier name what prepare_corpus.py wrote"
+        pairs, _ = read_pickle(data_dir / "qa_pairs.pkl", remedy)  # other fields have changed
         seen |= {normalise_question(pair["question"]) for pair in pairs if pair["split"] != "train"}
     return seen
 
