@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,6 @@ from hardneg.errors import InputError, clear_os_errors
 
 SPLITS = ("train", "val", "test")
 SHARED = "shared"  # a chunk that answers questions of several splits (boilerplate)
-_MAKE_CORPUS = "run `python prepare_corpus.py`"
 # what the unpickler raises on bytes that are no whole pickle
 UNPICKLING_ERRORS = (
     pickle.UnpicklingError,
@@ -119,6 +119,19 @@ def _read_records(path: Path, remedy: str, fields: type) -> tuple[list[Any], str
     return records, sha256
 
 
+def _make_corpus(data_dir: Path) -> str:
+    """The remedy of a corpus that cannot be used. Followed to the letter it must not replace another folder's data."""
+    return f"run {_command('prepare_corpus.py', data_dir)} with the --source and other flags of this corpus"
+
+
+def _make_queries(data_dir: Path) -> str:
+    return f"run {_command('prepare_queries.py', data_dir)}"
+
+
+def _command(script: str, data_dir: Path) -> str:
+    return f"`python {script} --data-dir {shlex.quote(str(data_dir))}`"
+
+
 def read_manifest(data_dir: Path) -> dict[str, dict[str, Any]]:
     """What the prepare scripts noted of their files, under "corpus" and "queries" (empty where not yet prepared).
 
@@ -126,13 +139,13 @@ def read_manifest(data_dir: Path) -> dict[str, dict[str, Any]]:
         InputError: it is missing or of another shape.
     """
     path = data_dir / "manifest.json"
-    manifest = read_json(path, _MAKE_CORPUS)
+    manifest = read_json(path, _make_corpus(data_dir))
     if isinstance(manifest, dict):
         manifest = {"corpus": {}, "queries": {}} | manifest
         checksums = manifest["queries"].get("sha256", {}) if isinstance(manifest["queries"], dict) else None
         if isinstance(manifest["corpus"], dict) and isinstance(checksums, dict):
             return manifest
-    raise InputError(f"{path} is no manifest of a prepared corpus; {_MAKE_CORPUS}")
+    raise InputError(f"{path} is no manifest of a prepared corpus; {_make_corpus(data_dir)}")
 
 
 @contextmanager
@@ -147,22 +160,22 @@ def one_preparation(data_dir: Path) -> Iterator[dict[str, dict[str, Any]]]:
 def load_chunks(data_dir: Path) -> list[Chunk]:
     """Read the corpus. Raises InputError where it is missing, damaged, or not the one the manifest tells of."""
     path = data_dir / "corpus_chunks.pkl"
-    chunks, found = _read_records(path, _MAKE_CORPUS, Chunk)
-    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("sha256"), _MAKE_CORPUS)
+    chunks, found = _read_records(path, _make_corpus(data_dir), Chunk)
+    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("sha256"), _make_corpus(data_dir))
     return chunks
 
 
 def load_qa_pairs(data_dir: Path) -> list[QAPair]:
     """Read the question/answer pairs behind the corpus. Raises InputError as `load_chunks` does."""
     path = data_dir / "qa_pairs.pkl"
-    pairs, found = _read_records(path, _MAKE_CORPUS, QAPair)
-    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("qa_pairs_sha256"), _MAKE_CORPUS)
+    pairs, found = _read_records(path, _make_corpus(data_dir), QAPair)
+    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("qa_pairs_sha256"), _make_corpus(data_dir))
     return pairs
 
 
 def load_queries(data_dir: Path, split: str) -> list[Query]:
     """Read the queries of one of SPLITS. Raises InputError as `load_chunks`, and where made for another corpus."""
-    path, remedy = data_dir / f"{split}_queries.pkl", "run `python prepare_queries.py`"
+    path, remedy = data_dir / f"{split}_queries.pkl", _make_queries(data_dir)
     queries, found = _read_records(path, remedy, Query)
     manifest = read_manifest(data_dir)
     if manifest["queries"].get("corpus_sha256") != manifest["corpus"].get("sha256"):

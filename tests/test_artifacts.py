@@ -143,7 +143,8 @@ def test_a_file_that_the_manifest_does_not_know(tiny_data_dir: Path, load: Calla
     maker = "queries" if name == "val_queries" else "corpus"
     write_pickle(tiny_data_dir / f"{name}.pkl", load(tiny_data_dir)[1:])
     with pytest.raises(
-        InputError, match=rf"{name}\.pkl is not the file that .* tells of; run `python prepare_{maker}.py`"
+        InputError,
+        match=rf"{name}\.pkl is not the file that .* tells of; run `python prepare_{maker}.py --data-dir .*`",
     ):
         load(tiny_data_dir)
 
@@ -153,6 +154,21 @@ def test_a_manifest_of_another_shape(tiny_data_dir: Path, manifest: object) -> N
     write_json(tiny_data_dir / "manifest.json", manifest)
     with pytest.raises(InputError, match=r"manifest\.json is no manifest of a prepared corpus"):
         load_chunks(tiny_data_dir)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "corpus_chunks.pkl", "train_queries.pkl"])
+def test_the_remedy_is_for_the_folder_that_is_read(tiny_data_dir: Path, name: str) -> None:
+    """Without --data-dir it would replace the data in ./data, and without the flags make another corpus."""
+    folder = tiny_data_dir.rename(tiny_data_dir.with_name("my data"))
+    (folder / name).unlink()
+    maker, flags = "corpus", " with the --source and other flags of this corpus"
+    if name == "train_queries.pkl":
+        maker, flags = "queries", ""
+    with pytest.raises(InputError) as raised:
+        load_chunks(folder)
+        load_queries(folder, "train")
+    remedy = f"run `python prepare_{maker}.py --data-dir '{folder}'`{flags}"
+    assert str(raised.value) == f"{folder / name} is missing; {remedy}"
 
 
 def test_a_device_is_not_replaced(tmp_path: Path) -> None:
@@ -192,7 +208,7 @@ def test_queries_of_another_corpus(tiny_data_dir: Path) -> None:
     manifest = read_json(tiny_data_dir / "manifest.json", REMEDY)
     for stale in ({**manifest, "corpus": {"sha256": "other"}}, {"corpus": manifest["corpus"]}):
         write_json(tiny_data_dir / "manifest.json", stale)
-        with pytest.raises(InputError, match=r"prepared anew since .*; run `python prepare_queries.py`"):
+        with pytest.raises(InputError, match=r"prepared anew since .*; run `python prepare_queries.py --data-dir"):
             load_queries(tiny_data_dir, "train")
 
 

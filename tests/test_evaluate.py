@@ -340,7 +340,9 @@ def test_bad_input_is_one_line_and_status_2(tmp_path: Path, tiny_model: Path) ->
     command += ["--specialized-model", str(tiny_model), "--output", str(tmp_path / "results.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ)
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"error: .*manifest\.json is missing; run `python prepare_corpus.py`\n", done.stderr)
+    assert re.fullmatch(
+        r"error: .*manifest\.json is missing; run `python prepare_corpus.py --data-dir [^\n]*\n", done.stderr
+    )
 
 
 def test_a_model_against_itself(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -889,9 +889,9 @@ def truncate(path: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (drop("corpus_chunks.pkl"), "corpus_chunks.pkl is missing; run `python prepare_corpus.py`"),
+        (drop("corpus_chunks.pkl"), "corpus_chunks.pkl is missing; run `python prepare_corpus.py --data-dir"),
         (truncate("corpus_chunks.pkl"), "corpus_chunks.pkl is not a whole pickle"),
-        (write("train_queries.pkl", b""), "train_queries.pkl is empty; run `python prepare_queries.py`"),
+        (write("train_queries.pkl", b""), "train_queries.pkl is empty; run `python prepare_queries.py --data-dir"),
         (truncate("val_queries.pkl"), "val_queries.pkl is not a whole pickle"),
         (write("val_queries.pkl", b"cos\nsystem\n(S'true'\ntR."), "it refers to os.system"),
         (write("manifest.json", b"{"), "manifest.json is not JSON"),

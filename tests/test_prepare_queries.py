@@ -160,7 +160,7 @@ def test_a_new_corpus_makes_the_queries_stale(data_dir: Path, monkeypatch: pytes
         sys, "argv", ["prepare_corpus.py", "--source", "sample", "--data-dir", str(data_dir), "--seed", "1"]
     )
     prepare_corpus.main()
-    with pytest.raises(InputError, match=r"prepared anew since .*; run `python prepare_queries.py`"):
+    with pytest.raises(InputError, match=r"prepared anew since .*; run `python prepare_queries.py --data-dir"):
         load_queries(data_dir, "train")
     prepare(monkeypatch, data_dir)
     assert load_queries(data_dir, "train")
@@ -184,23 +184,25 @@ def test_stopped_while_writing_it_can_run_again(data_dir: Path, monkeypatch: pyt
             patch.setattr(Path, "replace", stopping)
             prepare(patch, data_dir)
         if stop_at > 1:
-            with pytest.raises(InputError, match=r"run `python prepare_queries.py`"):
+            with pytest.raises(InputError, match=r"run `python prepare_queries.py --data-dir"):
                 load_queries(data_dir, "train")
     prepare(monkeypatch, data_dir)
     assert load_queries(data_dir, "train")
 
 
 def test_without_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"manifest.json is missing; run `python prepare_corpus.py`"):
+    with pytest.raises(InputError, match=r"manifest.json is missing; run `python prepare_corpus.py --data-dir"):
         prepare(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["corpus_chunks.pkl", "qa_pairs.pkl"])
 def test_files_that_do_not_belong_together(data_dir: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pickle(data_dir / name, (load_chunks if name.startswith("corpus") else load_qa_pairs)(data_dir)[:50])
-    with pytest.raises(InputError, match=rf"{name} is not the file that .* tells of; run `python prepare_corpus.py`"):
+    with pytest.raises(
+        InputError, match=rf"{name} is not the file that .* tells of; run `python prepare_corpus.py --data-dir"
+    ):
         prepare(monkeypatch, data_dir)
     assert not (data_dir / "train_queries.pkl").exists()
     (data_dir / name).unlink()
-    with pytest.raises(InputError, match=rf"{name} is missing; run `python prepare_corpus.py`"):
+    with pytest.raises(InputError, match=rf"{name} is missing; run `python prepare_corpus.py --data-dir"):
         prepare(monkeypatch, data_dir)

@@ -692,7 +692,7 @@ def test_the_runbooks_command_is_accepted() -> None:
         (["--graded", "bundled", "--judge", "answer-key"], "leave it or use --judge llm"),
         (["--judge", "answer-key"], "--llm-endpoint, .* use them with --judge llm"),
         (["--base-model", "models/none"], "model folder models/none does not exist"),
-        (["--data-dir", "{folder}/nothing"], "manifest.json is missing; run `python prepare_corpus.py`"),
+        (["--data-dir", "{folder}/nothing"], "manifest.json is missing; run `python prepare_corpus.py --data-dir"),
         (["--prompt", "{folder}/results.json"], "holds {query} 0 times"),
         (["--device", "cuda:99"], "no such device"),
     ],
