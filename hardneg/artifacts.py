@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import re
 import shlex
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from hardneg.errors import InputError, clear_os_errors
 
 SPLITS = ("train", "val", "test")
 SHARED = "shared"  # a chunk that answers questions of several splits (boilerplate)
+_LEFTOVER = re.compile(r"\.(.+)\.[^.]+\.(?:tmp|old)")  # how atomic_file and atomic_dir name what they have in hand
 # what the unpickler raises on bytes that are no whole pickle
 UNPICKLING_ERRORS = (
     pickle.UnpicklingError,
@@ -252,7 +254,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path` that takes its place when the block ends well.
 
     An older folder at `path` is replaced. A kill leaves no half-written folder at `path`: the old one, the new one, or
-    (between two renames) none, beside hidden `.tmp` or `.old` folders that may be deleted.
+    (between two renames) none, beside hidden `.tmp` or `.old` folders that `clear_leftovers` deletes or puts back.
 
     Raises:
         InputError: the place cannot be written.
@@ -275,6 +277,38 @@ def atomic_dir(path: Path) -> Iterator[Path]:
                 retired.rename(path)
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(retired, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path, names: str) -> None:
+    """Delete what killed writes left in `folder`; only for who knows that nobody else writes there.
+
+    A folder that a kill took away between the two renames of `atomic_dir` is put back.
+
+    Args:
+        folder: where `atomic_file` and `atomic_dir` wrote.
+        names: a pattern of the whole names of what they wrote; leftovers of others stay.
+
+    Raises:
+        InputError: the folder cannot be read, or what was taken away not be put back.
+    """
+    with clear_os_errors(folder, "clear"):
+        matches = {path: _LEFTOVER.fullmatch(path.name) for path in folder.iterdir()}
+        left = {path: match[1] for path, match in matches.items() if match and re.fullmatch(names, match[1])}
+        for path in sorted(left):  # .old before the .tmp that tells what it is
+            written = folder / left[path]
+            if path.suffix == ".tmp" or written.exists():
+                _delete(path)
+            elif path.with_suffix(".tmp") in left:
+                path.rename(written)
+            # else somebody removed what had replaced it: it may be half deleted, or all that there is
+
+
+def _delete(path: Path) -> None:
+    """Delete a file or a folder, or as much of it as can be."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def pickle_bytes(records: list[Any]) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from hardneg.artifacts import atomic_dir, read_json, sha256_file, write_json
+from hardneg.artifacts import atomic_dir, clear_leftovers, read_json, sha256_file, write_json
 from hardneg.candidates import CandidateList, read_candidates, write_candidates
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.model_card import model_card
@@ -26,11 +26,14 @@ CANDIDATES = "candidates.jsonl"  # in an iteration's folder: what was judged, wi
 
 NOTE = "run.json"  # in a run's folder: its configuration
 LOCK = ".lock"  # what the process that works there holds locked; a file that nothing replaces
+_WRITTEN = rf"iteration_\d+|final|{re.escape(NOTE)}"  # what only the process that holds the lock writes
 
 
 @contextmanager
 def claimed(folder: Path, configuration: Mapping[str, Any]) -> Iterator[None]:
     """Have `folder` for a run of this configuration, new or to be continued, and keep other processes out meanwhile.
+
+    What killed processes left half-written there, each time a whole model perhaps, is deleted.
 
     Args:
         folder: the output folder.
@@ -42,6 +45,8 @@ def claimed(folder: Path, configuration: Mapping[str, Any]) -> Iterator[None]:
     """
     check_owner(folder, configuration)  # a folder of something else is left as it is
     with _locked(folder) as is_alone:
+        if is_alone:
+            clear_leftovers(folder, _WRITTEN)
         check_owner(folder, configuration)
         if not is_alone and _note_in(folder) not in (None, dict(configuration)):
             raise InputError(

@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from hardneg.artifacts import (
     atomic_dir,
     atomic_file,
     check_writable,
+    clear_leftovers,
     json_bytes,
     load_chunks,
     load_qa_pairs,
@@ -253,6 +255,58 @@ def test_a_stop_between_the_two_renames_puts_the_old_folder_back(
         (temporary / "new.txt").touch()
     assert [path.name for path in model.iterdir()] == ["old.txt"]
     assert list(tmp_path.iterdir()) == [model]
+
+
+@pytest.mark.parametrize(
+    ("killing", "kept"),
+    [
+        ("Path.rename = lambda *_: kill()", "old"),
+        ("rename = Path.rename; Path.rename = lambda *paths: (rename(*paths), kill())", "old"),  # between two renames
+        ("shutil.rmtree = lambda *_, **__: kill()", "new"),
+    ],
+)
+def test_what_a_killed_write_of_a_folder_left_is_deleted_or_put_back(tmp_path: Path, killing: str, kept: str) -> None:
+    model = tmp_path / "final"
+    with atomic_dir(model) as temporary:
+        (temporary / "weights").write_text("old")
+    script = (
+        "import os, shutil, signal\nfrom hardneg.artifacts import atomic_dir\n"
+        f"kill = lambda: os.kill(os.getpid(), signal.SIGKILL)\n{killing}\n"
+        "with atomic_dir(folder / 'final') as temporary: (temporary / 'weights').write_text('new')"
+    )
+    assert python(script, tmp_path).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    clear_leftovers(tmp_path, "final")
+    assert list(tmp_path.iterdir()) == [model] and (model / "weights").read_text() == kept
+
+
+def test_what_a_killed_write_of_a_file_left_is_deleted(tmp_path: Path) -> None:
+    script = "import os, signal\nfrom hardneg.artifacts import atomic_file\n"
+    script += "with atomic_file(folder / 'run.json'):\n    os.kill(os.getpid(), signal.SIGKILL)"
+    assert python(script, tmp_path).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    clear_leftovers(tmp_path, r"run\.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_leftover_of_these_names_stays(tmp_path: Path) -> None:
+    """Nor what was taken away, where what replaced it is gone too: it may be all that there is."""
+    names = [
+        "final",
+        "final.x1.tmp",
+        ".final.x1",
+        ".final.tmp",
+        ".finale.x1.tmp",
+        ".other.x1.tmp",
+        ".iteration_0.x1.old",
+    ]
+    for name in names:
+        (tmp_path / name).mkdir()
+    clear_leftovers(tmp_path, r"final|iteration_\d+")
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+    (tmp_path / "iteration_0").mkdir()
+    clear_leftovers(tmp_path, r"final|iteration_\d+")
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "iteration_0"} - {".iteration_0.x1.old"}
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:

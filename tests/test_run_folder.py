@@ -144,6 +144,15 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def leave_half_written(folder: Path) -> list[Path]:
+    """What killed processes leave: an iteration that was being saved, a final model that was being replaced, a note."""
+    folders = [folder / ".iteration_12.ab_c1234.tmp", folder / ".final.xyz98765.tmp"]
+    for path in folders:
+        path.mkdir(parents=True)
+    (folder / ".run.json.a1b2c3d4.tmp").touch()
+    return [*folders, folder / ".run.json.a1b2c3d4.tmp"]
+
+
 def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     check_idle(folder)
@@ -152,12 +161,14 @@ def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(folder)]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert other.stdout is not None and other.stdout.readline() == "in\n"
+    half_written = leave_half_written(folder)
     busy = r"another process is at work on .*run; wait for it"
     with pytest.raises(InputError, match=busy):
         check_idle(folder)
     with pytest.raises(InputError, match=busy):  # though nothing came of that run yet
         claim(folder, CONFIGURATION)
     assert json.loads((folder / "run.json").read_text()) == {"seed": 2}
+    assert all(path.exists() for path in half_written)
     other.kill()  # not even a killed one bars the folder
     other.communicate()
     check_idle(folder)
@@ -165,13 +176,29 @@ def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
         claim(folder, CONFIGURATION)
 
 
+def test_what_killed_processes_left_is_deleted_when_the_folder_is_claimed(tmp_path: Path) -> None:
+    claim(tmp_path, CONFIGURATION)
+    (tmp_path / "iteration_0").mkdir()
+    (tmp_path / ".results.json.ab.tmp").touch()  # what another script may be writing
+    half_written = leave_half_written(tmp_path)
+    (tmp_path / ".final.xyz98765.old").mkdir()
+    with pytest.raises(InputError, match="another configuration"):
+        claim(tmp_path, CONFIGURATION | {"seed": 2})
+    assert all(path.exists() for path in half_written)
+    claim(tmp_path, CONFIGURATION)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {".lock", "run.json", "iteration_0", "final", ".results.json.ab.tmp"}
+
+
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", no_locks)
+    half_written = leave_half_written(tmp_path)
     for _ in range(2):
         claim(tmp_path, CONFIGURATION)
+    assert all(path.exists() for path in half_written)  # another process may be writing it
     check_idle(tmp_path)
     with pytest.raises(InputError, match=r"another run may be at work on .* no locks"):
         claim(tmp_path, CONFIGURATION | {"seed": 2})
