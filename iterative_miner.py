@@ -512,7 +512,7 @@ def mine_hard_examples(
 
 RECIPE = Recipe(
     epochs=1,
-    batch_size=32,  # memory does not depend on it (gradient caching), quality does
+    batch_size=8,  # more steps than larger ones in the same time; the second contrast has passages enough (LOG.md)
     learning_rate=1e-4,
     warmup_fraction=0.1,
     # Two ways of staying near the base model; without either, more is forgotten (LOG.md).
@@ -545,8 +545,9 @@ def fine_tune(
     start = weights_of(model)
 
     def attempt(at_once: int) -> list[float]:
-        settings = {"seed": seed, "mini_batch_size": at_once, "teacher": teacher}
-        return train(model, mined.examples, texts, mined.spared, recipe, **settings)
+        return train(
+            model, mined.examples, texts, mined.spared, recipe, seed=seed, mini_batch_size=at_once, teacher=teacher
+        )
 
     def start_again(at_once: int) -> None:
         print(f"Out of GPU memory; once more with {at_once} passages at once")
