@@ -43,7 +43,16 @@ from hardneg.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgmen
 from hardneg.judge_answers import CONSTRAINTS
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
-from hardneg.memory import activation_bytes, check_room, free_bytes, give_back, halving, mini_batch_size, weight_bytes
+from hardneg.memory import (
+    activation_bytes,
+    check_room,
+    first_that_fits,
+    free_bytes,
+    give_back,
+    mini_batch_size,
+    sizes_to_try,
+    weight_bytes,
+)
 from hardneg.metrics import CONFIDENCE
 from hardneg.mining import (
     FUSION_K,
@@ -254,8 +263,9 @@ def mined_before(setting: Setting, number: int) -> list[Mined]:
 
 def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
     """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
-    model = deepcopy(setting.base.model)
-    losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.base)
+    with clear_memory_errors("training"):
+        model = deepcopy(setting.base.model)
+        losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.base)
     strongest = average_with_trained(setting, model, number)
     strengths = average_with_base(setting, model, strongest)
     print(f"Fine-tuning complete for iteration {number}")
@@ -532,8 +542,10 @@ def fine_tune(
     """Train `model` in place on the mined examples, held near `base`; returns the mean loss of each epoch.
 
     Out of memory does not call for a smaller batch size in the recipe: `hardneg.memory.mini_batch_size` bounds the
-    passages held at once by the free memory, and where that was too many, half of them are tried; it changes roundings
-    alone.
+    passages held at once by the free memory, and where that was too many, fewer are tried; it changes roundings alone.
+
+    Raises:
+        torch.OutOfMemoryError: one passage at once is too much too.
     """
     from hardneg.training import teach, train
 
@@ -541,7 +553,8 @@ def fine_tune(
     teacher = teach(base, recipe, mined.examples, mined.candidates, texts, model.device)
     free = free_bytes(model.device.type)  # beside the teacher
     longest = activation_bytes(model, texts, [example.query for example in mined.examples])
-    at_once = min(mini_batch_size(free, weight_bytes(model), longest), passages_per_step(mined, recipe))
+    most = mini_batch_size(free, weight_bytes(model), longest)
+    sizes = sizes_to_try(most, rows=recipe.batch_size, columns=1 + len(mined.examples[0].negative_ids))
     start = weights_of(model)
 
     def attempt(at_once: int) -> list[float]:
@@ -553,16 +566,10 @@ def fine_tune(
         print(f"Out of GPU memory; once more with {at_once} passages at once")
         model.load_state_dict(start)
 
-    with clear_memory_errors("training"):
-        losses = halving(attempt, at_once, start_again)
+    losses = first_that_fits(attempt, sizes, start_again)
     for epoch, loss in enumerate(losses, start=1):
         print(f"Epoch {epoch}: loss {loss:.4f}")
     return losses
-
-
-def passages_per_step(mined: Mined, recipe: Recipe) -> int:
-    """How many passages a training step takes."""
-    return recipe.batch_size * (1 + len(mined.examples[0].negative_ids))
 
 
 # ---------------------------------------------------------------- how strongly to adapt

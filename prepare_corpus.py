@@ -149,7 +149,7 @@ def build_corpus(
                 )
             chunk = chunks[chunk_id]
             if normalise_topic(chunk["title"]) != normalise_topic(row.topic):
-                chunk["title"] = ""  # of several topics: none of them is its title
+                chunk["title"] = ""  # of several topics, or of a row without one
             if chunk["split"] != split:
                 chunk["split"] = SHARED
             if chunk_id not in chunk_ids:

@@ -38,7 +38,7 @@ class Chunk(TypedDict):
 
     chunk_id: int
     text: str
-    title: str
+    title: str  # the topic of all that it answers; empty where they have several, or one has none
     qa_ids: list[str]
     qtype: str
     source: str

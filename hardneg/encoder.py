@@ -98,17 +98,24 @@ class CachedEncoder:
                 connection.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", rows)
             if progress:
                 progress(len(block))
-        return np.stack([vectors[key] for key in keys]) if keys else np.empty((0, self._dimension()), np.float32)
+        if not keys:
+            return np.empty((0, self._dimension()), np.float32)
+        # Again, in float32: a model that ends in a dense layer normalises in bfloat16, to lengths up to 0.2 % off.
+        found = np.stack([vectors[key] for key in keys])
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
     def _run(self, encode: Callable[..., np.ndarray], texts: list[str]) -> np.ndarray:
         import torch
 
         mixed = torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bfloat16)
         with clear_memory_errors("embedding"), mixed:
-            encoded = encode(texts, batch_size=ENCODE_BATCH, convert_to_numpy=True, show_progress_bar=False)
-        # Not by the library: a model that ends in a dense layer would normalise in bfloat16, to lengths 0.2 % off.
-        vectors = encoded.astype(np.float32)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+            return encode(
+                texts,
+                batch_size=ENCODE_BATCH,
+                normalize_embeddings=True,
+                convert_to_numpy=True,
+                show_progress_bar=False,
+            ).astype(np.float32)
 
     def _dimension(self) -> int:
         return int(self.model.get_embedding_dimension() or 0)

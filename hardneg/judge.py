@@ -81,7 +81,10 @@ class Judge(Protocol):
 
 
 class AnswerKeyJudge:
-    """Grades from the data's own annotation: a known answer 4, another passage on the query's topic 2, else 1."""
+    """Grades from the data's own annotation: a known answer 4, another passage on the query's topic 2, else 1.
+
+    A passage of several topics has no title that tells, and has 1.
+    """
 
     def __init__(self) -> None:
         self.configuration = {"judge": "answer-key"}

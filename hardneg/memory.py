@@ -4,7 +4,8 @@ import ctypes
 import gc
 import heapq
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -120,28 +121,46 @@ def mini_batch_size(free: int, weights: int, passage: int) -> int:
     return max(MIN_PASSAGES, (free - GROWTH * weights) // 2 // passage)
 
 
-def halving(attempt: Callable[[int], Result], size: int, before_another: Callable[[int], object]) -> Result:
-    """`attempt(size)`, or with half of that for as long as the GPU's memory does not suffice.
+def sizes_to_try(most: int, rows: int, columns: int) -> list[int]:
+    """How many passages of a training step to hold activations of at once, the most first.
+
+    All of them where `most` allows that. Otherwise the gradient cache cuts each column by itself, so that as many as a
+    column has rows come next, whatever is between.
+
+    >>> sizes_to_try(500, rows=32, columns=5), sizes_to_try(100, rows=32, columns=5), sizes_to_try(9, 32, 5)
+    ([160, 32, 16, 8, 4, 2, 1], [32, 16, 8, 4, 2, 1], [9, 4, 2, 1])
+    """
+    sizes = [rows * columns] if most >= rows * columns else []
+    size = min(most, rows)
+    while size:
+        sizes.append(size)
+        size //= 2
+    return sizes
+
+
+def first_that_fits(
+    attempt: Callable[[int], Result], sizes: Sequence[int], before_another: Callable[[int], object]
+) -> Result:
+    """`attempt` with the first of the sizes for which the GPU's memory suffices.
 
     Args:
         attempt: called with a size; leaves nothing behind that counts when it fails.
-        size: the first one.
-        before_another: called with each smaller size before that is attempted.
+        sizes: one or more, the largest first.
+        before_another: called with each but the first before that is attempted.
 
     Raises:
-        torch.OutOfMemoryError: size 1 is too large too.
+        torch.OutOfMemoryError: the last is too large too.
     """
     import torch
 
-    while True:
+    for size, another in pairwise(sizes):
         try:
             return attempt(size)
         except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-        size //= 2  # here, where what failed no longer holds its memory through the error
+            pass  # what failed holds its memory through the error, until here
         give_back("cuda")
-        before_another(size)
+        before_another(another)
+    return attempt(sizes[-1])
 
 
 def check_room(weights: int, passage: int, free: int) -> None:

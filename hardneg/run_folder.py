@@ -33,7 +33,8 @@ _WRITTEN = rf"iteration_\d+|final|{re.escape(NOTE)}"  # what only the process th
 def claimed(folder: Path, configuration: Mapping[str, Any]) -> Iterator[None]:
     """Have `folder` for a run of this configuration, new or to be continued, and keep other processes out meanwhile.
 
-    What killed processes left half-written there, each time a whole model perhaps, is deleted.
+    What killed processes left half-written there, each time a whole model perhaps, is deleted. So the folder must
+    not be shared by machines that do not see each other's locks.
 
     Args:
         folder: the output folder.

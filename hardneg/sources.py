@@ -136,8 +136,7 @@ def _json_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[
     Fields of no use may hold anything: a table's column cannot, as it has one type.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
-    usual = {name for field in COLUMN_NAMES.keys() - columns.keys() for name in COLUMN_NAMES[field]}
-    used = {name for name in names if name in columns.values() or name.casefold() in usual}
+    used = set(_choose_columns(str(path), names, columns).values())
     arrays = [_json_column(path, rows, name) if name in used else pa.nulls(len(rows)) for name in names]
     return pa.Table.from_arrays(arrays, names)
 

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -50,6 +50,17 @@ def test_vectors_of_a_model_with_a_dense_layer_are_of_unit_length(
     dense = SentenceTransformer(modules=[*[*model][:-1], Dense(32, 16), Normalize()])
     vectors = CachedEncoder(dense, tmp_path / "cache.sqlite").encode_passages(TEXTS)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+
+
+def test_a_gpu_that_is_full_is_told_in_a_line(
+    model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(model, "encode_document", full)
+    with pytest.raises(InputError, match=r"^out of GPU memory while embedding; restart vLLM"):
+        CachedEncoder(model, tmp_path / "cache.sqlite").encode_passages(TEXTS)
 
 
 def test_prompts_are_put_before_queries_and_passages(model: SentenceTransformer, tmp_path: Path) -> None:

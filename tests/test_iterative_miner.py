@@ -143,7 +143,7 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
     )
 
 
-def test_where_memory_does_not_suffice_training_starts_again_with_half_of_the_passages(
+def test_where_memory_does_not_suffice_training_starts_again_with_fewer_passages_at_once(
     index: Index, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the weights that it started with, however far it came."""
@@ -163,14 +163,25 @@ def test_where_memory_does_not_suffice_training_starts_again_with_half_of_the_pa
         return [0.5]
 
     monkeypatch.setattr("hardneg.training.train", train)
-    recipe, fits = replace(miner.RECIPE, batch_size=4), 5
+    recipe, fits = replace(miner.RECIPE, batch_size=4), 2
     assert miner.fine_tune(model, mined, chunks, recipe, 7, index.encoder) == [0.5]
-    assert tried == [(16, True), (8, True), (4, True)]  # of four examples, each with an answer and three others
+    assert tried == [(16, True), (4, True), (2, True)]  # of four examples, each with an answer and three others
     told = re.findall("Out of GPU memory; once more with (.*) passages", capsys.readouterr().out)
-    assert told == ["8", "4"] and torch.equal(weights, start + 1)
-    fits = 0
-    with pytest.raises(InputError, match=r"^out of GPU memory while training; restart vLLM"):
-        miner.fine_tune(model, mined, chunks, recipe, 7, index.encoder)
+    assert told == ["4", "2"] and torch.equal(weights, start + 1)
+
+
+def test_a_gpu_that_is_full_is_told_in_a_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the judge's server has grown since the run began."""
+
+    def full(*_: object, **__: object) -> NoReturn:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    for place in ("fine_tune", "deepcopy"):
+        with monkeypatch.context() as patch:
+            patch.setattr(miner, place, full)
+            assert "out of GPU memory while training; restart vLLM" in refused(arguments, capsys)
 
 
 # ---------------------------------------------------------------- choosing
@@ -963,10 +974,11 @@ def test_numbers_out_of_range(arguments: list[str], flags: list[str], monkeypatc
 def test_the_same_command_twice_at_once(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second is refused before it embeds, though it may look."""
+    """The second is refused before it asks or loads anything, though it may look."""
     with claimed(tmp_path / "models", {}):
         with monkeypatch.context() as patch:
-            patch.setattr(miner, "Validator", lambda *_: pytest.fail("embeds"))
+            patch.setattr(miner, "open_judge", lambda *_: pytest.fail("asks the server"))
+            patch.setattr(miner, "load_base", lambda *_: pytest.fail("takes the GPU's memory"))
             assert "another process is at work on" in refused(arguments, capsys)
         miner.main([*arguments, "--dry-run"])
         miner.check_output_dir(miner.parse_arguments([*arguments, "--dry-run"]), None)

@@ -18,9 +18,9 @@ from hardneg.memory import (
     GIB,
     activation_bytes,
     check_room,
+    first_that_fits,
     free_bytes,
     give_back,
-    halving,
     mini_batch_size,
     passage_bytes,
 )
@@ -53,25 +53,38 @@ def test_what_training_takes_fits_beside_the_passages(parameters: float, total_g
     assert at_once >= 8
 
 
-def test_half_of_it_is_tried_for_as_long_as_memory_does_not_suffice() -> None:
-    tried, told = [], []
+class Activations:
+    """What an attempt holds, and only the garbage collector frees."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+
+def test_fewer_are_tried_for_as_long_as_memory_does_not_suffice() -> None:
+    tried, told, held = [], [], []
 
     def attempt(size: int) -> str:
+        activations = Activations()
+        held.append(weakref.ref(activations))
         tried.append(size)
         if size > 5:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return f"with {size}"
 
-    assert halving(attempt, 40, told.append) == "with 5"
-    assert tried == [40, 20, 10, 5] and told == [20, 10, 5]
+    def before_another(size: int) -> None:
+        assert held[-1]() is None  # what failed holds nothing any more
+        told.append(size)
+
+    assert first_that_fits(attempt, [40, 8, 5, 2], before_another) == "with 5"
+    assert tried == [40, 8, 5] and told == [8, 5]
 
 
-def test_where_one_is_too_much_the_error_stays() -> None:
+def test_where_the_least_is_too_much_the_error_stays() -> None:
     def attempt(size: int) -> None:
         raise torch.OutOfMemoryError(f"CUDA out of memory with {size}")
 
     with pytest.raises(torch.OutOfMemoryError, match=r"with 1$"):
-        halving(attempt, 3, lambda _: None)
+        first_that_fits(attempt, [3, 1], lambda _: None)
 
 
 def test_room_to_train_a_model_beside_its_base() -> None:

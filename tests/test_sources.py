@@ -75,16 +75,18 @@ def test_json_lines(tmp_path: Path) -> None:
 
 
 def test_fields_of_json_lines_that_are_of_no_use_may_hold_anything(tmp_path: Path) -> None:
-    """Whatever one line has there and another not, also under a usual name where a flag names another column."""
+    """Whatever one line has there and another not, also under a usual name where another column is taken."""
     path = tmp_path / "faq.jsonl"
     lines = [
-        {"ask": "Why?", "answer": "So.", "meta": {"a": 1}, "question": ["x"]},
-        {"ask": "How?", "answer": "Thus.", "meta": "none", "question": "x"},
+        {"ask": "Why?", "answer": "So.", "meta": {"a": 1}, "question": ["x"], "url": 1, "document_url": "u"},
+        {"ask": "How?", "answer": "Thus.", "meta": "none", "question": "x", "url": "v", "document_url": "u"},
         {"ask": "When?", "answer": "Now.", "meta": "\ud800"},
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert [row.question for row in read_rows(str(path), {"question": "ask"})] == ["Why?", "How?", "When?"]
-    with pytest.raises(InputError, match=r"no column 'area' for the topic; it has ask, answer, meta, question$"):
+    with pytest.raises(
+        InputError, match=r"no column 'area' for the topic; it has ask, answer, meta, question, url, document_url$"
+    ):
         read_rows(str(path), {"question": "ask", "topic": "area"})
     with pytest.raises(InputError, match="the column 'meta' is not text in every line"):
         read_rows(str(path), {"question": "ask", "topic": "meta"})

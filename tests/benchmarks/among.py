@@ -77,7 +77,7 @@ def written(inputs: evaluate.Inputs, pairs: Sequence[QAPair], seed: int) -> set[
 def beginning(chunk: Chunk, pair: QAPair) -> str:
     """A chunk's first characters without its topic's names and without case."""
     text = chunk["text"].casefold()
-    for name in sorted({chunk["title"], *pair["synonyms"].split("|")}, key=len, reverse=True):
+    for name in sorted({pair["topic"], *pair["synonyms"].split("|")}, key=len, reverse=True):
         text = text.replace(name.casefold(), "") if name else text
     return " ".join(text.split())[:BEGINNING]
 
