@@ -595,10 +595,8 @@ def test_among_a_part_of_the_passages(
 def test_templates_and_questions_that_they_alone_answer_are_left_out() -> None:
     texts = [f"These resources address the diagnosis or management of disease {n}: see there." for n in range(21)]
     texts.append("Disease 3 hurts.")
-    chunks: list[Any] = [
-        {"chunk_id": n, "text": text, "title": f"Disease {n}", "qa_ids": [str(n)]} for n, text in enumerate(texts)
-    ]
-    pairs: list[Any] = [{"qa_id": str(n), "synonyms": ""} for n in range(22)]
+    chunks: list[Any] = [{"chunk_id": n, "text": text, "qa_ids": [str(n)]} for n, text in enumerate(texts)]
+    pairs: list[Any] = [{"qa_id": str(n), "topic": f"Disease {n}", "synonyms": ""} for n in range(22)]
     queries: list[Query] = [{**QUERY, "ground_truth_chunk_ids": answers} for answers in ([3], [3, 21])]
     inputs = evaluate.Inputs(chunks, queries, None, {})
     kept = among.written(inputs, pairs, 42)
