@@ -278,7 +278,7 @@ def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransf
 def iteration_record(setting: Setting, number: int, findings: dict[str, Any]) -> dict[str, Any]:
     """An iteration's training.json: what determined the result, and what was found."""
     judge = judge_report.judge_record(setting.judge)
-    if setting.judge.stats != JudgeStats():  # the answer key asks nobody
+    if not setting.judge.stats.is_blank:
         judge["effort"] = judge_report.effort_record(setting.judge.stats, setting.args.gpu_hour_price)
     return run_record(setting) | {"iteration": number, "judge": judge} | findings
 
@@ -398,7 +398,7 @@ def llm_judge_relevance(
     print(f"Judging {len(pairs)} candidates...")
     with closing(judge_pairs(judge, pairs, gpu_hour_price)) as judgments:
         graded = with_grades(lists, judgments)
-    if judge.stats != JudgeStats():  # the answer key asks nobody
+    if not judge.stats.is_blank:
         print(judge_report.describe_effort(judge_report.effort_record(judge.stats, gpu_hour_price)))
     return graded
 

@@ -121,12 +121,13 @@ def _read_records(path: Path, remedy: str, fields: type) -> tuple[list[Any], str
     return records, sha256
 
 
-def _make_corpus(data_dir: Path) -> str:
+def _corpus_remedy(data_dir: Path) -> str:
     """The remedy of a corpus that cannot be used. Followed to the letter it must not replace another folder's data."""
     return f"run {_command('prepare_corpus.py', data_dir)} with the --source and other flags of this corpus"
 
 
-def _make_queries(data_dir: Path) -> str:
+def _queries_remedy(data_dir: Path) -> str:
+    """The same of queries."""
     return f"run {_command('prepare_queries.py', data_dir)}"
 
 
@@ -141,13 +142,13 @@ def read_manifest(data_dir: Path) -> dict[str, dict[str, Any]]:
         InputError: it is missing or of another shape.
     """
     path = data_dir / "manifest.json"
-    manifest = read_json(path, _make_corpus(data_dir))
+    manifest = read_json(path, _corpus_remedy(data_dir))
     if isinstance(manifest, dict):
         manifest = {"corpus": {}, "queries": {}} | manifest
         checksums = manifest["queries"].get("sha256", {}) if isinstance(manifest["queries"], dict) else None
         if isinstance(manifest["corpus"], dict) and isinstance(checksums, dict):
             return manifest
-    raise InputError(f"{path} is no manifest of a prepared corpus; {_make_corpus(data_dir)}")
+    raise InputError(f"{path} is no manifest of a prepared corpus; {_corpus_remedy(data_dir)}")
 
 
 @contextmanager
@@ -162,22 +163,22 @@ def one_preparation(data_dir: Path) -> Iterator[dict[str, dict[str, Any]]]:
 def load_chunks(data_dir: Path) -> list[Chunk]:
     """Read the corpus. Raises InputError where it is missing, damaged, or not the one the manifest tells of."""
     path = data_dir / "corpus_chunks.pkl"
-    chunks, found = _read_records(path, _make_corpus(data_dir), Chunk)
-    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("sha256"), _make_corpus(data_dir))
+    chunks, found = _read_records(path, _corpus_remedy(data_dir), Chunk)
+    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("sha256"), _corpus_remedy(data_dir))
     return chunks
 
 
 def load_qa_pairs(data_dir: Path) -> list[QAPair]:
     """Read the question/answer pairs behind the corpus. Raises InputError as `load_chunks` does."""
     path = data_dir / "qa_pairs.pkl"
-    pairs, found = _read_records(path, _make_corpus(data_dir), QAPair)
-    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("qa_pairs_sha256"), _make_corpus(data_dir))
+    pairs, found = _read_records(path, _corpus_remedy(data_dir), QAPair)
+    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("qa_pairs_sha256"), _corpus_remedy(data_dir))
     return pairs
 
 
 def load_queries(data_dir: Path, split: str) -> list[Query]:
     """Read the queries of one of SPLITS. Raises InputError as `load_chunks`, and where made for another corpus."""
-    path, remedy = data_dir / f"{split}_queries.pkl", _make_queries(data_dir)
+    path, remedy = data_dir / f"{split}_queries.pkl", _queries_remedy(data_dir)
     queries, found = _read_records(path, remedy, Query)
     manifest = read_manifest(data_dir)
     if manifest["queries"].get("corpus_sha256") != manifest["corpus"].get("sha256"):

@@ -64,6 +64,11 @@ class JudgeStats:
         return self.asked / self.seconds if self.asked and self.seconds else None
 
     @property
+    def is_blank(self) -> bool:
+        """Whether neither a store nor a server was asked."""
+        return self == JudgeStats()
+
+    @property
     def reasons(self) -> Counter[str]:
         """Why pairs have no grade, with their numbers."""
         return self.unjudged + Counter({NOT_STORED: self.missing})
@@ -73,7 +78,7 @@ class Judge(Protocol):
     """Anything that grades pairs."""
 
     configuration: dict[str, Any]  # what determines its grades, as a run's records have it; "judge" is its kind
-    stats: JudgeStats  # nothing but zeros where neither a store nor a server is asked
+    stats: JudgeStats  # blank where it asks nobody
 
     def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
         """Yield exactly one judgment per pair, in any order, reading `pairs` lazily; close it to stop early."""

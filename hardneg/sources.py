@@ -145,9 +145,7 @@ def _json_column(path: Path, rows: Sequence[Mapping[str, Any]], name: str) -> pa
     try:
         return pa.array([row.get(name) for row in rows])
     except (pa.ArrowException, ValueError) as error:  # the latter of text that is no Unicode
-        raise InputError(
-            f"{path}: the column {name!r} is not text in every line ({_one_line(error)}); make it so, or rename it"
-        ) from error
+        raise _not_text(str(path), name, "text in every line", error) from error
 
 
 def _read_csv(lines: Iterable[str]) -> pa.Table:
@@ -225,9 +223,11 @@ def _cells(source: str, table: pa.Table, column: str, may_be_lists: bool) -> lis
             cells = pa.compute.if_else(pa.compute.is_nan(cells), pa.scalar(None, cells.type), cells)
         return cells.cast(pa.string()).to_pylist()
     except (pa.ArrowException, TypeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{source}: the column {column!r} is not text ({_one_line(error)}); make it so, or rename it"
-        ) from error
+        raise _not_text(source, column, "text", error) from error
+
+
+def _not_text(source: str, column: str, wanted: str, error: Exception) -> InputError:
+    return InputError(f"{source}: the column {column!r} is not {wanted} ({_one_line(error)}); make it so, or rename it")
 
 
 def _one_line(error: Exception) -> str:
