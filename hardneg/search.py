@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-QUERIES_AT_ONCE = 1024  # whose scores are held
+SCORES_AT_ONCE = 2**25  # held in memory: 128 MiB, whatever the size of the corpus
 
 
 def scores_of(query_vectors: np.ndarray, chunk_vectors: np.ndarray) -> Iterator[np.ndarray]:
@@ -14,8 +14,9 @@ def scores_of(query_vectors: np.ndarray, chunk_vectors: np.ndarray) -> Iterator[
         query_vectors: float32 (Q, d), unit rows.
         chunk_vectors: float32 (C, d), unit rows.
     """
-    for start in range(0, len(query_vectors), QUERIES_AT_ONCE):
-        yield from query_vectors[start : start + QUERIES_AT_ONCE] @ chunk_vectors.T
+    at_once = max(1, SCORES_AT_ONCE // max(1, len(chunk_vectors)))  # queries
+    for start in range(0, len(query_vectors), at_once):
+        yield from query_vectors[start : start + at_once] @ chunk_vectors.T
 
 
 def top_k(query_vectors: np.ndarray, chunk_vectors: np.ndarray, k: int) -> np.ndarray:

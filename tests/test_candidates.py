@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hardneg import search
 from hardneg.artifacts import Query
 from hardneg.candidates import Candidate, CandidateList, rank_candidates, read_candidates, with_grades, write_candidates
 from hardneg.errors import InputError
 from hardneg.judge import Judgment
-from hardneg.search import QUERIES_AT_ONCE
 from tests.records import make_query
 
 # Cosines with the query [1, 0]: chunks 2 and 5 0.6, chunk 4 1.0, chunk 7 0.8, chunk 9 0.6, chunk 11 0
@@ -51,11 +51,12 @@ def test_fewer_chunks_than_k() -> None:
     assert [chunk_id for chunk_id, *_ in found(make_query("q", 11), 50)] == [4, 7, 2, 5, 9, 11]
 
 
-def test_against_brute_force_over_several_blocks() -> None:
+def test_against_brute_force_over_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "SCORES_AT_ONCE", 60 * 8)
     generator = np.random.default_rng(0)
     # few different directions, so that there are ties, and more queries than fit in a block
     chunks = np.eye(8, dtype=np.float32)[generator.integers(0, 8, 60)]
-    vectors = np.eye(8, dtype=np.float32)[generator.integers(0, 8, QUERIES_AT_ONCE + 3)]
+    vectors = np.eye(8, dtype=np.float32)[generator.integers(0, 8, 3 * 8 + 3)]
     ids = np.sort(generator.choice(1000, 60, replace=False))
     queries = [make_query(f"q{n}", int(ids[n % 60]), 2000) for n in range(len(vectors))]
     for item, vector in zip(rank_candidates(queries, vectors, ids, chunks, 5), vectors, strict=True):
