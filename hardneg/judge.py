@@ -85,21 +85,25 @@ class Judge(Protocol):
         ...
 
 
-class AnswerKeyJudge:
-    """Grades from the data's own annotation: a known answer 4, another passage on the query's topic 2, else 1.
+def answer_key_grade(query: Query, chunk: Chunk) -> int:
+    """The grade by the data's own annotation: a known answer 4, another passage on the query's topic 2, else 1.
 
-    A passage of several topics has no title that tells, and has 1.
+    A passage is on the query's topic where its title is that, but for case and punctuation. One of several topics has
+    no title that tells, and has 1.
     """
+    if chunk["chunk_id"] in query["ground_truth_chunk_ids"]:
+        return 4
+    return 2 if normalise_topic(chunk["title"]) == normalise_topic(query["topic"]) else 1
+
+
+class AnswerKeyJudge:
+    """Grades by `answer_key_grade`."""
 
     def __init__(self) -> None:
         self.configuration = {"judge": "answer-key"}
         self.stats = JudgeStats()
 
     def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
-        """See `Judge`. A passage is on the query's topic where its title is that, but for case and punctuation."""
+        """See `Judge`."""
         for query, chunk in pairs:
-            if chunk["chunk_id"] in query["ground_truth_chunk_ids"]:
-                grade = 4.0
-            else:
-                grade = 2.0 if normalise_topic(chunk["title"]) == normalise_topic(query["topic"]) else 1.0
-            yield Judgment(query["query_id"], chunk["chunk_id"], grade)
+            yield Judgment(query["query_id"], chunk["chunk_id"], float(answer_key_grade(query, chunk)))

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from hardneg.artifacts import Chunk
-from hardneg.candidates import CandidateList, candidate_pairs
-from hardneg.judge import GRADES, AnswerKeyJudge, Judgment, as_read
+from hardneg.candidates import CandidateList
+from hardneg.judge import GRADES, Judgment, answer_key_grade, as_read
 from hardneg.metrics import (
     RELEVANT_GRADE,
     cohen_kappa,
@@ -47,22 +47,21 @@ def judged_pairs(
 ) -> list[JudgedPair]:
     """One row per candidate, in the candidates' order."""
     said = {(judgment.query_id, judgment.chunk_id): judgment for judgment in judgments}
-    keys = AnswerKeyJudge().judge(candidate_pairs(lists, chunks))
     rows = []
-    for (item, candidate), key in zip(((i, c) for i in lists for c in i.candidates), keys, strict=True):
-        query, judgment = item.query, said[item.query["query_id"], candidate.chunk_id]
+    for query, candidate in ((item.query, candidate) for item in lists for candidate in item.candidates):
+        chunk, judgment = chunks[candidate.chunk_id], said[query["query_id"], candidate.chunk_id]
         rows.append(
             JudgedPair(
                 question=query["query"],
                 qtype=query["qtype"],
-                chunk_text=as_read(chunks[candidate.chunk_id]),
+                chunk_text=as_read(chunk),
                 grade=judgment.grade,
                 probabilities=judgment.probabilities,
                 unjudged_reason=judgment.unjudged_reason,
                 rank=candidate.rank,
                 cosine=candidate.cosine,
                 known_answer=candidate.known,
-                answer_key_grade=int(key.grade or 0),
+                answer_key_grade=answer_key_grade(query, chunk),
                 query_id=query["query_id"],
                 chunk_id=candidate.chunk_id,
             )

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from hardneg.artifacts import Query
-from hardneg.judge import AnswerKeyJudge, JudgeStats, Judgment, Pair, as_read
+from hardneg.judge import AnswerKeyJudge, JudgeStats, Judgment, Pair, answer_key_grade, as_read
 from tests.records import make_chunk
 from tests.tiny_data import tiny_corpus
 
@@ -26,8 +26,7 @@ def test_grades_by_hand() -> None:
 def test_topics_are_compared_case_folded() -> None:
     chunks, _, queries = tiny_corpus()
     query = Query(**{**queries["train"][2], "topic": "GOUT"})
-    [judgment] = AnswerKeyJudge().judge([Pair(query, chunks[6])])
-    assert judgment.grade == 2.0
+    assert answer_key_grade(query, chunks[6]) == 2
 
 
 def test_one_judgment_per_pair_read_lazily() -> None:

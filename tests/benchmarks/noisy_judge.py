@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 import iterative_miner as miner
 from hardneg.graded import GradedSet, open_graded
-from hardneg.judge import GRADES, AnswerKeyJudge, JudgeStats, Judgment, Pair
+from hardneg.judge import GRADES, JudgeStats, Judgment, Pair, answer_key_grade
 from hardneg.judge_quality import agreement, whole_grade
 from hardneg.metrics import confusion_matrix, weighted_kappa
 from hardneg.script import run
@@ -44,16 +44,15 @@ class NoisyJudge:
 
     def judge(self, pairs: Iterable[Pair]) -> Generator[Judgment, None, None]:
         """See `Judge`."""
-        for pair in pairs:
-            (known,) = AnswerKeyJudge().judge([pair])
-            true = int(known.grade or 1)
-            probabilities = self._probabilities(true, f"{self._seed} {known.query_id} {known.chunk_id}")
-            self.queries.append(known.query_id)
+        for query, chunk in pairs:
+            query_id, chunk_id, true = query["query_id"], chunk["chunk_id"], answer_key_grade(query, chunk)
+            probabilities = self._probabilities(true, f"{self._seed} {query_id} {chunk_id}")
+            self.queries.append(query_id)
             self.true.append(true)
             self.said.append(int(np.argmax(probabilities)) + 1)
             grade = float(np.dot(GRADES, probabilities))
             self.expected.append(grade)
-            yield Judgment(known.query_id, known.chunk_id, grade, tuple(probabilities.tolist()))
+            yield Judgment(query_id, chunk_id, grade, tuple(probabilities.tolist()))
 
     def _probabilities(self, true: int, key: str) -> np.ndarray:
         uniform = (int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big") + 0.5) / 2**56
