@@ -48,23 +48,23 @@ def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint:
 
     Args:
         judge: gives model, prompt and store; no server is needed.
-        pairs: read once, lazily.
+        pairs: what is to be judged.
         path: the request file, written whole or not at all.
         constraint: one of hardneg.judge_answers.CONSTRAINTS: "choice" for vLLM, "object" for hosted services.
 
     Raises:
         InputError: the file cannot be written or the store not be used.
     """
-    return write_json_lines(path, _lines(judge, pairs, constraint))
-
-
-def _lines(judge: LLMJudge, pairs: Iterable[Pair], constraint: str) -> Iterator[dict[str, Any]]:
-    written: set[str] = set()
-    for request in _outstanding(judge, pairs):
-        if request.key not in written:
-            written.add(request.key)
-            body = judge.body(request, request.passage, constraint)
-            yield {"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+    lines = (
+        {
+            "custom_id": key,
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": judge.body(request, request.passage, constraint),
+        }
+        for key, request in _outstanding(judge, pairs).items()
+    )
+    return write_json_lines(path, lines)
 
 
 def import_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path) -> BatchImport:
@@ -74,7 +74,7 @@ def import_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path) -> BatchImp
         InputError: the file is missing or no results file (what is stored by then stays), or the store cannot be used.
     """
     found = BatchImport()
-    pending = {request.key: request for request in _outstanding(judge, pairs)}
+    pending = _outstanding(judge, pairs)
     with clear_os_errors(path, "read"), path.open("rb") as file:
         records = _records(judge, pending, _results(file, path), found)
         while batch := list(islice(records, RECORDS_AT_ONCE)):
@@ -84,11 +84,10 @@ def import_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path) -> BatchImp
     return found
 
 
-def _outstanding(judge: LLMJudge, pairs: Iterable[Pair]) -> Iterator[Request]:
-    for pair in pairs:
-        request = judge.request(pair)
-        if judge.store.get(request.key) is None:
-            yield request
+def _outstanding(judge: LLMJudge, pairs: Iterable[Pair]) -> dict[str, Request]:
+    """The requests of all pairs that are not stored, by key: the same question and passage is one request."""
+    requests = map(judge.request, pairs)
+    return {request.key: request for request in requests if judge.store.get(request.key) is None}
 
 
 def _results(file: IO[bytes], path: Path) -> Iterator[dict[str, Any]]:
