@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hardneg.errors import InputError
+from hardneg.errors import InputError, one_line
 from hardneg.memory import GIB, free_bytes, keep_freed_memory
 
 NO_GPU = "No devices were found"  # nvidia-smi's words
@@ -46,7 +46,7 @@ def list_gpus() -> list[Gpu]:
     except subprocess.TimeoutExpired:
         raise InputError(f"nvidia-smi does not answer; {NO_DRIVER_REMEDY}") from None
     if asked.returncode and NO_GPU not in asked.stdout + asked.stderr:
-        words = " ".join((asked.stdout or asked.stderr).split())[:200] or f"status {asked.returncode}"
+        words = one_line(asked.stdout or asked.stderr) or f"status {asked.returncode}"
         raise InputError(f"nvidia-smi fails ({words}); {NO_DRIVER_REMEDY}")
     return parse_gpus(asked.stdout, visible)
 

@@ -21,10 +21,9 @@ import aiohttp
 import httpx2
 import openai
 
-from hardneg.errors import InputError, Unavailable
+from hardneg.errors import InputError, Unavailable, one_line
 from hardneg.judge_answers import Answer, MalformedAnswer, read_answer
 
-LONGEST_WORDS = 200  # characters of a server's own message that are worth showing
 TIMEOUT = "timeout"  # the kind of fault
 
 
@@ -248,11 +247,6 @@ class Endpoint:
         return one_line(str(words).replace(self._api_key, "[key]"))
 
 
-def one_line(words: str) -> str:
-    """The beginning of a text, as much of it as is worth showing, on one line."""
-    return " ".join(words.split())[:LONGEST_WORDS]
-
-
 def _fault_of(status: int, detail: str, retry_after: float | None) -> Fault:
     """What an HTTP status of 400 and more means for the request."""
     if status == 429 and "too large" in detail.casefold():  # of OpenAI's limit per minute; llm_judge._TOO_LONG cuts it
@@ -268,7 +262,7 @@ def _connection_fault(error: BaseException | None) -> Fault:
     """Which trouble it was, by the first aiohttp error among the causes: the transport calls most of them time-outs."""
     while error is not None:
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return Unreachable("no connection", one_line(str(error)))
+            return Unreachable("no connection", one_line(error))
         if isinstance(error, asyncio.TimeoutError):  # aiohttp's own are such too
             return Transient(TIMEOUT)
         if isinstance(error, aiohttp.ClientError | OSError):

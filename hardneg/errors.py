@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LONGEST_WORDS = 200  # characters of another program's message that are worth showing
+
 
 class InputError(Exception):
     """The caller's input, configuration or environment is wrong; the message names value, cause and remedy."""
@@ -16,6 +18,11 @@ class Unavailable(InputError):
     """No server answers: the same command may succeed later."""
 
     status = 75  # EX_TEMPFAIL of sysexits.h
+
+
+def one_line(words: object) -> str:
+    """The beginning of another program's message, as much of it as is worth showing, on one line."""
+    return " ".join(str(words).split())[:LONGEST_WORDS]
 
 
 @contextmanager

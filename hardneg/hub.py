@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hardneg.errors import InputError
+from hardneg.errors import InputError, one_line
 
 TIMEOUT = 5.0  # seconds the hub may take to answer before a cached copy, or an error, is next
 
@@ -60,7 +60,7 @@ def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: s
     try:
         return datasets.load_dataset(name, subset, split=split)
     except (OSError, ValueError, RuntimeError, ImportError, HTTPError, datasets.exceptions.DatasetsError) as error:
-        reason = problem or " ".join(str(error).split())[:300]
+        reason = problem or one_line(error)
         raise InputError(
             f"cannot load {name} from the data hub ({reason}); check the id and the network, or {remedy}"
         ) from error

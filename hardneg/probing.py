@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from hardneg.endpoints import Endpoint, Fault, Rejected, RetryPolicy, Unreachable, one_line
-from hardneg.errors import InputError, Unavailable
+from hardneg.endpoints import Endpoint, Fault, Rejected, RetryPolicy, Unreachable
+from hardneg.errors import InputError, Unavailable, one_line
 from hardneg.judge_answers import CONSTRAINTS, Answer, request_body
 from hardneg.prompting import PromptTemplate
 

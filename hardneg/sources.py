@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet
 
-from hardneg.errors import InputError, clear_os_errors
+from hardneg.errors import InputError, clear_os_errors, one_line
 from hardneg.hub import load_hub_dataset
 
 SAMPLE = "sample"
@@ -107,7 +107,7 @@ def _read_table_file(path: Path, columns: Mapping[str, str]) -> pa.Table:
                 return _json_table(path, _read_json_lines(file), columns) if suffix == ".jsonl" else _read_csv(file)
         except (pa.ArrowException, ValueError, RecursionError) as error:
             raise InputError(
-                f"{path} is no readable {suffix} file in UTF-8 ({_one_line(error)}); export it again"
+                f"{path} is no readable {suffix} file in UTF-8 ({one_line(error)}); export it again"
             ) from error
 
 
@@ -227,11 +227,7 @@ def _cells(source: str, table: pa.Table, column: str, may_be_lists: bool) -> lis
 
 
 def _not_text(source: str, column: str, wanted: str, error: Exception) -> InputError:
-    return InputError(f"{source}: the column {column!r} is not {wanted} ({_one_line(error)}); make it so, or rename it")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return InputError(f"{source}: the column {column!r} is not {wanted} ({one_line(error)}); make it so, or rename it")
 
 
 def _choose_columns(source: str, available: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
