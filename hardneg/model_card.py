@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hardneg.hub import may_be_hub_name
+from hardneg.model_files import strength_of
+from hardneg.validation import FIGURES
 
 _ADAPTED = """\
 Candidates were retrieved per training question and graded 1-4. A copy of the base model was trained by contrast: the
@@ -14,21 +16,23 @@ is given below was averaged with the base model's."""
 _UNCHANGED = "These are the base model's own weights."
 
 
-def model_card(
-    base_model: str, settings: Mapping[str, Any], measures: Sequence[Sequence[str]], adapted: bool, chosen: str
-) -> str:
-    """Markdown of a model card.
-
-    Args:
-        base_model: name of the model that was adapted.
-        settings: name -> value of everything that determined the result.
-        measures: rows (measure, base model, this model), already formatted.
-        adapted: False where the base model itself was kept.
-        chosen: why this model was kept; empty for an iteration's.
-    """
+def model_card(record: Mapping[str, Any]) -> str:
+    """Markdown of the card of the model that a training.json is of."""
+    settings, is_adapted = dict(record["configuration"]), "iteration" in record  # else the base model itself was kept
+    base_model = settings["base_model"]
     named_base = f"base_model: {base_model}\n" if may_be_hub_name(base_model) else ""
-    title = f"{base_model}, {'adapted by iterative hard-negative mining' if adapted else 'unchanged'}"
-    why = f"\n\nWhy this one: {chosen}." if chosen else ""
+    title = f"{base_model}, {'adapted by iterative hard-negative mining' if is_adapted else 'unchanged'}"
+    why = f"\n\nWhy this one: {record['chosen']}." if "chosen" in record else ""
+    base, tuned = record["base_validation"], record["validation"]
+    measures = [
+        (name, f"{base[key]:.4f}", f"{tuned[key]:.4f}") for key, name in FIGURES.items() if tuned[key] is not None
+    ]
+    if is_adapted:
+        settings |= {
+            "iteration": record["iteration"],
+            "training examples": record["counts"]["examples"],
+            "share of tuned weights": strength_of(record),
+        }
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -48,7 +52,7 @@ Validation questions' topics were not trained on; `evaluate.py` reports the test
 
 ## How it was made
 
-{_ADAPTED if adapted else _UNCHANGED}
+{_ADAPTED if is_adapted else _UNCHANGED}
 
 {_table(("setting", "value"), [(name, str(value)) for name, value in settings.items()])}
 """

@@ -1,5 +1,6 @@
 """What a saved model's training.json tells of it, and whether its folder is whole."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ def training_record(folder: Path) -> dict[str, Any]:
         isinstance(record.get(key, {}), dict) for key in ("configuration", "files_sha256")
     )
     return record if is_ours else {}
+
+
+def strength_of(record: Mapping[str, Any]) -> float:
+    """The share of the tuned weights in an iteration's model, by its training.json."""
+    return next(tried["strength"] for tried in record["strengths"] if tried["chosen"])
 
 
 def checksums(folder: Path) -> dict[str, str]:

@@ -16,7 +16,6 @@ from hardneg.errors import InputError, clear_os_errors
 from hardneg.model_card import model_card
 from hardneg.model_files import COPY_OR_DELETE, check_file, check_whole, checksums
 from hardneg.models import quiet_progress
-from hardneg.validation import K
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -195,30 +194,7 @@ def check_finished(folder: Path) -> None:
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
     write_json(folder / "training.json", dict(record))
-    (folder / "README.md").write_text(_card(record), encoding="utf-8")
-
-
-def _card(record: Mapping[str, Any]) -> str:
-    base, tuned = record["base_validation"], record["validation"]
-    names = {"mrr": f"MRR@{K}", "dcg": f"DCG@{K}", "guard_ndcg": "guard nDCG@10", "guard_mrr": "guard MRR@5"}
-    measures = [
-        (name, f"{base[key]:.4f}", f"{tuned[key]:.4f}") for key, name in names.items() if tuned[key] is not None
-    ]
-    settings = dict(record["configuration"])
-    if "iteration" in record:  # absent where the base model itself was kept
-        settings |= {
-            "iteration": record["iteration"],
-            "training examples": record["counts"]["examples"],
-            "share of tuned weights": strength_of(record),
-        }
-    return model_card(
-        record["configuration"]["base_model"], settings, measures, "iteration" in record, record.get("chosen", "")
-    )
-
-
-def strength_of(record: Mapping[str, Any]) -> float:
-    """The share of the tuned weights in an iteration's model, by its training.json."""
-    return next(tried["strength"] for tried in record["strengths"] if tried["chosen"])
+    (folder / "README.md").write_text(model_card(record), encoding="utf-8")
 
 
 def finished_iterations(folder: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from hardneg.metrics import relative_gain, retrieval_metrics
 from hardneg.search import top_k
 
 K = 5  # the cut-off of the success criteria
+# What the fields of a Score are called where they are shown.
+FIGURES = {"mrr": f"MRR@{K}", "dcg": f"DCG@{K}", "guard_ndcg": "guard nDCG@10", "guard_mrr": "guard MRR@5"}
 
 
 def relative_change(value: float, base: float) -> float:
@@ -57,9 +59,8 @@ def lowest_change(base: np.ndarray, other: np.ndarray) -> float:
 
 def describe_score(score: Score, base: Score | None = None) -> str:
     """One line of validation figures, with their change against the base model's where these are given."""
-    figures = {f"MRR@{K}": "mrr", f"DCG@{K}": "dcg", "guard nDCG@10": "guard_ndcg", "guard MRR@5": "guard_mrr"}
     words = []
-    for name, field in figures.items():
+    for field, name in FIGURES.items():
         value = getattr(score, field)
         if value is None:
             continue

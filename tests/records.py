@@ -21,3 +21,18 @@ def make_qa_pair(qa_id: str, question: str, topic: str, split: str, **fields: An
     """A question with its answer, without concepts, synonyms or chunks."""
     rest = {"concept": "", "synonyms": "", "group": "", "qtype": "", "chunk_ids": []}
     return QAPair(**{"qa_id": qa_id, "question": question, "topic": topic, "split": split, **rest, **fields})
+
+
+CONFIGURATION = {"base_model": "tiny", "seed": 1, "guard_tolerance": 0.01}
+
+
+def make_record(**changes: Any) -> dict[str, Any]:
+    """An iteration's training.json."""
+    return {
+        "iteration": 3,
+        "configuration": CONFIGURATION,
+        "counts": {"examples": 17},
+        "strengths": [{"strength": 1.0, "chosen": False}, {"strength": 0.6, "chosen": True}],
+        "base_validation": {"mrr": 0.5, "dcg": 0.61234, "guard_ndcg": 0.7, "guard_mrr": 0.4},
+        "validation": {"mrr": 0.6, "dcg": 0.7, "guard_ndcg": 0.69, "guard_mrr": 0.5},
+    } | changes

@@ -36,8 +36,9 @@ from hardneg.judge import NOT_STORED, AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
 from hardneg.llm_judge import LLMJudge
 from hardneg.mining import Mined
+from hardneg.model_files import strength_of
 from hardneg.models import fingerprint, load_model
-from hardneg.run_folder import claimed, graded_candidates, strength_of
+from hardneg.run_folder import claimed, graded_candidates
 from hardneg.script import run
 from hardneg.validation import Score
 from tests.brute_force import brute_force

@@ -16,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 from hardneg.artifacts import sha256_file, write_json
 from hardneg.candidates import Candidate, CandidateList
 from hardneg.errors import InputError
+from hardneg.model_card import model_card
 from hardneg.model_files import check_whole
 from hardneg.models import load_model
 from hardneg.run_folder import (
@@ -29,22 +30,11 @@ from hardneg.run_folder import (
     run_of,
     save_model,
 )
+from tests.records import CONFIGURATION, make_record
 
 ROOT = Path(__file__).parent.parent
-CONFIGURATION = {"base_model": "tiny", "seed": 1, "guard_tolerance": 0.01}
 QUERY = {"query_id": "q", "query": "Gout?", "ground_truth_chunk_ids": [2], "qtype": "", "topic": "gout"}
 LISTS = [CandidateList(QUERY, (Candidate(2, 1, 0.5, True, 4.0),))]  # type: ignore[arg-type]
-
-
-def make_record(**changes: Any) -> dict[str, Any]:
-    return {
-        "iteration": 3,
-        "configuration": CONFIGURATION,
-        "counts": {"examples": 17},
-        "strengths": [{"strength": 1.0, "chosen": False}, {"strength": 0.6, "chosen": True}],
-        "base_validation": {"mrr": 0.5, "dcg": 0.61234, "guard_ndcg": 0.7, "guard_mrr": 0.4},
-        "validation": {"mrr": 0.6, "dcg": 0.7, "guard_ndcg": 0.69, "guard_mrr": 0.5},
-    } | changes
 
 
 def claim(folder: Path, configuration: dict[str, Any]) -> None:
@@ -285,35 +275,13 @@ def test_a_saved_model_loads_and_is_documented(model: SentenceTransformer, tmp_p
     assert of_candidates == sha256_file(folder / "candidates.jsonl") and "model.safetensors" in files
     candidates = json.loads((folder / "candidates.jsonl").read_text())
     assert candidates["candidates"][0]["grade"] == 4.0 and candidates["query"] == QUERY
-    card = (folder / "README.md").read_text()
-    for line in (
-        "| MRR@5 | 0.5000 | 0.6000 |",
-        "| DCG@5 | 0.6123 | 0.7000 |",
-        "| guard nDCG@10 | 0.7000 | 0.6900 |",
-        "| guard MRR@5 | 0.4000 | 0.5000 |",
-        "| seed | 1 |",
-        "| iteration | 3 |",
-        "| training examples | 17 |",
-        "| share of tuned weights | 0.6 |",
-    ):
-        assert line in card.splitlines()
+    assert (folder / "README.md").read_text() == model_card(record)
     assert [path.name for path in tmp_path.iterdir()] == ["iteration_3"]
 
 
-def test_the_card_of_a_run_without_a_guard(model: SentenceTransformer, tmp_path: Path) -> None:
-    scores = {"mrr": 0.5, "dcg": 0.6, "guard_ndcg": None, "guard_mrr": None}
-    save_model(model, tmp_path / "it", make_record(validation=scores, base_validation=scores))
-    assert "| guard nDCG" not in (card := (tmp_path / "it" / "README.md").read_text()) and "| guard MRR" not in card
-
-
-def test_the_base_model_kept_as_final_claims_no_training(model: SentenceTransformer, tmp_path: Path) -> None:
-    record = make_record(chosen="the base model: nothing gained")
-    for name in ("iteration", "strengths", "counts"):
-        del record[name]
-    save_model(model, tmp_path / "final", record)
-    card = (tmp_path / "final" / "README.md").read_text()
-    assert "# tiny, unchanged" in card and "Why this one: the base model: nothing gained." in card
-    assert "share of tuned weights" not in card and "training examples" not in card
+def test_a_model_without_candidates_has_no_file_of_them(model: SentenceTransformer, tmp_path: Path) -> None:
+    """As the base model that is kept as `final`."""
+    save_model(model, tmp_path / "final", make_record())
     assert not (tmp_path / "final" / "candidates.jsonl").exists()
 
 
