@@ -46,7 +46,6 @@ from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
 from hardneg.memory import (
     activation_bytes,
     check_room,
-    first_that_fits,
     free_bytes,
     give_back,
     mini_batch_size,
@@ -548,6 +547,8 @@ def fine_tune(
     Raises:
         torch.OutOfMemoryError: one passage at once is too much too.
     """
+    import torch
+
     from hardneg.training import teach, train
 
     texts = [chunk["text"] for chunk in chunks]
@@ -557,17 +558,19 @@ def fine_tune(
     most = mini_batch_size(free, weight_bytes(model), longest)
     sizes = sizes_to_try(most, rows=recipe.batch_size, columns=1 + len(mined.examples[0].negative_ids))
     start = weights_of(model)
-
-    def attempt(at_once: int) -> list[float]:
-        return train(
-            model, mined.examples, texts, mined.spared, recipe, seed=seed, mini_batch_size=at_once, teacher=teacher
-        )
-
-    def start_again(at_once: int) -> None:
-        print(f"Out of GPU memory; once more with {at_once} passages at once")
-        model.load_state_dict(start)
-
-    losses = first_that_fits(attempt, sizes, start_again)
+    for attempt, at_once in enumerate(sizes):
+        if attempt:
+            give_back("cuda")
+            print(f"Out of GPU memory; once more with {at_once} passages at once")
+            model.load_state_dict(start)
+        try:
+            losses = train(
+                model, mined.examples, texts, mined.spared, recipe, seed=seed, mini_batch_size=at_once, teacher=teacher
+            )
+            break
+        except torch.OutOfMemoryError:  # what failed holds its memory through the error, until behind this block
+            if at_once == sizes[-1]:
+                raise
     for epoch, loss in enumerate(losses, start=1):
         print(f"Epoch {epoch}: loss {loss:.4f}")
     return losses

@@ -4,10 +4,9 @@ import ctypes
 import gc
 import heapq
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -16,8 +15,6 @@ from hardneg.models import prompts_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-Result = TypeVar("Result")
 
 GIB = 2**30
 GROWTH = 3  # times its weights that a model takes more once it is trained: its gradients and AdamW's two moments
@@ -136,31 +133,6 @@ def sizes_to_try(most: int, rows: int, columns: int) -> list[int]:
         sizes.append(size)
         size //= 2
     return sizes
-
-
-def first_that_fits(
-    attempt: Callable[[int], Result], sizes: Sequence[int], before_another: Callable[[int], object]
-) -> Result:
-    """`attempt` with the first of the sizes for which the GPU's memory suffices.
-
-    Args:
-        attempt: called with a size; leaves nothing behind that counts when it fails.
-        sizes: one or more, the largest first.
-        before_another: called with each but the first before that is attempted.
-
-    Raises:
-        torch.OutOfMemoryError: the last is too large too.
-    """
-    import torch
-
-    for size, another in pairwise(sizes):
-        try:
-            return attempt(size)
-        except torch.OutOfMemoryError:
-            pass  # what failed holds its memory through the error, until here
-        give_back("cuda")
-        before_another(another)
-    return attempt(sizes[-1])
 
 
 def check_room(weights: int, passage: int, free: int) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -144,18 +145,28 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
     )
 
 
+class Activations:
+    """What an attempt holds, and only the garbage collector frees."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+
 def test_where_memory_does_not_suffice_training_starts_again_with_fewer_passages_at_once(
     index: Index, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the weights that it started with, however far it came."""
+    """From the weights that it started with, however far it came, and in the memory that what failed has left."""
     chunks, _, queries = tiny_corpus()
     lists = miner.retrieve_candidates(queries["train"], 5, index=index)
     mined = mine(miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge()), negatives=3)
     model = index.encoder.model
-    weights, tried = next(model.parameters()), []
+    weights, tried, held = next(model.parameters()), [], []
     start = weights.detach().clone()
 
     def train(*_: object, mini_batch_size: int, **__: object) -> list[float]:
+        assert not any(activations() for activations in held)
+        activations = Activations()
+        held.append(weakref.ref(activations))
         tried.append((mini_batch_size, torch.equal(weights, start)))
         with torch.no_grad():
             weights.add_(1)
@@ -169,6 +180,10 @@ def test_where_memory_does_not_suffice_training_starts_again_with_fewer_passages
     assert tried == [(16, True), (4, True), (2, True)]  # of four examples, each with an answer and three others
     told = re.findall("Out of GPU memory; once more with (.*) passages", capsys.readouterr().out)
     assert told == ["4", "2"] and torch.equal(weights, start + 1)
+    fits = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        miner.fine_tune(model, mined, chunks, recipe, 7, index.encoder)
+    assert tried[-1][0] == 1
 
 
 def test_a_gpu_that_is_full_is_told_in_a_line(

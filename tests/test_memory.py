@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
@@ -18,7 +17,6 @@ from hardneg.memory import (
     GIB,
     activation_bytes,
     check_room,
-    first_that_fits,
     free_bytes,
     give_back,
     mini_batch_size,
@@ -51,40 +49,6 @@ def test_what_training_takes_fits_beside_the_passages(parameters: float, total_g
     at_once = mini_batch_size(free - weights, weights, passage)
     assert 5 * weights + at_once * passage <= total_gib * GIB
     assert at_once >= 8
-
-
-class Activations:
-    """What an attempt holds, and only the garbage collector frees."""
-
-    def __init__(self) -> None:
-        self.own = self
-
-
-def test_fewer_are_tried_for_as_long_as_memory_does_not_suffice() -> None:
-    tried, told, held = [], [], []
-
-    def attempt(size: int) -> str:
-        activations = Activations()
-        held.append(weakref.ref(activations))
-        tried.append(size)
-        if size > 5:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return f"with {size}"
-
-    def before_another(size: int) -> None:
-        assert held[-1]() is None  # what failed holds nothing any more
-        told.append(size)
-
-    assert first_that_fits(attempt, [40, 8, 5, 2], before_another) == "with 5"
-    assert tried == [40, 8, 5] and told == [8, 5]
-
-
-def test_where_the_least_is_too_much_the_error_stays() -> None:
-    def attempt(size: int) -> None:
-        raise torch.OutOfMemoryError(f"CUDA out of memory with {size}")
-
-    with pytest.raises(torch.OutOfMemoryError, match=r"with 1$"):
-        first_that_fits(attempt, [3, 1], lambda _: None)
 
 
 def test_room_to_train_a_model_beside_its_base() -> None:
