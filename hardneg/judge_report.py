@@ -68,13 +68,6 @@ def cost(seconds: float, gpu_hour_price: float | None) -> float | None:
     return None if gpu_hour_price is None else seconds / 3600 * gpu_hour_price
 
 
-def seconds_left(stats: JudgeStats, to_ask: int) -> float | None:
-    """Seconds until `to_ask` requests are answered at the rate so far; None before MIN_ASKED answers."""
-    if stats.asked < MIN_ASKED or stats.rate is None:
-        return None
-    return max(to_ask - stats.asked, 0) / stats.rate
-
-
 def duration(seconds: float) -> str:
     """Seconds in readable form.
 
@@ -90,14 +83,16 @@ def duration(seconds: float) -> str:
 
 
 def describe_left(stats: JudgeStats, to_ask: int, gpu_hour_price: float | None) -> str:
-    """Time until `to_ask` requests are answered, and its cost at a price per hour of the server; empty where unknown.
+    """Time until `to_ask` requests are answered at the rate so far, and its cost at a price per hour of the server.
+
+    Empty before MIN_ASKED answers.
 
     >>> describe_left(JudgeStats(asked=100, seconds=10.0), 54_100, 5.0)
     '1 h 30 min left, 7.50 to pay'
     """
-    seconds = seconds_left(stats, to_ask)
-    if seconds is None:
+    if stats.asked < MIN_ASKED or stats.rate is None:
         return ""
+    seconds = max(to_ask - stats.asked, 0) / stats.rate
     to_pay = cost(seconds, gpu_hour_price)
     return f"{duration(seconds)} left" + ("" if to_pay is None else f", {to_pay:.2f} to pay")
 

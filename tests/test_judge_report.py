@@ -17,7 +17,6 @@ from hardneg.judge_report import (
     effort_record,
     estimate_full_run,
     judge_record,
-    seconds_left,
 )
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import JudgePlan, LLMJudge
@@ -87,10 +86,9 @@ def test_effort_is_one_line_of_what_the_server_did() -> None:
 
 
 def test_the_time_left_is_unknown_before_enough_was_asked() -> None:
-    assert seconds_left(JudgeStats(asked=MIN_ASKED - 1, seconds=10), 1000) is None
-    assert seconds_left(JudgeStats(asked=50, seconds=10.0), 1050) == pytest.approx(200)
-    assert seconds_left(JudgeStats(asked=50, seconds=10.0), 20) == 0
     assert describe_left(JudgeStats(asked=MIN_ASKED - 1, seconds=10), 1000, 5.0) == ""
+    assert describe_left(JudgeStats(asked=MIN_ASKED, seconds=10.0), 1000 + MIN_ASKED, None) == "3.3 min left"
+    assert describe_left(JudgeStats(asked=MIN_ASKED, seconds=10.0), 20, None) == "0.0 s left"
 
 
 @pytest.mark.parametrize(
