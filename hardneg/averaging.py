@@ -34,43 +34,32 @@ def average_weights(
             tensor.mul_(strength).add_(base[name], alpha=1 - strength)
 
 
-def mean_with_earlier(
-    newest: Mapping[str, "Tensor"],
-    base: Mapping[str, "Tensor"],
-    mixed: Mapping[str, "Tensor"],
-    share: float,
-    count: int,
-) -> dict[str, "Tensor"]:
-    """The mean of the newest of count + 1 trainings and of all before it, weight by weight (arXiv 2203.05482).
+def average_with_earlier(
+    model: "SentenceTransformer", base: "SentenceTransformer", mixed: "SentenceTransformer", share: float, count: int
+) -> float:
+    """Set `model`'s weights to the mean of what it and all trainings before it have (arXiv 2203.05482); whole numbers
+    stay.
 
     Args:
-        newest: what was trained last, `weights_of`.
-        base: the weights of the model before any adaptation.
+        model: the newest of count + 1 trainings of `base`; changed in place.
+        base: the model before any adaptation.
         mixed: the mean of the `count` trainings before, averaged with `base` at `share`.
         share: of that mean, above 0.
         count: 1 or more.
+
+    Returns:
+        how many times as far from `base` as the mean the newest training alone is; 1 where nothing has moved.
     """
-    return {
-        name: (tensor + count * (base[name] + (mixed[name] - base[name]) / share)) / (count + 1)
+    newest, start, earlier = weights_of(model), weights_of(base), weights_of(mixed)
+    mean = {
+        name: (tensor + count * (start[name] + (earlier[name] - start[name]) / share)) / (count + 1)
         if tensor.is_floating_point()
         else tensor
         for name, tensor in newest.items()
     }
-
-
-def average_with_earlier(
-    model: "SentenceTransformer", base: "SentenceTransformer", mixed: "SentenceTransformer", share: float, count: int
-) -> float:
-    """Set `model`, the newest of count + 1 trainings of `base`, to the mean of all, in place; as `mean_with_earlier`.
-
-    Returns:
-        how many times as far from `base` as that mean the newest training alone is; 1 where nothing has moved.
-    """
-    newest, base_weights = weights_of(model), weights_of(base)
-    mean = mean_with_earlier(newest, base_weights, weights_of(mixed), share, count)
     model.load_state_dict(mean)
-    moved = distance(mean, base_weights)
-    return distance(newest, base_weights) / moved if moved else 1.0
+    moved = distance(mean, start)
+    return distance(newest, start) / moved if moved else 1.0
 
 
 def distance(one: Mapping[str, "Tensor"], other: Mapping[str, "Tensor"]) -> float:

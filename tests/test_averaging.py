@@ -7,7 +7,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from hardneg.averaging import average_weights, distance, mean_with_earlier, weights_of
+from hardneg.averaging import average_weights, average_with_earlier, distance, weights_of
 from hardneg.models import load_model
 
 WEIGHT = "0.model.embeddings.word_embeddings.weight"
@@ -62,13 +62,24 @@ def test_an_averaged_model_can_go_on_training(base: SentenceTransformer, tuned: 
     assert all(parameter.requires_grad and parameter.is_leaf for parameter in tuned.parameters())
 
 
-def test_the_mean_of_three_trainings() -> None:
-    """The first two come averaged with one another, and then with the base at a fifth."""
-    base, *trained = ({"weight": torch.tensor(values)} for values in ([1.0, 2.0], [2.0, 2.0], [4.0, -2.0], [6.0, 3.0]))
-    mixed = {"weight": torch.tensor([1.0 + 0.2 * (3 - 1), 2.0 + 0.2 * (0 - 2)])}
-    newest = trained[2] | {"counter": torch.tensor(7)}
-    mean = mean_with_earlier(newest, base, mixed, share=0.2, count=2)
-    torch.testing.assert_close(mean, {"weight": torch.tensor([4.0, 1.0]), "counter": torch.tensor(7)})
+def test_the_mean_of_three_trainings(base: SentenceTransformer, tiny_model: Path) -> None:
+    """The first two, which add 1 and 3, come averaged with one another, and then with the base at a fifth."""
+    newest, mixed = (load_model(str(tiny_model), "cpu") for _ in range(2))
+    with torch.no_grad():
+        for model, added in ((newest, 8.0), (mixed, 0.2 * 2)):
+            for parameter in model.parameters():
+                parameter.add_(added)
+    for number, model in enumerate((base, mixed, newest)):
+        model[0].register_buffer("counter", torch.tensor([number]))
+    assert average_with_earlier(newest, base, mixed, share=0.2, count=2) == pytest.approx(8 / 4)
+    for parameter, before in zip(newest.parameters(), base.parameters(), strict=True):
+        torch.testing.assert_close(parameter, before + 4)
+    assert newest[0].counter.tolist() == [2]
+
+
+def test_the_mean_of_trainings_that_moved_nothing(base: SentenceTransformer, tiny_model: Path) -> None:
+    model = load_model(str(tiny_model), "cpu")
+    assert average_with_earlier(model, base, model, share=0.5, count=1) == 1.0
 
 
 def test_the_distance_between_models(base: SentenceTransformer, tuned: SentenceTransformer) -> None:
