@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from hardneg import judge_report, run_folder
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation, read_text
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation, read_text, write_json_lines
 from hardneg.averaging import average_weights, average_with_earlier, weights_of
 from hardneg.batch_files import check_files, export_batch, import_batch
 from hardneg.candidates import CandidateList, Index, candidate_pairs, rank_candidates, training_index, with_grades
@@ -317,7 +317,7 @@ def export_judgments(data_dir: Path, target: Path) -> None:
     if not (data_dir / "judgments.sqlite").exists():
         raise InputError(f"{data_dir / 'judgments.sqlite'} is missing; judge something first, or name its --data-dir")
     with JudgmentStore(data_dir / "judgments.sqlite") as store:
-        print(f"{store.export_jsonl(target):,} judgments written to {target}")
+        print(f"{write_json_lines(target, store):,} judgments written to {target}")
 
 
 def progress_bar(what: str, total: int, unit: str) -> tqdm:

@@ -20,7 +20,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hardneg.artifacts import write_json_lines
 from hardneg.errors import InputError, clear_os_errors
 from hardneg.signals import held_signals
 from hardneg.sqlite_wal import BUSY_SECONDS, clear_sqlite_errors, write_ahead
@@ -177,14 +176,6 @@ class JudgmentStore:
                 probabilities = [record.pop(name) for name in ("p1", "p2", "p3", "p4")]
                 record["probabilities"] = None if probabilities[0] is None else probabilities
                 yield record
-
-    def export_jsonl(self, path: Path) -> int:
-        """Write all judgments as JSON lines, whole or not at all, and return their number.
-
-        Raises:
-            InputError: the place cannot be written.
-        """
-        return write_json_lines(path, self)
 
     def close(self) -> None:
         """Close the file. What was added is already safe."""

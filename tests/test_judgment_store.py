@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hardneg.artifacts import write_json_lines
 from hardneg.errors import InputError
 from hardneg.judgment_store import JudgmentStore, Record, StoredGrade, judgment_key
 
@@ -90,7 +91,7 @@ def test_a_grade_outside_1_to_4_is_refused_and_nothing_of_its_batch_is_stored(tm
 def test_export_is_one_readable_line_per_judgment(tmp_path: Path) -> None:
     with JudgmentStore(tmp_path / "j.sqlite") as store:
         store.add([make_record(number) for number in range(3)])
-        assert store.export_jsonl(tmp_path / "out.jsonl") == 3
+        assert write_json_lines(tmp_path / "out.jsonl", store) == 3
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {line["query"] for line in lines} == {f"question {n}" for n in range(3)}
     assert lines[0]["passage"] == "the passage\nwith “quotes”" and lines[0]["prompt"] == "Q {query} P {passage}"
