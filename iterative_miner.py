@@ -171,7 +171,7 @@ def run_iteration(number: int, setting: Setting) -> bool:
         return True
     started = time.monotonic()
     print("\n[Step 1/5] Embedding corpus...")
-    index = embed_corpus(start_of(setting, number), setting.chunks)
+    index = embed_corpus(load_retriever(setting, number), setting.chunks)
 
     print("\n[Step 2/5] Retrieving candidates...")
     queries = sample_queries(setting.queries, args.num_queries, args.seed, number)
@@ -212,8 +212,8 @@ def run_iteration(number: int, setting: Setting) -> bool:
     return True
 
 
-def start_of(setting: Setting, number: int) -> CachedEncoder:
-    """What iteration `number` mines with: the base model, later the previous iteration's model."""
+def load_retriever(setting: Setting, number: int) -> CachedEncoder:
+    """What iteration `number` retrieves with: the base model, later the previous iteration's. (All train the base.)"""
     if number == 0:
         return setting.base
     folder = run_folder.iteration_folder(setting.args.output_dir, number - 1)
