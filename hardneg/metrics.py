@@ -11,7 +11,8 @@ from scipy import stats
 RELEVANT_GRADE = 3  # of the grades 1-4: from here on an answer counts as one
 N_GRADES = 4
 CONFIDENCE = 0.95
-RESAMPLE_BATCH = 500  # bootstrap resamples held in memory at once
+RESAMPLES = 10_000  # of a bootstrap
+RESAMPLE_BATCH = 500  # of these held in memory at once
 
 
 def retrieval_metrics(ranked: np.ndarray, relevant: Sequence[AbstractSet[int]], k: int) -> dict[str, np.ndarray]:
@@ -142,7 +143,7 @@ def relative_gain(
     other: np.ndarray,
     groups: Sequence[Hashable] | None = None,
     seed: int = 0,
-    resamples: int = 10_000,
+    resamples: int = RESAMPLES,
 ) -> Gain:
     """Relative gain of `other` over `base`, ratio of means minus 1, with a 95 % paired percentile bootstrap interval.
 
@@ -227,7 +228,7 @@ def weighted_kappa(confusion: np.ndarray) -> float:
 
 
 def weighted_kappa_interval(
-    first: Sequence[int], second: Sequence[int], groups: Sequence[Hashable], seed: int = 0, resamples: int = 10_000
+    first: Sequence[int], second: Sequence[int], groups: Sequence[Hashable]
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of 95 % of `weighted_kappa` over groups (cluster bootstrap; Field & Welsh 2007).
 
@@ -235,8 +236,6 @@ def weighted_kappa_interval(
         first: one grader's grades (1-4) per pair.
         second: the other's.
         groups: per pair, the question it belongs to: a grader errs on all answers to it alike.
-        seed: of the resampling.
-        resamples: how many.
 
     Returns:
         the bounds; NaN of fewer than two groups, and where no resample has a kappa.
@@ -247,7 +246,7 @@ def weighted_kappa_interval(
     counts = np.zeros((len(place), N_GRADES, N_GRADES), np.int64)
     cells = ([place[group] for group in groups], np.asarray(first, int) - 1, np.asarray(second, int) - 1)
     np.add.at(counts, cells, 1)
-    drawn = np.random.default_rng(seed).multinomial(len(place), np.full(len(place), 1 / len(place)), size=resamples)
+    drawn = np.random.default_rng(0).multinomial(len(place), np.full(len(place), 1 / len(place)), size=RESAMPLES)
     kappas = _kappa(np.tensordot(drawn, counts, axes=1), _quadratic_weights())
     kappas = kappas[~np.isnan(kappas)]
     if not len(kappas):
