@@ -40,9 +40,10 @@ from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, ndcg_of_random_order, relative_gain, retrieval_metrics
 from hardneg.model_files import training_record
 from hardneg.models import check_comparable, load_model, resolve_model, truncation_notes
+from hardneg.normalising import names_topic, normalise_topic
 from hardneg.script import run
 from hardneg.search import top_k
-from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids, names_topic, normalise_topic
+from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 
 RULE = "=" * 50
 METRICS = ("MRR", "DCG", "Precision", "Recall")  # as printed

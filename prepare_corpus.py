@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair, json_bytes, pickle_bytes, spread, write_files
-from hardneg.chunking import normalise, split_text
+from hardneg.chunking import split_text
 from hardneg.errors import InputError
 from hardneg.flag_types import Help, seed
+from hardneg.normalising import names_topic, normalise, normalise_question, normalise_topic
 from hardneg.script import run
 from hardneg.sources import FORMS, Row, read_rows
 from hardneg.tables import aligned
@@ -33,9 +34,6 @@ from hardneg.topics import (
     count_boilerplate,
     group_rows,
     leakage,
-    names_topic,
-    normalise_question,
-    normalise_topic,
     related_questions,
     topic_of,
 )

@@ -30,9 +30,9 @@ from hardneg.artifacts import (
     write_json,
 )
 from hardneg.flag_types import Help
+from hardneg.normalising import normalise_question
 from hardneg.script import run
 from hardneg.tables import aligned
-from hardneg.topics import normalise_question
 
 SAMPLE_QUERIES = 5  # of each split, in queries_sample.json
 

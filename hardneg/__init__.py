@@ -5,6 +5,7 @@ Only `preflight` is run as a program, and it alone calls the scripts: their own 
 Data
     sources         rows of MedQuAD or other data sets, from the hub or files
     chunking        answers cut into passages
+    normalising     which texts count as the same, and which name a topic
     topics          which topics belong together, and what is boilerplate
     artifacts       the files that the stages pass on: read safely, written whole or not at all
     candidates      what was retrieved for a query, with ranks and grades

@@ -15,15 +15,6 @@ _INITIAL_OR_ABBREVIATION = re.compile(
 )
 
 
-def normalise(text: str) -> str:
-    """Key under which two texts count as the same: case-folded, every run of whitespace one space.
-
-    >>> normalise("  What is\\n Gout? ")
-    'what is gout?'
-    """
-    return " ".join(text.casefold().split())
-
-
 def split_text(text: str, limit: int) -> list[str]:
     """Cut `text` into passages of at most `limit` characters.
 

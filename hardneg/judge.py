@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from hardneg.artifacts import Chunk, Query
-from hardneg.topics import names_topic, normalise_topic
+from hardneg.normalising import names_topic, normalise_topic
 
 GRADES = (1, 2, 3, 4)
 NOT_STORED = "no stored answer"  # why a pair is unjudged where none is asked for

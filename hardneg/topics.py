@@ -1,7 +1,6 @@
 """Splits by topic, so that nothing about a held-out topic is trained on, and measures what leaks all the same."""
 
 import hashlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
@@ -12,40 +11,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hardneg.artifacts import SPLITS, Chunk, QAPair
-from hardneg.chunking import normalise
 from hardneg.errors import InputError
+from hardneg.normalising import normalise, normalise_question, normalise_topic
 from hardneg.sources import Row
 
-_PUNCTUATION = re.compile(r"[\W_]+")
 BOILERPLATE_ROWS = 20  # a passage in more rows than this is boilerplate: it does not tie their topics together
 # What more topics than this have does not tie them together. Single concepts of more are mostly broader terms
 # ("Dementia"), and would chain a third of MedQuAD into one group. Names are narrower: siblings share theirs
 # ("Noonan syndrome 1" to 6), and only one of a large family ("hereditary ataxia") would chain other data.
 MOST_TOPICS = {"annotation": 20, "concept": 5, "name": 20}
-
-
-def normalise_question(question: str) -> str:
-    """Key under which two questions count as the same: case-folded, whitespace collapsed, no " ?" at the end."""
-    return normalise(question).rstrip(" ?")
-
-
-def normalise_topic(topic: str) -> str:
-    """Key under which two topics count as the same: case-folded, without punctuation.
-
-    >>> normalise_topic("Coffin-Lowry  Syndrome")
-    'coffin lowry syndrome'
-    """
-    return normalise(_PUNCTUATION.sub(" ", topic)) or normalise(topic)
-
-
-def names_topic(text: str, topic: str) -> bool:
-    """Whether a text has every word of its topic, in any order.
-
-    >>> names_topic("Diabetes of type 1 begins early.", "Type 1 Diabetes"), names_topic("It is rare.", "Gout")
-    (True, False)
-    """
-    words = set(normalise_topic(topic).split())
-    return bool(words) and words <= set(normalise_topic(text).split())
 
 
 def topic_of(row: Row) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.chunking import FRAGMENT_SHARE, normalise, split_sentences, split_text
+from hardneg.chunking import FRAGMENT_SHARE, split_sentences, split_text
+from hardneg.normalising import normalise
 from hardneg.sources import read_rows
 
 

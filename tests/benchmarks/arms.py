@@ -30,8 +30,9 @@ from hardneg.judge import AnswerKeyJudge
 from hardneg.metrics import relative_gain
 from hardneg.mining import Mined, check_examples
 from hardneg.models import load_model
+from hardneg.normalising import names_topic, normalise_topic
 from hardneg.script import run
-from hardneg.topics import boilerplate_ids, names_topic, normalise_topic
+from hardneg.topics import boilerplate_ids
 from hardneg.validation import Validator
 from test_small_sample import sample_over_types
 from tests.benchmarks.losses import LOSSES, train_with

@@ -20,9 +20,9 @@ from hardneg.encoder import CachedEncoder
 from hardneg.flag_types import seed
 from hardneg.metrics import relative_gain, retrieval_metrics
 from hardneg.models import load_model
+from hardneg.normalising import normalise_topic
 from hardneg.script import run
 from hardneg.search import top_k
-from hardneg.topics import normalise_topic
 
 K = 5
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import evaluate
 from hardneg.artifacts import QAPair, Query, load_qa_pairs
+from hardneg.normalising import normalise_topic
 from hardneg.script import run
-from hardneg.topics import normalise_topic
 
 
 def main(argv: list[str] | None = None) -> None:

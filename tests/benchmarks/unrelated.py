@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import evaluate
 from hardneg.artifacts import load_qa_pairs
+from hardneg.normalising import normalise_question
 from hardneg.script import run
-from hardneg.topics import normalise_question, related_questions
+from hardneg.topics import related_questions
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import evaluate
 from hardneg.artifacts import read_pickle
+from hardneg.normalising import normalise_question
 from hardneg.script import run
-from hardneg.topics import normalise_question
 
 
 def main(argv: Sequence[str] | None = None) -> None:
