@@ -63,7 +63,7 @@ from hardneg.mining import (
     examples_of,
     surest,
 )
-from hardneg.model_files import strength_of
+from hardneg.model_files import strength_of, training_record
 from hardneg.models import check_trainable, load_model, resolve_model, truncation_notes
 from hardneg.prompting import PromptTemplate
 from hardneg.recipe import SCALE, Recipe
@@ -601,10 +601,9 @@ def average_with_trained(setting: Setting, tuned: "SentenceTransformer", number:
     """
     if number == 0:
         return STRONGEST_ALONE
-    output_dir = setting.args.output_dir
-    mixed = load_model(str(run_folder.iteration_folder(output_dir, number - 1)), "cpu")
-    share = strength_of(run_folder.finished_iterations(output_dir)[number - 1])
-    further = average_with_earlier(tuned, setting.base.model, mixed, share, count=number)
+    folder = run_folder.iteration_folder(setting.args.output_dir, number - 1)
+    mixed, strength = load_model(str(folder), "cpu"), strength_of(training_record(folder))
+    further = average_with_earlier(tuned, setting.base.model, mixed, strength, count=number)
     print(f"Averaged with the weights of {number} earlier iteration{'s' if number > 1 else ''}")
     return STRONGEST_ALONE * max(1.0, further)
 

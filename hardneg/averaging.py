@@ -35,7 +35,7 @@ def average_weights(
 
 
 def average_with_earlier(
-    model: "SentenceTransformer", base: "SentenceTransformer", mixed: "SentenceTransformer", share: float, count: int
+    model: "SentenceTransformer", base: "SentenceTransformer", mixed: "SentenceTransformer", strength: float, count: int
 ) -> float:
     """Set `model`'s weights to the mean of what it and all trainings before it have (arXiv 2203.05482); whole numbers
     stay.
@@ -43,8 +43,8 @@ def average_with_earlier(
     Args:
         model: the newest of count + 1 trainings of `base`; changed in place.
         base: the model before any adaptation.
-        mixed: the mean of the `count` trainings before, averaged with `base` at `share`.
-        share: of that mean, above 0.
+        mixed: the mean of the `count` trainings before, averaged with `base` at `strength`.
+        strength: share of that mean, above 0.
         count: 1 or more.
 
     Returns:
@@ -52,7 +52,7 @@ def average_with_earlier(
     """
     newest, start, earlier = weights_of(model), weights_of(base), weights_of(mixed)
     mean = {
-        name: (tensor + count * (start[name] + (earlier[name] - start[name]) / share)) / (count + 1)
+        name: (tensor + count * (start[name] + (earlier[name] - start[name]) / strength)) / (count + 1)
         if tensor.is_floating_point()
         else tensor
         for name, tensor in newest.items()

@@ -71,7 +71,7 @@ def test_the_mean_of_three_trainings(base: SentenceTransformer, tiny_model: Path
                 parameter.add_(added)
     for number, model in enumerate((base, mixed, newest)):
         model[0].register_buffer("counter", torch.tensor([number]))
-    assert average_with_earlier(newest, base, mixed, share=0.2, count=2) == pytest.approx(8 / 4)
+    assert average_with_earlier(newest, base, mixed, strength=0.2, count=2) == pytest.approx(8 / 4)
     for parameter, before in zip(newest.parameters(), base.parameters(), strict=True):
         torch.testing.assert_close(parameter, before + 4)
     assert newest[0].counter.tolist() == [2]
@@ -79,7 +79,7 @@ def test_the_mean_of_three_trainings(base: SentenceTransformer, tiny_model: Path
 
 def test_the_mean_of_trainings_that_moved_nothing(base: SentenceTransformer, tiny_model: Path) -> None:
     model = load_model(str(tiny_model), "cpu")
-    assert average_with_earlier(model, base, model, share=0.5, count=1) == 1.0
+    assert average_with_earlier(model, base, model, strength=0.5, count=1) == 1.0
 
 
 def test_the_distance_between_models(base: SentenceTransformer, tuned: SentenceTransformer) -> None:
