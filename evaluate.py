@@ -24,17 +24,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from hardneg.artifacts import (
-    Chunk,
-    Query,
-    check_writable,
-    load_chunks,
-    load_queries,
-    one_preparation,
-    write_json,
-)
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation
 from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
+from hardneg.files import check_writable, write_json
 from hardneg.flag_types import Help, finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, ndcg_of_random_order, relative_gain, retrieval_metrics

@@ -29,14 +29,15 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from hardneg import judge_report, run_folder
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation, read_text, write_json_lines
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation
 from hardneg.averaging import average_weights, average_with_earlier, weights_of
 from hardneg.batch_files import check_files, export_batch, import_batch
 from hardneg.candidates import CandidateList, Index, candidate_pairs, rank_candidates, training_index, with_grades
 from hardneg.choosing import Tried, best_iteration, choose_strength, past_the_best, why_none
 from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError, clear_memory_errors
+from hardneg.errors import InputError, explain_memory_errors
+from hardneg.files import read_text, write_json_lines
 from hardneg.flag_types import Help, positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_guard
 from hardneg.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgment, Pair
@@ -263,7 +264,7 @@ def mined_before(setting: Setting, number: int) -> list[Mined]:
 
 def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
     """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
-    with clear_memory_errors("training"):
+    with explain_memory_errors("training"):
         model = deepcopy(setting.base.model)
         losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.base)
     strongest = average_with_trained(setting, model, number)

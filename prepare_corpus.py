@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair, json_bytes, pickle_bytes, spread, write_files
+from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair, spread
 from hardneg.chunking import split_text
 from hardneg.errors import InputError
+from hardneg.files import json_bytes, pickle_bytes, write_files
 from hardneg.flag_types import Help, seed
 from hardneg.normalising import names_topic, normalise, normalise_question, normalise_topic
 from hardneg.script import run

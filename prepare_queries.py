@@ -15,20 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from hardneg.artifacts import (
-    SPLITS,
-    Chunk,
-    QAPair,
-    Query,
-    json_bytes,
-    load_chunks,
-    load_qa_pairs,
-    one_preparation,
-    pickle_bytes,
-    spread,
-    write_files,
-    write_json,
-)
+from hardneg.artifacts import SPLITS, Chunk, QAPair, Query, load_chunks, load_qa_pairs, one_preparation, spread
+from hardneg.files import json_bytes, pickle_bytes, write_files, write_json
 from hardneg.flag_types import Help
 from hardneg.normalising import normalise_question
 from hardneg.script import run

@@ -23,11 +23,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from hardneg.artifacts import Chunk, Query, check_writable, load_chunks, load_queries, one_preparation, write_json
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation
 from hardneg.candidates import CandidateList, candidate_pairs, with_grades
 from hardneg.device import find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, Unavailable
+from hardneg.files import check_writable, write_json
 from hardneg.flag_types import Help, positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, NOT_STORED, Judge, Judgment, Pair, as_read

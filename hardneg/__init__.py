@@ -7,7 +7,7 @@ Data
     chunking        answers cut into passages
     normalising     which texts count as the same, and which name a topic
     topics          which topics belong together, and what is boilerplate
-    artifacts       the files that the stages pass on: read safely, written whole or not at all
+    artifacts       the records that the stages pass on
     candidates      what was retrieved for a query, with ranks and grades
 
 Models
@@ -49,6 +49,7 @@ Running
     script          how a script ends: on bad input, and when it is told to stop
     signals         what tells it to stop, and what must not be interrupted
     errors          what bad input is
+    files           written whole or not at all, read with a clear error
     flag_types      checked values of flags
     preflight       what would stop the pipeline hours later
     tables          aligned columns

@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from hardneg.artifacts import check_writable, write_json_lines
-from hardneg.errors import InputError, clear_os_errors
+from hardneg.errors import InputError, explain_os_errors
+from hardneg.files import check_writable, write_json_lines
 from hardneg.judge import Pair
 from hardneg.judge_answers import MalformedAnswer, read_answer
 from hardneg.judgment_store import Record
@@ -37,7 +37,7 @@ class BatchImport:
 def check_files(results: Path | None, batch: Path | None) -> None:
     """Raise InputError where a results file that is to be taken in cannot be read, or a request file not be written."""
     if results:
-        with clear_os_errors(results, "read"):
+        with explain_os_errors(results, "read"):
             results.open("rb").close()
     if batch:
         check_writable(batch)
@@ -75,7 +75,7 @@ def import_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path) -> BatchImp
     """
     found = BatchImport()
     pending = _outstanding(judge, pairs)
-    with clear_os_errors(path, "read"), path.open("rb") as file:
+    with explain_os_errors(path, "read"), path.open("rb") as file:
         records = _records(judge, pending, _results(file, path), found)
         while batch := list(islice(records, RECORDS_AT_ONCE)):
             judge.store.add(batch)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hardneg.artifacts import SHARED, Chunk, Query, write_json_lines
+from hardneg.artifacts import SHARED, Chunk, Query
 from hardneg.encoder import CachedEncoder
-from hardneg.errors import clear_os_errors
+from hardneg.errors import explain_os_errors
+from hardneg.files import write_json_lines
 from hardneg.judge import Judgment, Pair
 from hardneg.search import best_places, rank_of, scores_of
 
@@ -108,7 +109,7 @@ def candidate_pairs(lists: Iterable[CandidateList], chunks: Sequence[Chunk]) -> 
 
 def read_candidates(path: Path) -> list[CandidateList]:
     """What `write_candidates` wrote. Raises InputError where it cannot be read."""
-    with clear_os_errors(path, "read"), path.open(encoding="utf-8") as file:
+    with explain_os_errors(path, "read"), path.open(encoding="utf-8") as file:
         records = [json.loads(line) for line in file]
     return [
         CandidateList(record["query"], tuple(Candidate(**candidate) for candidate in record["candidates"]))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hardneg.device import has_bfloat16
-from hardneg.errors import clear_memory_errors, clear_os_errors
+from hardneg.errors import explain_memory_errors, explain_os_errors
 from hardneg.models import fingerprint, prompts_of
-from hardneg.sqlite_wal import BUSY_SECONDS, clear_sqlite_errors, write_ahead
+from hardneg.sqlite_wal import BUSY_SECONDS, explain_sqlite_errors, write_ahead
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -39,7 +39,7 @@ class CachedEncoder:
         self.fingerprint = fingerprint(model)
         self._cached_under = self.fingerprint + (" bfloat16" if self._bfloat16 else "")
         self._path = cache_path
-        with clear_os_errors(cache_path, "write"):
+        with explain_os_errors(cache_path, "write"):
             cache_path.parent.mkdir(parents=True, exist_ok=True)
         with self._connection() as connection:
             connection.execute(
@@ -51,7 +51,7 @@ class CachedEncoder:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         otherwise = "it is damaged or no embedding cache; delete it, it only saves time"
         with (
-            clear_sqlite_errors(f"the embedding cache {self._path}", otherwise),
+            explain_sqlite_errors(f"the embedding cache {self._path}", otherwise),
             closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as connection,
             connection,
         ):
@@ -108,7 +108,7 @@ class CachedEncoder:
         import torch
 
         mixed = torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bfloat16)
-        with clear_memory_errors("embedding"), mixed:
+        with explain_memory_errors("embedding"), mixed:
             return encode(
                 texts,
                 batch_size=ENCODE_BATCH,

@@ -26,7 +26,7 @@ def one_line(words: object) -> str:
 
 
 @contextmanager
-def clear_memory_errors(doing: str) -> Iterator[None]:
+def explain_memory_errors(doing: str) -> Iterator[None]:
     """Turn torch's error that the GPU's memory does not suffice into an `InputError`.
 
     Args:
@@ -46,7 +46,7 @@ def clear_memory_errors(doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def clear_os_errors(path: Path | str, doing: str) -> Iterator[None]:
+def explain_os_errors(path: Path | str, doing: str) -> Iterator[None]:
     """Turn an `OSError` met while reading or writing `path` into an `InputError` that names cause and remedy.
 
     Args:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hardneg.artifacts import Chunk, Query, read_text
+from hardneg.artifacts import Chunk, Query
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
+from hardneg.files import read_text
 from hardneg.hub import load_hub_dataset
 from hardneg.judge import GRADES, Pair
 from hardneg.metrics import graded_metrics

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hardneg.errors import InputError, clear_os_errors
+from hardneg.errors import InputError, explain_os_errors
 from hardneg.signals import held_signals
-from hardneg.sqlite_wal import BUSY_SECONDS, clear_sqlite_errors, write_ahead
+from hardneg.sqlite_wal import BUSY_SECONDS, explain_sqlite_errors, write_ahead
 
 SCHEMA_VERSION = 1
 
@@ -102,9 +102,9 @@ class JudgmentStore:
             InputError: the place cannot be written, or the file is damaged, no store, or of a newer version.
         """
         self.path = path
-        with clear_os_errors(path, "write"):
+        with explain_os_errors(path, "write"):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with self._clear_errors(), ExitStack() as on_failure:
+        with self._explain_errors(), ExitStack() as on_failure:
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             on_failure.callback(self._db.close)
             self._prepare()
@@ -129,7 +129,7 @@ class JudgmentStore:
 
     def get(self, key: str) -> StoredGrade | None:
         """The judgment stored under `key`, if there is one. Raises InputError where the file cannot be read."""
-        with self._clear_errors():
+        with self._explain_errors():
             row = self._db.execute("SELECT grade, p1, p2, p3, p4 FROM judgments WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
@@ -148,7 +148,7 @@ class JudgmentStore:
         records = list(records)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         judged = [record for record in records if record.grade is not None]
-        with held_signals(), self._clear_errors(), self._transaction():
+        with held_signals(), self._explain_errors(), self._transaction():
             self._db.executemany("INSERT INTO texts VALUES (?, ?) ON CONFLICT DO NOTHING", _texts(judged))
             self._db.executemany(
                 f"INSERT INTO judgments VALUES ({','.join('?' * 16)}) ON CONFLICT (key) DO NOTHING",
@@ -165,12 +165,12 @@ class JudgmentStore:
 
     def __len__(self) -> int:
         """How many judgments are stored."""
-        with self._clear_errors():
+        with self._explain_errors():
             return self._db.execute("SELECT count(*) FROM judgments").fetchone()[0]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """All judgments as dicts of builtins, oldest first, with `probabilities`, `prompt` and `passage` texts."""
-        with self._clear_errors():
+        with self._explain_errors():
             for row in self._db.execute(_EXPORT):
                 record = dict(row)
                 probabilities = [record.pop(name) for name in ("p1", "p2", "p3", "p4")]
@@ -199,9 +199,9 @@ class JudgmentStore:
             if self._db.in_transaction:  # not committed; a full disk may have ended it
                 self._db.execute("ROLLBACK")
 
-    def _clear_errors(self) -> AbstractContextManager[None]:
+    def _explain_errors(self) -> AbstractContextManager[None]:
         otherwise = "it is damaged or no judgment store; move it away (with its -wal file) and run again"
-        return clear_sqlite_errors(f"the judgment store {self.path}", otherwise)
+        return explain_sqlite_errors(f"the judgment store {self.path}", otherwise)
 
 
 def _texts(records: list[Record]) -> Iterator[tuple[str, str]]:

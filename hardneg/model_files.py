@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hardneg.artifacts import read_json, sha256_file
 from hardneg.errors import InputError
+from hardneg.files import read_json, sha256_file
 
 # where a saved model is damaged; to run again alone would not help, as it would be found damaged again
 COPY_OR_DELETE = (

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from httpx2 import HTTPError
 from safetensors import SafetensorError
 
-from hardneg.artifacts import Chunk, sha256_file
-from hardneg.errors import InputError, clear_memory_errors
+from hardneg.artifacts import Chunk
+from hardneg.errors import InputError, explain_memory_errors
+from hardneg.files import sha256_file
 from hardneg.hub import hub_error, may_be_hub_name
 from hardneg.model_files import check_whole
 
@@ -84,7 +85,7 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
     source = resolve_model(name_or_path)
     problem = "" if Path(source).is_dir() else hub_error("models", source)
     try:
-        with quiet_progress(), clear_memory_errors(f"loading model {name_or_path}"):
+        with quiet_progress(), explain_memory_errors(f"loading model {name_or_path}"):
             model = SentenceTransformer(
                 source,
                 device=device,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from hardneg.artifacts import atomic_dir, clear_leftovers, read_json, sha256_file, write_json
 from hardneg.candidates import CandidateList, read_candidates, write_candidates
-from hardneg.errors import InputError, clear_os_errors
+from hardneg.errors import InputError, explain_os_errors
+from hardneg.files import atomic_dir, clear_leftovers, read_json, sha256_file, write_json
 from hardneg.model_card import model_card
 from hardneg.model_files import COPY_OR_DELETE, check_file, check_whole, checksums
 from hardneg.models import quiet_progress
@@ -117,7 +117,7 @@ def _things_in(folder: Path) -> set[str]:
 def _locked(folder: Path) -> Iterator[bool]:
     """Lock the folder, or raise InputError where another process has; yields whether its file system knows locks."""
     with ExitStack() as stack:
-        with clear_os_errors(folder, "write"):
+        with explain_os_errors(folder, "write"):
             folder.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context((folder / LOCK).open("a"))
         try:

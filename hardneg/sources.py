@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet
 
-from hardneg.errors import InputError, clear_os_errors, one_line
+from hardneg.errors import InputError, explain_os_errors, one_line
 from hardneg.hub import load_hub_dataset
 
 SAMPLE = "sample"
@@ -84,7 +84,7 @@ def _read_table(source: str, columns: Mapping[str, str]) -> pa.Table:
     path = Path(source)
     if source == SAMPLE:
         return _read_xml_folder(SAMPLE_DIR)
-    with clear_os_errors(source, "read"):
+    with explain_os_errors(source, "read"):
         is_dir, exists = bool(source) and path.is_dir(), path.exists()
     if is_dir:
         return _read_xml_folder(path)
@@ -98,7 +98,7 @@ def _read_table(source: str, columns: Mapping[str, str]) -> pa.Table:
 def _read_table_file(path: Path, columns: Mapping[str, str]) -> pa.Table:
     if not path.exists():
         raise InputError(f"{path} does not exist; give {FORMS}")
-    with clear_os_errors(path, "read"):
+    with explain_os_errors(path, "read"):
         try:
             suffix = path.suffix.lower()
             if suffix == ".parquet":
@@ -179,7 +179,7 @@ def _read_xml_folder(folder: Path) -> pa.Table:
 
 def _read_xml(path: Path) -> list[dict[str, str]]:
     try:
-        with clear_os_errors(path, "read"):
+        with explain_os_errors(path, "read"):
             document = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two of unknown encodings
         raise InputError(f"{path} is not well-formed XML ({error}); mend or remove it") from error

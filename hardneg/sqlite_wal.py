@@ -30,7 +30,7 @@ def write_ahead(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def clear_sqlite_errors(what: str, otherwise: str) -> Iterator[None]:
+def explain_sqlite_errors(what: str, otherwise: str) -> Iterator[None]:
     """Turn what the disk, another process or a damaged file do to a database into an `InputError` of one line.
 
     Args:

@@ -16,10 +16,11 @@ from scipy.stats import norm
 
 import evaluate
 import iterative_miner as miner
-from hardneg.artifacts import SHARED, Chunk, Query, read_json
+from hardneg.artifacts import SHARED, Chunk, Query
 from hardneg.candidates import Candidate, CandidateList, read_candidates, training_index
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
+from hardneg.files import read_json
 from hardneg.graded import open_graded
 from hardneg.judge import AnswerKeyJudge, Pair
 from hardneg.judge_quality import agreement

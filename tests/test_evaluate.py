@@ -18,8 +18,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 import evaluate
-from hardneg.artifacts import Chunk, Query, read_json, sha256_file, write_json
+from hardneg.artifacts import Chunk, Query
 from hardneg.errors import InputError
+from hardneg.files import read_json, sha256_file, write_json
 from hardneg.graded import GradedSet, load_graded, open_graded
 from hardneg.metrics import relative_gain
 from hardneg.models import fingerprint, load_model

@@ -26,12 +26,13 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
-from hardneg.artifacts import Chunk, Query, load_queries, read_json, sha256_file, write_json
+from hardneg.artifacts import Chunk, Query, load_queries
 from hardneg.averaging import weights_of
 from hardneg.candidates import Index, read_candidates, training_index
 from hardneg.device import has_bfloat16
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
+from hardneg.files import read_json, sha256_file, write_json
 from hardneg.graded import MIN_GUARD, load_graded, score_graded
 from hardneg.judge import NOT_STORED, AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text

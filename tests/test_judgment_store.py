@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from hardneg.artifacts import write_json_lines
 from hardneg.errors import InputError
+from hardneg.files import write_json_lines
 from hardneg.judgment_store import JudgmentStore, Record, StoredGrade, judgment_key
 
 

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 import prepare_corpus
-from hardneg.artifacts import write_json
 from hardneg.errors import InputError, Unavailable
+from hardneg.files import write_json
 from hardneg.graded import open_graded
 from hardneg.judgment_store import sha256_text
 from hardneg.preflight import preflight

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import prepare_corpus
-from hardneg.artifacts import SPLITS, Chunk, QAPair, load_chunks, load_qa_pairs, sha256_file
+from hardneg.artifacts import SPLITS, Chunk, QAPair, load_chunks, load_qa_pairs
 from hardneg.errors import InputError
+from hardneg.files import sha256_file
 from hardneg.topics import BOILERPLATE_ROWS
 
 ROOT = Path(__file__).parent.parent

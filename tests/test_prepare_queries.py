@@ -8,16 +8,9 @@ import pytest
 
 import prepare_corpus
 import prepare_queries
-from hardneg.artifacts import (
-    QAPair,
-    Query,
-    load_chunks,
-    load_qa_pairs,
-    load_queries,
-    read_json,
-    sha256_file,
-)
+from hardneg.artifacts import QAPair, Query, load_chunks, load_qa_pairs, load_queries
 from hardneg.errors import InputError
+from hardneg.files import read_json, sha256_file
 from tests.records import make_qa_pair, make_query
 from tests.tiny_data import write_pickle
 

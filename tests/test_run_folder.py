@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from hardneg.artifacts import sha256_file, write_json
 from hardneg.candidates import Candidate, CandidateList
 from hardneg.errors import InputError
+from hardneg.files import sha256_file, write_json
 from hardneg.model_card import model_card
 from hardneg.model_files import check_whole
 from hardneg.models import load_model

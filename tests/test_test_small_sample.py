@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import test_small_sample as script
-from hardneg.artifacts import Query, load_queries, read_json, write_json
+from hardneg.artifacts import Query, load_queries
 from hardneg.errors import InputError, Unavailable
+from hardneg.files import read_json, write_json
 from hardneg.judge import AnswerKeyJudge, as_read
 from hardneg.judgment_store import sha256_text
 from hardneg.probing import JudgeFindings

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from hardneg.artifacts import SHARED, Chunk, QAPair, Query, pickle_bytes, sha256_file, write_json
+from hardneg.artifacts import SHARED, Chunk, QAPair, Query
+from hardneg.files import pickle_bytes, sha256_file, write_json
 
 # topic, its split, symptoms, treatment
 CONDITIONS = [

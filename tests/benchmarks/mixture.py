@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from hardneg.artifacts import atomic_dir
 from hardneg.averaging import weights_of
+from hardneg.files import atomic_dir
 from hardneg.flag_types import finite
 from hardneg.models import load_model
 from hardneg.script import run

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from hardneg.errors import InputError, clear_os_errors
+from hardneg.errors import InputError, explain_os_errors
 from hardneg.script import run
 
 HEADING = re.compile(r"^\*\*(?P<title>.+?)\*\*\s*$", re.MULTILINE)
@@ -61,7 +61,7 @@ def main() -> None:
         rows = list(read_examples(args.wheel))
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{args.wheel} is no readable wheel ({error}); download it as the docstring says") from error
-    with clear_os_errors(args.output, "write"):
+    with explain_os_errors(args.output, "write"):
         args.output.write_text("".join(json.dumps(row) + "\n" for row in rows))
     print(f"{len(rows):,} examples of {len({row['topic'] for row in rows}):,} commands written to {args.output}")
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import evaluate
-from hardneg.artifacts import read_pickle
+from hardneg.files import read_pickle
 from hardneg.normalising import normalise_question
 from hardneg.script import run
 
