@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 GROWTH = 3  # times its weights that a model takes more once it is trained: its gradients and AdamW's two moments
-MIN_PASSAGES = 8  # whose activations are held at once, however little memory there is
 # Activations of one passage in training, per layer, dimension and token: 38 MiB measured for 220 tokens in the 6 layers
 # of 384 of a MiniLM under bfloat16, and some more.
 ACTIVATION_BYTES = 44 * 2**20 // (6 * 384 * 220)
@@ -115,7 +114,7 @@ def mini_batch_size(free: int, weights: int, passage: int) -> int:
         weights: bytes of the model's parameters.
         passage: bytes of one passage's activations.
     """
-    return max(MIN_PASSAGES, (free - GROWTH * weights) // 2 // passage)
+    return max(1, (free - GROWTH * weights) // 2 // passage)
 
 
 def sizes_to_try(most: int, rows: int, columns: int) -> list[int]:
@@ -138,12 +137,14 @@ def sizes_to_try(most: int, rows: int, columns: int) -> list[int]:
 def check_room(weights: int, passage: int, free: int) -> None:
     """Raise InputError where a GPU that holds the base model has not the memory to train another one like it.
 
+    One passage at a time has to fit.
+
     Args:
         weights: bytes of the model's parameters.
         passage: bytes of one passage's activations.
         free: bytes still free on the GPU.
     """
-    needed = (1 + GROWTH) * weights + MIN_PASSAGES * passage
+    needed = (1 + GROWTH) * weights + passage
     if free < needed:
         raise InputError(
             f"too little free GPU memory ({free / GIB:.1f} GiB beside the base model; training it needs "
