@@ -44,7 +44,7 @@ class CachedEncoder:
         with self._connection() as connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS embeddings"
-                " (weights TEXT, text_sha BLOB, vector BLOB, PRIMARY KEY (weights, text_sha)) WITHOUT ROWID"
+                " (weights TEXT, text_sha BLOB, vector BLOB, PRIMARY KEY (weights, text_sha))"
             )
 
     @contextmanager
