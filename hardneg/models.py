@@ -85,7 +85,14 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
     source = resolve_model(name_or_path)
     problem = "" if Path(source).is_dir() else hub_error("models", source)
     try:
-        with quiet_progress(), explain_memory_errors(f"loading model {name_or_path}"):
+        with (
+            quiet_progress(),
+            explain_memory_errors(f"loading model {name_or_path}"),
+            torch.random.fork_rng(devices=()),
+        ):
+            # What a checkpoint lacks, as many do the pooler that no embedding needs, is drawn at random: with one seed,
+            # or each process would see another model.
+            torch.manual_seed(0)
             model = SentenceTransformer(
                 source,
                 device=device,

