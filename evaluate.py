@@ -31,7 +31,7 @@ from hardneg.files import check_writable, write_json
 from hardneg.flag_types import Help, finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, ndcg_of_random_order, relative_gain, retrieval_metrics
-from hardneg.model_files import training_record
+from hardneg.model_files import foreign_training, training_record
 from hardneg.models import check_comparable, load_model, resolve_model, truncation_notes
 from hardneg.normalising import names_topic, normalise_topic
 from hardneg.script import run
@@ -62,7 +62,7 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
         print(f"Embedding models on {describe_device(device)}")
         cache, names = args.data_dir / "embeddings.sqlite", (args.baseline_model, args.specialized_model)
         encoders = {name: CachedEncoder(load_model(name, device), cache) for name in names}
-    notes = training_notes(args.specialized_model, inputs, args.split)
+    notes = [note for name in encoders for note in training_notes(name, inputs, args.split)]
     notes += base_notes(args, encoders[args.baseline_model].fingerprint)
     for name, encoder in encoders.items():
         check_comparable(encoder.model, name)
@@ -157,15 +157,8 @@ def check_beforehand(args: argparse.Namespace) -> None:
 def training_notes(model_name: str, inputs: Inputs, split: str) -> list[str]:
     """Why, by its training.json, this is no independent test of the model; a line for each reason."""
     record = training_record(Path(model_name))
-    configuration = record.get("configuration", {})
-    trained_on, here = configuration.get("corpus_sha256"), inputs.manifest["corpus"]["sha256"]
-    notes = []
-    if trained_on not in (None, here):
-        notes.append(
-            f"Warning: {model_name} was trained on another corpus ({trained_on[:12]}, here {here[:12]}): "
-            "its training questions may be among these test questions"
-        )
-    if inputs.graded and configuration.get("guard_sha256") == inputs.graded.sha256:
+    notes = foreign_training(model_name, inputs.manifest["corpus"]["sha256"])
+    if inputs.graded and record.get("configuration", {}).get("guard_sha256") == inputs.graded.sha256:
         notes.append(f"Note: {inputs.graded.name} was the guard that chose {model_name}: no independent test of it")
     if split == "val" and "validation" in record:
         notes.append(f"Note: {model_name} was chosen by validation questions: no independent test of it")

@@ -64,7 +64,7 @@ from hardneg.mining import (
     examples_of,
     surest,
 )
-from hardneg.model_files import strength_of, training_record
+from hardneg.model_files import corpora_of, foreign_training, strength_of, training_record
 from hardneg.models import check_trainable, load_model, resolve_model, truncation_notes
 from hardneg.prompting import PromptTemplate
 from hardneg.recipe import SCALE, Recipe
@@ -127,6 +127,8 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
         chunks = load_chunks(args.data_dir)
         queries, val_queries = (load_queries(args.data_dir, split) for split in ("train", "val"))
     guard = open_guard(args.guard)
+    for warning in foreign_training(args.base_model, manifest["corpus"]["sha256"]):
+        print(warning)
     judge = judge or open_judge(args)
     if isinstance(judge, LLMJudge) and asks_server(args):
         print(judge_report.describe_findings(judge.check()))
@@ -289,6 +291,7 @@ def run_record(setting: Setting) -> dict[str, Any]:
     return {
         "configuration": setting.configuration,
         "base_validation": asdict(setting.base_score),
+        "base_trained_on": corpora_of(training_record(Path(setting.configuration["base_model"]))),
         "arguments": vars(setting.args),
         "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
     }

@@ -28,6 +28,27 @@ def training_record(folder: Path) -> dict[str, Any]:
     return record if is_ours else {}
 
 
+def corpora_of(record: Mapping[str, Any]) -> list[str]:
+    """The checksums of all corpora that a model was trained on, by its training.json: its base model's, and its own."""
+    own = record.get("configuration", {}).get("corpus_sha256") if "iteration" in record else None
+    return [*record.get("base_trained_on", []), *([own] if own else [])]
+
+
+def foreign_training(name: str, corpus_sha256: str) -> list[str]:
+    """A warning for each corpus but this one that a model was trained on: another split of the same questions, say.
+
+    Args:
+        name: of the model, a folder where it was trained here.
+        corpus_sha256: of the corpus whose held-out questions it is to be measured with.
+    """
+    return [
+        f"Warning: {name} was trained on another corpus ({other[:12]}, here {corpus_sha256[:12]}): its training "
+        "questions may be among the validation and test questions here"
+        for other in corpora_of(training_record(Path(name)))
+        if other != corpus_sha256
+    ]
+
+
 def strength_of(record: Mapping[str, Any]) -> float:
     """The share of the tuned weights in an iteration's model, by its training.json."""
     return next(tried["strength"] for tried in record["strengths"] if tried["chosen"])

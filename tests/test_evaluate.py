@@ -435,20 +435,21 @@ def notes_of(record: object, data_dir: Path, split: str = "test", graded: Graded
 
 def test_trained_on_another_corpus(tiny_data_dir: Path) -> None:
     here = read_json(tiny_data_dir / "manifest.json", "")["corpus"]["sha256"]
-    (note,) = notes_of({"configuration": {"corpus_sha256": "another"}}, tiny_data_dir)
+    (note,) = notes_of({"iteration": 0, "configuration": {"corpus_sha256": "another"}}, tiny_data_dir)
     assert f"was trained on another corpus (another, here {here[:12]})" in note
-    assert notes_of({"configuration": {"corpus_sha256": here}}, tiny_data_dir) == []
+    assert notes_of({"iteration": 0, "configuration": {"corpus_sha256": here}}, tiny_data_dir) == []
     for of_another_kind in ({}, [], {"arguments": {"k": 5}}, {"configuration": None}, {"files_sha256": ["x"]}):
         assert notes_of(of_another_kind, tiny_data_dir) == []
 
 
+@pytest.mark.parametrize("role", ["--baseline-model", "--specialized-model"])
 def test_notes_are_printed_and_kept(
-    arguments: list[str], tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    role: str, arguments: list[str], tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained = tmp_path / "trained"
     shutil.copytree(tiny_model, trained)
-    write_json(trained / "training.json", {"configuration": {"corpus_sha256": "f" * 64}})
-    evaluate.main([*arguments, "--specialized-model", str(trained)])
+    write_json(trained / "training.json", {"iteration": 0, "configuration": {"corpus_sha256": "f" * 64}})
+    evaluate.main([*arguments, role, str(trained)])
     (note,) = results(tmp_path)["notes"]
     assert note.startswith(f"Warning: {trained} was trained on another corpus (ffffffffffff, here ")
     printed = capsys.readouterr().out

@@ -885,6 +885,21 @@ def test_a_base_model_that_changes_under_way(
     assert trained == [fingerprint(load_model(str(tiny_model), "cpu"))] != [fingerprint(load_model(str(base), "cpu"))]
 
 
+def test_what_the_base_model_was_trained_on_is_told_and_noted(
+    run_again: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of data that were split anew, an adapted model may have learnt the questions that are held out now."""
+    own = read_json(Path("data/manifest.json"), "")["corpus"]["sha256"]
+    record = read_json(Path("models/final/training.json"), "")
+    assert record["base_trained_on"] == []
+    other_chunk(pytest.MonkeyPatch())
+    now = read_json(Path("data/manifest.json"), "")["corpus"]["sha256"]
+    again = ["--base-model", "models/iteration_0", "--output-dir", "again", "--iterations", "1"]
+    miner.main([*run_again, *again])
+    assert f"models/iteration_0 was trained on another corpus ({own[:12]}, here {now[:12]})" in capsys.readouterr().out
+    assert read_json(Path("again/final/training.json"), "")["base_trained_on"] == [own]
+
+
 def test_data_that_are_prepared_anew_while_they_are_read(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,28 @@
-"""Whether a model's folder is whole; that one is not, tests/test_run_folder.py tells."""
+"""What a model was trained on, and whether its folder is whole; that one is not, tests/test_run_folder.py tells."""
 
 from pathlib import Path
 
-from hardneg.model_files import check_whole
+from hardneg.files import write_json
+from hardneg.model_files import check_whole, corpora_of, foreign_training
 
 
 def test_a_model_that_tells_of_no_files_is_taken_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
     check_whole(tiny_model)
     (tmp_path / "training.json").write_text("[]")
     check_whole(tmp_path)
+
+
+def test_the_corpora_that_a_model_was_trained_on() -> None:
+    trained = {"iteration": 1, "configuration": {"corpus_sha256": "b"}}
+    assert corpora_of(trained) == ["b"]
+    assert corpora_of(trained | {"base_trained_on": ["a"]}) == ["a", "b"]
+    unchanged = {"configuration": {"corpus_sha256": "b"}, "base_trained_on": ["a"]}  # the base model, where none gained
+    assert corpora_of(unchanged) == ["a"] and corpora_of({}) == []
+
+
+def test_a_warning_for_each_corpus_but_the_one_here(tmp_path: Path) -> None:
+    record = {"iteration": 0, "configuration": {"corpus_sha256": "b" * 64}, "base_trained_on": ["a" * 64]}
+    write_json(tmp_path / "training.json", record)
+    (warning,) = foreign_training(str(tmp_path), "b" * 64)
+    assert warning.startswith(f"Warning: {tmp_path} was trained on another corpus (aaaaaaaaaaaa, here bbbbbbbbbbbb)")
+    assert len(foreign_training(str(tmp_path), "c" * 64)) == 2 and foreign_training("some/model", "b") == []
