@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from hardneg.errors import InputError
 
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction, which takes milliseconds
+_LOCAL_DISK = "move --data-dir to a local disk"
 
 
 def write_ahead(connection: sqlite3.Connection) -> None:
@@ -35,7 +36,7 @@ def explain_sqlite_errors(what: str, otherwise: str) -> Iterator[None]:
 
     Args:
         what: the file and what it is, for the message.
-        otherwise: the remedy where neither disk, nor another process, nor permissions are the cause.
+        otherwise: the remedy where neither disk nor locks, another process nor permissions are the cause.
 
     Raises:
         InputError: for every `sqlite3.DatabaseError` within the block but for a mistake of this program's.
@@ -50,10 +51,16 @@ def explain_sqlite_errors(what: str, otherwise: str) -> Iterator[None]:
 
 def _remedy(error: sqlite3.DatabaseError, otherwise: str) -> str:
     code = getattr(error, "sqlite_errorname", "") or str(error)  # the name came with Python 3.11
+    # PERM is of locks alone: permissions are READONLY or CANTOPEN. Of IOERR_LOCK and the like only the name tells.
+    if code.endswith(("PROTOCOL", "_PERM", "LOCK", "locking protocol", "access permission denied")):
+        return f"its file system has no locks (NFS?), the file is not damaged; {_LOCAL_DISK} and run again"
     if "FULL" in code or "full" in code or "IOERR" in code or "disk I/O" in code:
         return "free some disk space (or raise the quota) and run again; what was stored is kept"
     if "BUSY" in code or "LOCKED" in code or "locked" in code:
-        return f"another process has held it for {BUSY_SECONDS:.0f} s; stop that one and run again"
+        return (
+            f"another process has held it for {BUSY_SECONDS:.0f} s, or its file system has no locks (NFS?); stop that "
+            f"one, or {_LOCAL_DISK}, and run again"
+        )
     if "READONLY" in code or "CANTOPEN" in code or "readonly" in code or "unable to open" in code:
         return "check the permissions of the file and its folder, or choose another place"
     return otherwise

@@ -1,4 +1,4 @@
-"""Write-ahead mode: switched on by many processes at once, none of which is turned away."""
+"""Write-ahead mode: switched on by many processes at once, none of which is turned away; errors in clear words."""
 
 import sqlite3
 import subprocess
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.sqlite_wal import write_ahead
+from hardneg.errors import InputError
+from hardneg.sqlite_wal import explain_sqlite_errors, write_ahead
 
 _OPEN = """
 import sqlite3, sys, time
@@ -52,3 +53,37 @@ def test_a_lock_that_is_never_released_ends_in_an_error(tmp_path: Path, monkeypa
     monkeypatch.setattr("hardneg.sqlite_wal.BUSY_SECONDS", 0.05)
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         write_ahead(sqlite3.connect(tmp_path / "x.sqlite", timeout=0))
+
+
+@pytest.mark.parametrize(
+    ("message", "name", "told"),
+    [
+        (
+            "locking protocol",
+            "SQLITE_PROTOCOL",
+            "has no locks (NFS?), the file is not damaged; move --data-dir to a local",
+        ),
+        ("access permission denied", "SQLITE_PERM", "has no locks (NFS?), the file is not damaged"),
+        ("locking protocol", "", "the file is not damaged"),  # Python 3.10 has no names
+        ("access permission denied", "", "the file is not damaged"),
+        ("disk I/O error", "SQLITE_IOERR_LOCK", "the file is not damaged"),
+        ("disk I/O error", "SQLITE_IOERR_WRITE", "free some disk space"),
+        (
+            "database is locked",
+            "SQLITE_BUSY",
+            "for 60 s, or its file system has no locks (NFS?); stop that one, or move",
+        ),
+        ("database is locked", "", "another process has held it for 60 s, or its file system has no locks (NFS?)"),
+        ("database disk image is malformed", "SQLITE_CORRUPT", "move it away"),
+    ],
+)
+def test_a_file_is_not_called_damaged_where_its_file_system_has_no_locks(message: str, name: str, told: str) -> None:
+    """What sqlite says where fcntl() fails: BUSY or PROTOCOL of ENOLCK, PERM of EPERM, IOERR_LOCK of others."""
+    error = sqlite3.OperationalError(message)
+    if name:
+        error.sqlite_errorname = name  # type: ignore[attr-defined]
+    with pytest.raises(InputError) as explained, explain_sqlite_errors("the store x.sqlite", "move it away"):
+        raise error
+    assert str(explained.value).startswith(f"cannot use the store x.sqlite: {message}; ")
+    assert told in str(explained.value)
+    assert ("move it away" in str(explained.value)) == (told == "move it away")
