@@ -27,7 +27,7 @@ from hardneg.files import json_bytes, pickle_bytes, write_files
 from hardneg.flag_types import Help, seed
 from hardneg.normalising import names_topic, normalise, normalise_question, normalise_topic
 from hardneg.script import run
-from hardneg.sources import FORMS, Row, read_rows
+from hardneg.sources import FORMS, Row, read_rows, source_sha256
 from hardneg.tables import aligned
 from hardneg.topics import (
     BOILERPLATE_ROWS,
@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     """Read the source, cut, group and split it, write and report the corpus."""
     args = parse_arguments(argv)
     columns = {"question": args.question_column, "answer": args.answer_column, "topic": args.topic_column}
+    checksum = source_sha256(args.source)
     rows = read_rows(args.source, {field: name for field, name in columns.items() if name})
     kept = choose_topics(answered_rows(rows, args.source), args.max_topics, args.seed)
     passages = [split_text(row.answer, args.chunk_chars) for row in kept]
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     if any(report["leakage"].values()):
         raise AssertionError(f"the splits leak, which their construction rules out: {report['leakage']}")
-    write_corpus(args, chunks, pairs, report)
+    write_corpus(args, checksum, chunks, pairs, report)
     print_report(report)
     print(f"\nWrote {len(chunks):,} chunks and {len(pairs):,} question/answer pairs to {args.data_dir}")
 
@@ -218,15 +219,28 @@ def count_splits(pairs: Sequence[QAPair]) -> dict[str, dict[str, Any]]:
 
 
 def write_corpus(
-    args: argparse.Namespace, chunks: list[Chunk], pairs: list[QAPair], report: dict[str, dict[str, Any]]
+    args: argparse.Namespace,
+    checksum: str | None,
+    chunks: list[Chunk],
+    pairs: list[QAPair],
+    report: dict[str, dict[str, Any]],
 ) -> None:
-    """Write all files or none; a new manifest, so that queries of an older corpus are known to be stale."""
+    """Write all files or none; a new manifest, so that queries of an older corpus are known to be stale.
+
+    Args:
+        args: the flags.
+        checksum: of the source, where that is one file.
+        chunks: the corpus.
+        pairs: the questions behind it.
+        report: what the manifest tells of both.
+    """
     corpus, qa_pairs = pickle_bytes(chunks), pickle_bytes(pairs)
     manifest = {
         "corpus": {
             "sha256": hashlib.sha256(corpus).hexdigest(),
             "qa_pairs_sha256": hashlib.sha256(qa_pairs).hexdigest(),
             "arguments": vars(args),
+            "source_sha256": checksum,
             "versions": {"python": python_version(), **{name: version(name) for name in ("datasets", "pyarrow")}},
             "report": report,
         }

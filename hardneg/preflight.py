@@ -86,6 +86,7 @@ def check_corpus(corpus: Namespace, miner: Namespace) -> None:
     """Raise InputError where the first stage would replace the data that the run in --output-dir goes on with."""
     from hardneg.artifacts import read_manifest
     from hardneg.run_folder import run_of
+    from hardneg.sources import source_sha256
 
     run = run_of(miner.output_dir)
     if run is None or not (corpus.data_dir / "manifest.json").exists():
@@ -94,11 +95,19 @@ def check_corpus(corpus: Namespace, miner: Namespace) -> None:
     before, now = made.get("arguments", {}), vars(corpus)
     same_flags = [name for name in now if name in before and name != "data_dir"]  # an older manifest may lack some
     changed = [name for name in same_flags if before[name] != now[name]]
-    if made.get("sha256") == run.get("corpus_sha256") and changed:
+    if made.get("sha256") != run.get("corpus_sha256"):
+        return  # training will say what is wrong
+    if changed:
         differences = "; ".join(f"{name}: {before[name]} there, {now[name]} now" for name in changed)
         raise InputError(
             f"{miner.output_dir} holds a run on the corpus in {corpus.data_dir}, which other settings would replace "
             f"({differences}); choose another OUTPUT_DIR, or delete that folder"
+        )
+    checksum, found = made.get("source_sha256"), source_sha256(corpus.source)
+    if checksum and found and found != checksum:
+        raise InputError(
+            f"{corpus.source} has changed since {corpus.data_dir} was prepared from it, and would replace the corpus "
+            f"of the run in {miner.output_dir}; choose another DATA_DIR and OUTPUT_DIR, or put the old file back"
         )
 
 

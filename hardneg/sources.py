@@ -15,6 +15,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from hardneg.errors import InputError, explain_os_errors, one_line
+from hardneg.files import sha256_file
 from hardneg.hub import load_hub_dataset
 
 SAMPLE = "sample"
@@ -78,6 +79,14 @@ def read_rows(source: str, columns: Mapping[str, str]) -> list[Row]:
     chosen = _choose_columns(source, table.column_names, columns)
     fields = {field: _cells(source, table, column, field in SEVERAL) for field, column in chosen.items()}
     return _to_rows(fields, table.num_rows)
+
+
+def source_sha256(source: str) -> str | None:
+    """Hex SHA-256 of a source that is one file, None of others. Raises InputError where the file cannot be read."""
+    path = Path(source)
+    with explain_os_errors(source, "read"):
+        is_one = path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
+    return sha256_file(path) if is_one else None
 
 
 def _read_table(source: str, columns: Mapping[str, str]) -> pa.Table:

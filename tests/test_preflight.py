@@ -13,7 +13,7 @@ import pytest
 
 import prepare_corpus
 from hardneg.errors import InputError, Unavailable
-from hardneg.files import write_json
+from hardneg.files import sha256_file, write_json
 from hardneg.graded import open_graded
 from hardneg.judgment_store import sha256_text
 from hardneg.preflight import preflight
@@ -145,6 +145,27 @@ def test_refuses_to_replace_the_corpus_of_a_run_that_is_to_go_on(check: Check, t
     (tmp_path / "foreign" / "notes").touch()
     only_exports = {"MINER_FLAGS": "--export-judgments all.jsonl", "OUTPUT_DIR": str(tmp_path / "foreign")}
     check("--quick", "--to", "train", **only_exports)
+
+
+def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source(check: Check, tmp_path: Path) -> None:
+    """As where a nightly export has the name of the last one."""
+    folder = a_quick_run(tmp_path / "models", {"corpus_sha256": "a1", "source": "faq.csv"})
+    (tmp_path / "faq.csv").write_text("question,answer\nWhy?,So.\n", encoding="utf-8")
+    flags = ["--source", "faq.csv", "--val-fraction", "0.2", "--test-fraction", "0.3"]
+    made = {"sha256": "a1", "arguments": vars(prepare_corpus.parse_arguments(flags))}
+    manifest = tmp_path / "data" / "quick" / "manifest.json"
+    run = {"SOURCE": "faq.csv", "OUTPUT_DIR": str(folder)}
+    write_json(manifest, {"corpus": made | {"source_sha256": sha256_file(tmp_path / "faq.csv")}})
+    check("--quick", **run)
+    (tmp_path / "faq.csv").write_text("question,answer\nWhy?,Because.\n", encoding="utf-8")
+    refused = r"faq\.csv has changed since data/quick was prepared .*; choose another DATA_DIR and OUTPUT_DIR, or put"
+    with pytest.raises(InputError, match=refused):
+        check("--quick", **run)
+    check("--quick", "--from", "train", **run)
+    check("--quick", **run | {"OUTPUT_DIR": str(tmp_path / "other")})
+    for unknown in ({"source_sha256": None}, {}):  # of a folder or a hub data set, of an older manifest
+        write_json(manifest, {"corpus": made | unknown})
+        check("--quick", **run)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import pytest
 from httpx2 import HTTPError
 
 from hardneg.errors import InputError
-from hardneg.sources import Row, read_rows, topic_of_question
+from hardneg.sources import Row, read_rows, source_sha256, topic_of_question
 
 ROOT = Path(__file__).parent.parent
 LAVITA = {
@@ -450,3 +450,13 @@ def test_a_csv_file_of_another_separator_is_told_so(tmp_path: Path, separator: s
     path.write_text(f"question{separator}answer\nWhy?{separator}So.\n", encoding="utf-8")
     with pytest.raises(InputError, match="columns are separated by commas, not by "):
         read_rows(str(path), {})
+
+
+def test_the_checksum_of_a_source_that_is_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "faq.CSV"
+    path.write_bytes(b"question,answer\n")
+    assert source_sha256(str(path)) == hashlib.sha256(b"question,answer\n").hexdigest()
+    os.mkfifo(tmp_path / "pipe.csv")  # what is read of it once is not there to be read again
+    (tmp_path / "folder.csv").mkdir()
+    others = [tmp_path / name for name in ("pipe.csv", "folder.csv", "none.csv")]
+    assert [source_sha256(str(source)) for source in ("sample", "own/faq", "", *others)] == [None] * 6
