@@ -142,6 +142,13 @@ def test_scripts_functions_and_links_exist(document: str) -> None:
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_judgments_are_copied_with_their_log(document: str) -> None:
+    """After a kill the latest ones are in judgments.sqlite-wal alone."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert re.findall(r"(?:\bcopy\s+`|\bscp .*/)judgments\.sqlite(.)", text) == ["*"]
+
+
 def test_the_runbook_has_its_seven_phases() -> None:
     text = (ROOT / "AWS_RUNBOOK.md").read_text(encoding="utf-8")
     assert re.findall(r"^## Phase (\d)", text, re.MULTILINE) == list("1234567")
