@@ -43,7 +43,8 @@
 # are relative to this script's folder.
 
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+script=$(readlink -f "${BASH_SOURCE[0]}") # where it really lies, also behind links; absolute: no CDPATH is searched
+cd "$(dirname "$script")"
 
 STAGES=(setup corpus queries sample train evaluate)
 
@@ -85,7 +86,7 @@ read_arguments() {
             shift
             ;;
         --help | -h)
-            sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]##*/}"
+            sed -n '2,/^$/s/^# \{0,1\}//p' "$script"
             exit
             ;;
         *) fail "unknown argument $1; see ./run_full_pipeline.sh --help" ;;

@@ -82,6 +82,34 @@ def test_a_kappa_gate_needs_a_judge_that_can_be_measured(clone: Clone) -> None:
     assert (status, shown) == (2, "error: MIN_KAPPA needs JUDGE=llm and a GRADED set\n")
 
 
+# ---------------------------------------------------------------- where it runs
+
+
+@pytest.mark.parametrize("name", [SCRIPT, "tests/run", ".ci/run"])
+def test_it_runs_where_it_lies(tmp_path: Path, name: str) -> None:
+    """Whatever CDPATH has folders of that name, and through a link from elsewhere that is called otherwise."""
+    repository = tmp_path / "my repo"
+    (tmp_path / "other" / "my repo" / Path(name).parent).mkdir(parents=True)
+    for script in (SCRIPT, "tests/run", ".ci/run"):
+        (repository / script).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / script, repository / script)
+    executable(tmp_path / "shellcheck", "#!/bin/sh\n")
+    python = executable(tmp_path / "python", '#!/bin/sh\npwd -P >>"$RAN"\n')
+    variables = {"PYTHON": str(python), "RAN": str(tmp_path / "ran"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    link = tmp_path / "adapt"
+    link.symlink_to(repository / name)
+    for started, cdpath in ((f"my repo/{name}", str(tmp_path / "other")), (str(link), "")):
+        environment = Clone(repository, python).environment | variables | {"CDPATH": cdpath}
+        command = ["bash", started, "--to", "queries"]
+        subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+        ran = Path(variables["RAN"])
+        assert set(ran.read_text(encoding="utf-8").splitlines()) == {str(repository.resolve())}
+        ran.unlink()
+    if name == SCRIPT:
+        helped = subprocess.run([link, "--help"], capture_output=True, text=True, check=True).stdout
+        assert "--quick" in helped
+
+
 # ---------------------------------------------------------------- the chain
 
 
