@@ -301,6 +301,7 @@ def without_python(folder: Path, fakes: dict[str, str]) -> str:
         "date",
         "dirname",
         "mkdir",
+        "readlink",
         "rm",
         "sed",
         "sh",
