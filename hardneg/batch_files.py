@@ -17,7 +17,7 @@ from typing import IO, Any
 from hardneg.errors import InputError, explain_os_errors
 from hardneg.files import check_writable, write_json_lines
 from hardneg.judge import Pair
-from hardneg.judge_answers import MalformedAnswer, read_answer
+from hardneg.judge_answers import TOP_LOGPROBS, MalformedAnswer, read_answer
 from hardneg.judgment_store import Record
 from hardneg.llm_judge import LLMJudge, Request
 
@@ -55,12 +55,14 @@ def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint:
     Raises:
         InputError: the file cannot be written or the store not be used.
     """
+    # Nobody can be asked how many a service allows, and it would refuse every line that wants more.
+    top_logprobs = TOP_LOGPROBS[0] if constraint == "choice" else TOP_LOGPROBS[-1]
     lines = (
         {
             "custom_id": key,
             "method": "POST",
             "url": "/v1/chat/completions",
-            "body": judge.body(request, request.passage, constraint),
+            "body": judge.body(request, request.passage, constraint, top_logprobs),
         }
         for key, request in _outstanding(judge, pairs).items()
     )

@@ -189,9 +189,9 @@ class LLMJudge:
         prompt = self.template.render(query, passage)
         return Request(judgment_key(self.model, prompt, DECODING), query, passage, passage != text)
 
-    def body(self, request: Request, passage: str, constraint: str, logprobs: bool = True) -> dict[str, Any]:
+    def body(self, request: Request, passage: str, constraint: str, top_logprobs: int) -> dict[str, Any]:
         """The chat-completions request for `request`, with `passage` in place of its own where that was too long."""
-        return request_body(self.model, self.template.render(request.query, passage), constraint, logprobs)
+        return request_body(self.model, self.template.render(request.query, passage), constraint, top_logprobs)
 
     def record(self, request: Request, passage: str, constraint: str, answer: Answer) -> Record:
         """What the store keeps of an answer."""
@@ -403,7 +403,7 @@ class _Run:
         if request.passage and not passage:
             return judge.record(request, passage, findings.constraint, unanswered("the question leaves no room", ""))
         while True:
-            body = judge.body(request, passage, findings.constraint, findings.logprobs)
+            body = judge.body(request, passage, findings.constraint, findings.top_logprobs)
             try:
                 answer = await pool.ask(body)
             except GaveUp as fault:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from hardneg.endpoints import Endpoint, Fault, Rejected, RetryPolicy, Unreachable
 from hardneg.errors import InputError, Unavailable, one_line
-from hardneg.judge_answers import CONSTRAINTS, Answer, request_body
+from hardneg.judge_answers import CONSTRAINTS, TOP_LOGPROBS, Answer, request_body
 from hardneg.prompting import PromptTemplate
 
 # Left free, a model answers "Paris": a digit shows that the constraint binds.
@@ -25,7 +25,7 @@ class EndpointFindings:
     answers_as: str  # the model's name in its answers
     max_model_len: int | None  # tokens of prompt and answer together; None where the server does not say
     constraint: str  # the best of CONSTRAINTS that binds
-    logprobs: bool  # log-probabilities come back
+    top_logprobs: int  # how many log-probabilities per token it takes a request for, and gives; 0 where it gives none
     probabilities: bool  # and the digits' probabilities can be read from them
 
 
@@ -38,7 +38,7 @@ class JudgeFindings:
     model: str  # as asked for
     max_model_len: int | None  # tokens of prompt and answer; the least of the endpoints', None where none says
     constraint: str  # what holds the model to a grade: one of hardneg.judge_answers.CONSTRAINTS
-    logprobs: bool  # log-probabilities come back
+    top_logprobs: int  # log-probabilities to ask for per token; the least of the endpoints', 0 where one gives none
     probabilities: bool  # the grades' probabilities can be read from them
 
 
@@ -75,7 +75,7 @@ async def survey(
         model=model,
         max_model_len=min(lengths, default=None),
         constraint=constraints.pop(),
-        logprobs=all(found.logprobs for found in answering.values()),
+        top_logprobs=min(found.top_logprobs for found in answering.values()),
         probabilities=all(found.probabilities for found in answering.values()),
     )
 
@@ -90,8 +90,8 @@ async def reprobe(endpoint: Endpoint, template: PromptTemplate, findings: JudgeF
     found = await probe(endpoint, findings.model, template)
     if found.constraint != findings.constraint:
         raise InputError(f"its answers are now constrained by {found.constraint}, not {findings.constraint}")
-    if (findings.logprobs and not found.logprobs) or (findings.probabilities and not found.probabilities):
-        raise InputError("it gives no usable log-probabilities (any more), unlike the judge at the start")
+    if found.top_logprobs < findings.top_logprobs or (findings.probabilities and not found.probabilities):
+        raise InputError("it gives no usable log-probabilities (any more), or fewer than the judge at the start")
     if endpoint.answers_as not in (None, found.answers_as):
         raise InputError(f'it now answers as "{found.answers_as}", before as "{endpoint.answers_as}"')
     return found.answers_as
@@ -123,14 +123,14 @@ async def probe(endpoint: Endpoint, model: str, template: PromptTemplate) -> End
     try:
         entry = _served(await endpoint.models(), endpoint.url, model)
         constraint = await _binding_constraint(endpoint, model)
-        answer = await _graded_sample(endpoint, model, constraint, template)
+        answer, top_logprobs = await _graded_sample(endpoint, model, constraint, template)
     except Rejected as fault:
         raise InputError(_remedy(fault, endpoint.url)) from None
     return EndpointFindings(
         answers_as=answer.model,
         max_model_len=_max_model_len(entry),
         constraint=constraint,
-        logprobs=answer.has_logprobs,
+        top_logprobs=top_logprobs if answer.has_logprobs else 0,
         probabilities=answer.probabilities is not None,
     )
 
@@ -168,7 +168,7 @@ async def _binding_constraint(endpoint: Endpoint, model: str) -> str:
         if constraint == "none":
             break
         try:
-            answer = await endpoint.ask(request_body(model, _UNGRADEABLE, constraint, logprobs=False))
+            answer = await endpoint.ask(request_body(model, _UNGRADEABLE, constraint, 0))
         except Rejected as fault:
             if fault.status not in _UNKNOWN_FIELD:
                 raise
@@ -178,22 +178,25 @@ async def _binding_constraint(endpoint: Endpoint, model: str) -> str:
     return "none"
 
 
-async def _graded_sample(endpoint: Endpoint, model: str, constraint: str, template: PromptTemplate) -> Answer:
-    """The answer to a question with a grade, with log-probabilities where the server takes that request."""
+async def _graded_sample(
+    endpoint: Endpoint, model: str, constraint: str, template: PromptTemplate
+) -> tuple[Answer, int]:
+    """The answer to a question with a grade, and how many log-probabilities the server let itself be asked for."""
     prompt = template.render(*_SAMPLE)
-    try:
-        answer = await endpoint.ask(request_body(model, prompt, constraint))
-    except Rejected as fault:
-        if fault.status not in _UNKNOWN_FIELD:
-            raise
-        answer = await endpoint.ask(request_body(model, prompt, constraint, logprobs=False))
+    for top_logprobs in (*TOP_LOGPROBS, 0):
+        try:
+            answer = await endpoint.ask(request_body(model, prompt, constraint, top_logprobs))
+            break
+        except Rejected as fault:
+            if fault.status not in _UNKNOWN_FIELD or not top_logprobs:
+                raise
     if answer.grade is None:
         said = one_line(answer.content)
         raise InputError(
             f'{model} at {endpoint.url} takes no constraint and answers "{said}" instead of a grade 1-4; use a server '
             "with structured outputs (vLLM 0.12 or newer, llama.cpp), or a prompt that asks for the number alone"
         )
-    return answer
+    return answer, top_logprobs
 
 
 def _remedy(fault: Rejected, url: str) -> str:

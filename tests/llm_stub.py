@@ -33,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "free_text": "The passage",  # what it says unconstrained
     "knows_paris": False,  # and says that when it is asked for the capital of France
     "logprobs": True,
+    "top_logprobs": 20,  # the most it takes a request for
     "digit_mass": 1.0,  # share of the probability that its log-probabilities give to the digits
     "latency": 0.0,  # seconds
     "rate": None,  # answers per second, one after the other
@@ -158,8 +159,8 @@ class _Server:
             return _error(404, f"The model `{body['model']}` does not exist.")
         if unknown := [name for name in config["refuses"] if name in _fields(body)]:
             return web.json_response({"detail": f"extra fields not permitted: {unknown}"}, status=422)
-        if body.get("top_logprobs", 0) > 20:
-            return _error(400, "top_logprobs must be at most 20")
+        if body.get("top_logprobs", 0) > config["top_logprobs"]:
+            return _error(400, f"top_logprobs must be between 0 and {config['top_logprobs']}")
         if config["context_tokens"] and len(prompt.split()) > config["context_tokens"]:
             return _error(400, f"This model's maximum context length is {config['context_tokens']} tokens.")
         if config["rate"] and not await self._take_turn():
@@ -224,7 +225,7 @@ class _Server:
         logprobs = None
         if body.get("logprobs") and self.config["logprobs"] and fault != "no-logprobs":
             listed = tuple(self.config["digit_mass"] * p for p in probabilities)
-            logprobs = {"content": _tokens(before, str(digit), after, listed)}
+            logprobs = {"content": _tokens(before, str(digit), after, listed, body["top_logprobs"])}
         words = len(prompt.split())
         return {
             "id": "chatcmpl-1",
@@ -268,15 +269,15 @@ def _kind(response_format: dict[str, Any]) -> str:
     return response_format["json_schema"]["schema"]["type"]
 
 
-def _tokens(before: str, digit: str, after: str, probabilities: tuple[float, ...]) -> list[dict[str, Any]]:
-    """Log-probabilities in vLLM's manner: over the allowed tokens, the others at -9999."""
+def _tokens(before: str, digit: str, after: str, probabilities: tuple[float, ...], most: int) -> list[dict[str, Any]]:
+    """Log-probabilities in vLLM's manner, `most` per token: over the allowed tokens, the others at -9999."""
     top = [
         {"token": str(grade), "logprob": math.log(p), "bytes": [48 + grade]} for grade, p in enumerate(probabilities, 1)
     ]
     top.sort(key=lambda entry: -entry["logprob"])
     top += [{"token": f"x{n}", "logprob": -9999.0, "bytes": [120, 48 + n % 10]} for n in range(16)]
     certain = [{"token": text, "logprob": 0.0, "bytes": None, "top_logprobs": []} for text in (before, after) if text]
-    middle = {"token": digit, "logprob": top[0]["logprob"], "bytes": [ord(digit)], "top_logprobs": top}
+    middle = {"token": digit, "logprob": top[0]["logprob"], "bytes": [ord(digit)], "top_logprobs": top[:most]}
     return [*(certain[:1] if before else []), middle, *(certain[-1:] if after else [])]
 
 

@@ -66,6 +66,15 @@ def test_the_lines_are_openai_batch_requests(judge: LLMJudge, tmp_path: Path) ->
     assert "Passage 0 is about" in first["body"]["messages"][0]["content"]
 
 
+@pytest.mark.parametrize(("constraint", "asked"), [("choice", 20), ("object", 5), ("integer", 5), ("none", 5)])
+def test_a_service_that_is_not_vllm_is_asked_for_few_log_probabilities(
+    constraint: str, asked: int, judge: LLMJudge, tmp_path: Path
+) -> None:
+    export_batch(judge, make_pairs(1), tmp_path / "r.jsonl", constraint)
+    (line,) = map(json.loads, (tmp_path / "r.jsonl").read_text().splitlines())
+    assert (line["body"]["logprobs"], line["body"]["top_logprobs"]) == (True, asked)
+
+
 def test_a_live_server_and_a_batch_share_their_keys(judge: LLMJudge, tmp_path: Path) -> None:
     with LLMStub() as stub:
         list(make_judge(stub, judge.store).judge(make_pairs(5)))

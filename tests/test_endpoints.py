@@ -418,7 +418,9 @@ def test_an_endpoint_that_is_down_at_the_start_joins_later(tmp_path: Path) -> No
     assert set(told) == {f"{second.url} answers, and gets requests"}  # it never went away
 
 
-@pytest.mark.parametrize("other", [{"logprobs": False}, {"digit_mass": 0.1}, {"binds": ["integer"]}])
+@pytest.mark.parametrize(
+    "other", [{"logprobs": False}, {"top_logprobs": 5}, {"digit_mass": 0.1}, {"binds": ["integer"]}]
+)
 def test_an_endpoint_that_grades_otherwise_does_not_join(other: dict[str, object], tmp_path: Path) -> None:
     with LLMStub(latency=0.01) as first, LLMStub(**other) as second:
         second.kill()

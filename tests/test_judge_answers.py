@@ -134,6 +134,6 @@ def test_the_request_is_decoded_greedily_and_shows_its_probabilities() -> None:
     assert body["structured_outputs"] == {"choice": ["1", "2", "3", "4"]}
     assert body["repetition_penalty"] == 1.0  # not the model's own, which would weigh the prompt's digits
     assert request_body("m", "p", "object")["max_tokens"] >= 16  # the braces and the key take more tokens than a digit
-    assert "logprobs" not in request_body("m", "p", "none", logprobs=False)
+    assert "logprobs" not in request_body("m", "p", "none", top_logprobs=0)
     schemas = [CONSTRAINTS[name]["response_format"]["json_schema"]["schema"]["type"] for name in ("integer", "object")]
     assert schemas == ["integer", "object"]

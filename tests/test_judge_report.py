@@ -28,7 +28,7 @@ FINDINGS = JudgeFindings(
     model="qwen",
     max_model_len=4096,
     constraint="choice",
-    logprobs=True,
+    top_logprobs=20,
     probabilities=True,
 )
 

@@ -167,9 +167,29 @@ def test_the_best_constraint_that_binds_is_used(
     with LLMStub(binds=binds, free_text=free_text) as server:
         judge = make_judge(server, tmp_path)
         findings = judge.check()
-        assert (findings.constraint, findings.logprobs, findings.probabilities) == (constraint, True, True)
+        assert (findings.constraint, findings.top_logprobs, findings.probabilities) == (constraint, 20, True)
         assert (findings.endpoints, findings.max_model_len) == ({server.url: MODEL}, 4096)
         assert_right(judge, list(judge.judge(pairs)), pairs)
+
+
+@pytest.mark.parametrize(("most", "asked"), [(20, 20), (19, 5), (5, 5)])
+def test_as_many_log_probabilities_are_asked_for_as_the_server_takes(most: int, asked: int, tmp_path: Path) -> None:
+    """Fireworks and DashScope take 5, as does `vllm serve --max-logprobs 5`."""
+    pairs = list(make_pairs(10))
+    with LLMStub(top_logprobs=most) as server:
+        judge = make_judge(server, tmp_path)
+        findings = judge.check()
+        assert (findings.top_logprobs, findings.probabilities) == (asked, True)
+        assert_right(judge, list(judge.judge(pairs)), pairs)
+
+
+def test_of_several_servers_the_least_generous_says_how_many_log_probabilities(tmp_path: Path) -> None:
+    pairs = list(make_pairs(40))
+    with LLMStub(latency=0.01) as first, LLMStub(latency=0.01, top_logprobs=5) as second:
+        judge = make_judge([first.url, second.url], tmp_path)
+        assert judge.check().top_logprobs == 5
+        assert_right(judge, list(judge.judge(pairs)), pairs)
+        assert set(first.stats()["statuses"]) == {"200"}
 
 
 def likeliest_grade(judge: LLMJudge, pair: Pair) -> int:
@@ -192,7 +212,7 @@ def test_without_constraint_or_logprobs_grades_are_read_from_strict_text(
         judge = make_judge(stub, tmp_path)
         findings = judge.check()
         judgments = list(judge.judge(make_pairs(10)))
-    assert (findings.constraint, findings.logprobs, findings.probabilities) == (constraint, False, False)
+    assert (findings.constraint, findings.top_logprobs, findings.probabilities) == (constraint, 0, False)
     assert len(judgments) == 10
     for judgment in judgments:
         assert judgment.grade == likeliest_grade(judge, make_pair(judgment.chunk_id))
@@ -510,7 +530,7 @@ def test_against_a_real_server(tmp_path: Path) -> None:
         store = JudgmentStore(tmp_path / "judgments.sqlite")
         judge = LLMJudge([server.url], server.model, PROMPT, store, concurrency=4)
         findings = judge.check()
-        assert (findings.constraint, findings.max_model_len, findings.logprobs) == ("integer", 512, True)
+        assert (findings.constraint, findings.max_model_len, findings.top_logprobs) == ("integer", 512, 20)
         judgments = list(judge.judge([*make_pairs(12), make_pair(12, "word " * 3000)]))
         assert len(judgments) == len(judge.store) == 13
         assert all(judgment.grade is not None and 1 <= judgment.grade <= 4 for judgment in judgments)

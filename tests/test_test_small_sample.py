@@ -405,9 +405,9 @@ def test_what_scores_look_wrong(counts: tuple[int, ...], warnings: list[str]) ->
 
 
 def test_what_a_server_cannot_do_is_told() -> None:
-    sound = JudgeFindings({"http://a/v1": "m"}, {}, "m", 4096, "choice", True, True)
+    sound = JudgeFindings({"http://a/v1": "m"}, {}, "m", 4096, "choice", 20, True)
     assert list(script.server_warnings(sound)) == []
-    poor = JudgeFindings({"http://a/v1": "m"}, {"http://b/v1": "no answer"}, "m", None, "none", False, False)
+    poor = JudgeFindings({"http://a/v1": "m"}, {"http://b/v1": "no answer"}, "m", None, "none", 0, False)
     unbound, unsure, silent = script.server_warnings(poor)
     assert "no constraint of hardneg/judge_answers.py:CONSTRAINTS binds" in unbound
     assert "no usable token probabilities" in unsure
