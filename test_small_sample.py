@@ -69,6 +69,7 @@ from iterative_miner import parse_arguments as miner_arguments
 DOMINATING = 0.8  # share of the judged pairs with one and the same score
 MAX_UNCERTAIN = 0.5  # share of the pairs graded neither as answers nor as irrelevant
 MAX_KNOWN_IRRELEVANT = 0.2  # share of the known answers that are graded 1
+MAX_WITHOUT_PROBABILITIES = 0.02  # share of the grades without, from a server that gives them: some are never readable
 # Quadratically weighted. A little below what the noisy judge that training was measured with has: 0.63 with the answer
 # key over a sample's candidates, and 0.54 if it judged the bundled questions (LOG.md, "A noisy judge").
 LOW_KAPPA_WITH_KEY = 0.55
@@ -288,6 +289,7 @@ def measure(
         "hard_examples": hard_examples(mined, rows),
         "sample_judgments": [asdict(row) for row in random.Random(0).sample(rows, len(rows))],  # the first few: fair
         "unjudged": {"count": len(rows) - len(judged), "reasons": dict(reasons.most_common())},
+        "without_probabilities": sum(row.probabilities is None for row in judged),
         "agreement": agreement(
             [row.answer_key_grade for row in judged],
             [row.grade for row in judged],
@@ -330,6 +332,7 @@ def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict
         "questions": len(graded.questions),
         "answers": len(answers),
         "unjudged": dict(Counter(judgment.unjudged_reason for _, _, judgment in said if judgment.grade is None)),
+        "without_probabilities": sum(judgment.probabilities is None for _, _, judgment in judged),
         "agreement": agreement(
             [people for _, people, _ in judged], grades, [pair.query["query_id"] for pair, _, _ in judged]
         ),
@@ -379,6 +382,8 @@ def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
         return
     yield from score_warnings(results["score_distribution"])
     yield from server_warnings(judge.findings)
+    if judge.findings is not None and judge.findings.probabilities:
+        yield from stored_warnings(results, judge.store.path)
     yield from unjudged_warnings(results["unjudged"]["reasons"], len(results["sample_judgments"]), "the sample's")
     yield from agreement_warnings(results["agreement"], "the answer key", LOW_KAPPA_WITH_KEY)
     known, length = results["biases"]["known_answers"], results["biases"]["length"]["spearman"]
@@ -432,10 +437,31 @@ def server_warnings(findings: JudgeFindings | None) -> Iterator[str]:
     if not findings.probabilities:
         yield (
             "the server gives no usable token probabilities: grades are whole numbers, less sure than expected "
-            "grades; see hardneg/judge_answers.py:read_answer()"
+            "grades; mend that before judging more, what is stored stays as it is "
+            "(see hardneg/judge_answers.py:read_answer())"
         )
     for url, reason in findings.unreachable.items():
         yield f"{url} did not answer ({reason}); see hardneg/probing.py:survey()"
+
+
+def stored_warnings(results: dict[str, Any], store: Path) -> Iterator[str]:
+    """On grades stored without probabilities, by a server that gives them now: they are not asked again."""
+    judged = len(results["sample_judgments"]) - results["unjudged"]["count"]
+    counts = [("the sample's", results["without_probabilities"], judged)]
+    if graded := results["graded"]:
+        judged = graded["answers"] - sum(graded["unjudged"].values())
+        counts.append((f"{graded['file']}'s", graded["without_probabilities"], judged))
+    many = [
+        f"{without:,} of {whose} {judged:,} judged pairs"
+        for whose, without, judged in counts
+        if without > MAX_WITHOUT_PROBABILITIES * judged
+    ]
+    if many:
+        yield (
+            f"{' and '.join(many)} are stored without the token probabilities that the server gives now: their grades "
+            "are whole numbers, and stay so; to have them judged anew take another --data-dir, or move "
+            f"{store} away (with its -wal file)"
+        )
 
 
 def unjudged_warnings(reasons: dict[str, int], pairs: int, whose: str) -> Iterator[str]:

@@ -370,6 +370,26 @@ def test_a_server_without_probabilities_has_no_calibration(base: list[str], tmp_
     assert any(warning.startswith("the server gives no usable token probabilities") for warning in found["warnings"])
 
 
+def test_grades_stored_without_probabilities_stay_and_are_told(base: list[str], tmp_path: Path) -> None:
+    """As after a server that gave none was mended: the pairs are not asked again."""
+    graded = write_graded(tmp_path / "people.jsonl", stubs_scores())
+    with LLMStub(logprobs=False) as server:
+        asking = [*base, *of_server(server.url), "--num-queries", "2"]
+        script.main([*asking, "--num-candidates", "2", *graded])
+        (warning,) = (each for each in results(tmp_path)["warnings"] if "probabilities" in each)
+        assert "mend that before judging more, what is stored stays as it is" in warning
+        server.configure(logprobs=True)
+        script.main([*asking, "--num-candidates", "4", *graded])
+    found = results(tmp_path)
+    rows, answers = found["sample_judgments"], found["graded"]["answers"]
+    old = sum(row["probabilities"] is None for row in rows)
+    assert 0 < old < len(rows) and found["graded"]["effort"]["asked"] == 0
+    (warning,) = (each for each in found["warnings"] if "probabilities" in each)
+    counts = f"{old} of the sample's {len(rows)} judged pairs and {answers} of people.jsonl's {answers} judged pairs"
+    assert warning.startswith(f"{counts} are stored without the token probabilities that the server gives now")
+    assert "another --data-dir" in warning and "judgments.sqlite away" in warning and "\n" not in warning
+
+
 # ---------------------------------------------------------------- figures worked out by hand
 
 
@@ -422,6 +442,7 @@ def sample_results(**changes: Any) -> dict[str, Any]:
         "mining": {"candidates": 100, "uncertain": 50, "examples": 1},
         "sample_judgments": [{}] * 100,
         "unjudged": {"count": 2, "reasons": {"refused": 2}},
+        "without_probabilities": 0,
         "agreement": {"weighted_kappa": 0.55},
         "biases": {"known_answers": known, "length": {"spearman": 0.5}},
         "graded": None,
@@ -430,7 +451,13 @@ def sample_results(**changes: Any) -> dict[str, Any]:
 
 
 def with_people(kappa: float) -> dict[str, Any]:
-    return {"file": "p.jsonl", "answers": 9, "unjudged": {}, "agreement": {"weighted_kappa": kappa}}
+    return {
+        "file": "p.jsonl",
+        "answers": 9,
+        "unjudged": {},
+        "without_probabilities": 0,
+        "agreement": {"weighted_kappa": kappa},
+    }
 
 
 @pytest.mark.parametrize(
@@ -464,6 +491,13 @@ def test_each_thing_that_looks_wrong_is_one_line(
     assert len(found) == (warning is not None)
     if warning:
         assert re.match(warning, found[0]) and "\n" not in found[0]
+
+
+def test_few_grades_that_cannot_be_read_from_probabilities_are_no_warning(tmp_path: Path) -> None:
+    few, many = (sample_results(without_probabilities=number, graded=with_people(0.9)) for number in (1, 2))
+    assert list(script.stored_warnings(few, tmp_path)) == []
+    (warning,) = script.stored_warnings(many, tmp_path)
+    assert warning.startswith("2 of the sample's 98 judged pairs")
 
 
 def test_the_answer_keys_scores_are_the_datas_and_no_warning() -> None:
