@@ -16,6 +16,7 @@ _UNGRADEABLE = "What is the capital of France? Answer with one word."
 _SAMPLE = ("What is the capital of France?", "Paris is the capital of France and its largest city.")
 NAMES_SHOWN = 10  # of the models that a server has
 _UNKNOWN_FIELD = (400, 422)  # how servers say that they do not take a field of the request
+_NO_SUCH_PAGE = (404, 405)  # and that they have nothing at an address
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,11 @@ async def probe(endpoint: Endpoint, model: str, template: PromptTemplate) -> End
         InputError: it can be reached but is of no use: wrong key, path or model, or no grades; names the remedy.
     """
     try:
-        entry = _served(await endpoint.models(), endpoint.url, model)
+        entry = await _entry(endpoint, model)
         constraint = await _binding_constraint(endpoint, model)
         answer, top_logprobs = await _graded_sample(endpoint, model, constraint, template)
     except Rejected as fault:
-        raise InputError(_remedy(fault, endpoint.url)) from None
+        raise InputError(_remedy(fault, endpoint.url, model)) from None
     return EndpointFindings(
         answers_as=answer.model,
         max_model_len=_max_model_len(entry),
@@ -144,9 +145,25 @@ def _unreachable(url: str, fault: Fault, model: str) -> str:
     return f"the LLM server at {url} does not answer ({fault}); wait until it is up, or see its log"
 
 
+async def _entry(endpoint: Endpoint, model: str) -> Mapping[str, Any]:
+    """The model's entry in `/models`; empty where a server has no such page, as some have none and chat all the same.
+
+    Raises:
+        Fault: it does not answer, or refuses.
+        InputError: it serves other models.
+    """
+    try:
+        listing = await endpoint.models()
+    except Rejected as fault:
+        if fault.status in _NO_SUCH_PAGE:
+            return {}
+        raise
+    return _served(listing, endpoint.url, model)
+
+
 def _served(listing: object, url: str, model: str) -> Mapping[str, Any]:
-    """The model's entry in `/models`."""
-    entries = listing.get("data") if isinstance(listing, dict) else None
+    """The model's entry in the answer of `/models`: OpenAI wraps the list, Together does not."""
+    entries = listing.get("data") if isinstance(listing, dict) else listing
     entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     for entry in entries:
         if model == entry.get("id") or model in (entry.get("aliases") or ()):
@@ -199,9 +216,9 @@ async def _graded_sample(
     return answer, top_logprobs
 
 
-def _remedy(fault: Rejected, url: str) -> str:
+def _remedy(fault: Rejected, url: str, model: str) -> str:
     if fault.status in (401, 403):
         return f"{url} refuses the API key (HTTP {fault.status}); set OPENAI_API_KEY to a key that it accepts"
-    if fault.status == 404:
-        return f"{url} is no OpenAI-compatible API ({fault}); the endpoint usually ends in /v1"
+    if fault.status in _NO_SUCH_PAGE:
+        return f"{url} is no OpenAI-compatible API, or has no {model} ({fault}); the endpoint usually ends in /v1"
     return f"{url} refuses the judge's requests ({fault})"

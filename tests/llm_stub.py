@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "model": MODEL,  # what it serves
     "answers_as": None,  # the name in its answers, where that differs
     "api_key": None,  # refuse others
+    "listing": "object",  # how `/models` lists that: in an object, as a bare "list", or not at all: a status
     "max_model_len": 4096,
     "context_tokens": None,  # refuse prompts of more words than this
     "binds": ["choice", "integer", "object"],  # constraints it obeys; others it ignores
@@ -136,7 +137,10 @@ class _Server:
         if refusal := self._refuse_key(request):
             return refusal
         entry = {"id": self.config["model"], "object": "model", "max_model_len": self.config["max_model_len"]}
-        return web.json_response({"object": "list", "data": [entry]})
+        listing = self.config["listing"]
+        if isinstance(listing, int):
+            return web.Response(status=listing)
+        return web.json_response([entry] if listing == "list" else {"object": "list", "data": [entry]})
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         self.chats += 1
@@ -356,7 +360,7 @@ _FAULTS: dict[str, Any] = {
     "402-within": _text('{"error": {"code": 402, "message": "no credit"}}'),
     "429-too-large": _error_of(429, "Request too large for gpt-9 on tokens per min", "rate_limit_exceeded"),
     "no-credit": _error_of(429, "You exceeded your current quota", "insufficient_quota"),
-    **{str(status): _status(status) for status in (400, 401, 403, 404, 408, 429, 500, 502, 503)},
+    **{str(status): _status(status) for status in (400, 401, 403, 404, 405, 408, 429, 500, 502, 503)},
     **dict.fromkeys([*_WORDS, "no-logprobs", "other-model"], _sound),
 }
 

@@ -283,6 +283,32 @@ def test_a_path_without_v1_is_told_so(stub: LLMStub, tmp_path: Path) -> None:
         make_judge([stub.url.removesuffix("/v1")], tmp_path).check()
 
 
+def test_a_path_that_takes_no_posts_is_told_so_too(tmp_path: Path) -> None:
+    """As a web server of files does."""
+    with LLMStub(listing=404, fault="405") as server, pytest.raises(InputError, match=r"HTTP 405.*ends in /v1"):
+        make_judge(server, tmp_path).check()
+
+
+@pytest.mark.parametrize(("listing", "length"), [("list", 4096), (404, None), (405, None)])
+def test_models_may_be_a_bare_list_or_not_be_listed(listing: object, length: int | None, tmp_path: Path) -> None:
+    pairs = list(make_pairs(5))
+    with LLMStub(listing=listing) as server:
+        judge = make_judge(server, tmp_path)
+        assert judge.check().max_model_len == length
+        assert_right(judge, list(judge.judge(pairs)), pairs)
+
+
+@pytest.mark.parametrize(
+    ("listing", "problem"),
+    [("list", f"does not serve {MODEL}; it serves other/model"), (404, f"or has no {MODEL} .*does not exist")],
+)
+def test_a_model_that_is_not_served_is_told_however_models_are_listed(
+    listing: object, problem: str, tmp_path: Path
+) -> None:
+    with LLMStub(listing=listing, model="other/model") as server, pytest.raises(InputError, match=problem):
+        make_judge(server, tmp_path).check()
+
+
 def test_endpoints_that_grade_in_different_ways_are_refused(stub: LLMStub, tmp_path: Path) -> None:
     with LLMStub(binds=["integer"]) as other, pytest.raises(InputError, match="different ways"):
         make_judge([stub.url, other.url], tmp_path).check()
