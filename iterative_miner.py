@@ -231,6 +231,9 @@ def embed_corpus(encoder: CachedEncoder, chunks: Sequence[Chunk]) -> Index:
     return training_index(encoder, chunks, vectors)
 
 
+REASONS_SHOWN = 3  # of what a batch did not answer, the commonest
+
+
 def take_in_results(setting: Setting, lists: list[CandidateList]) -> None:
     """Store the results of the batch file of --judge-results."""
     assert isinstance(setting.judge, LLMJudge)  # see check_batch_arguments
@@ -238,8 +241,11 @@ def take_in_results(setting: Setting, lists: list[CandidateList]) -> None:
     taken = import_batch(setting.judge, candidate_pairs(lists, setting.chunks), results)
     print(
         f"Took in {results}: {taken.judged:,} judged, {taken.unjudged.total():,} without a grade, "
-        f"{taken.failed:,} failed, {taken.unknown:,} that nothing here waits for"
+        f"{taken.failed.total():,} failed, {taken.unknown:,} that nothing here waits for"
     )
+    for what, reasons in (("without a grade", taken.unjudged), ("failed", taken.failed)):
+        for reason, count in reasons.most_common(REASONS_SHOWN):
+            print(f"  {count:,} {what}: {reason}")
 
 
 def tell_what_is_left(setting: Setting, lists: list[CandidateList]) -> None:

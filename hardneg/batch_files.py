@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from hardneg.errors import InputError, explain_os_errors
+from hardneg.errors import InputError, explain_os_errors, one_line
 from hardneg.files import check_writable, write_json_lines
 from hardneg.judge import Pair
-from hardneg.judge_answers import TOP_LOGPROBS, MalformedAnswer, read_answer
+from hardneg.judge_answers import TOP_LOGPROBS, Answer, MalformedAnswer, read_answer
 from hardneg.judgment_store import Record
 from hardneg.llm_judge import LLMJudge, Request
 
@@ -30,7 +30,7 @@ class BatchImport:
 
     judged: int = 0
     unjudged: Counter[str] = field(default_factory=Counter)  # answers without a grade, by reason
-    failed: int = 0  # requests that the batch could not answer; they stay outstanding
+    failed: Counter[str] = field(default_factory=Counter)  # what it could not answer, by reason; stays outstanding
     unknown: int = 0  # results of no outstanding pair: other pairs, prompt or model, or stored already
 
 
@@ -118,17 +118,33 @@ def _records(
 ) -> Iterator[Record]:
     """The answers to `pending` requests, which are taken off it once they are graded; counts the other results."""
     for result in results:
-        request, response = pending.get(result["custom_id"]), result["response"]
+        request = pending.get(result["custom_id"])
         if request is None:
             found.unknown += 1
             continue
         try:
-            if response["status_code"] != 200:
-                raise MalformedAnswer(f"HTTP {response['status_code']}")
-            answer = read_answer(response["body"])
-        except (TypeError, KeyError, MalformedAnswer):
-            found.failed += 1
+            answer = _answer(result)
+        except MalformedAnswer as error:
+            found.failed[str(error)] += 1
             continue
         if answer.grade is not None:
             del pending[request.key]
         yield judge.record(request, request.passage, "batch", answer)
+
+
+def _answer(result: dict[str, Any]) -> Answer:
+    """The answer in a result. Raises MalformedAnswer, with the service's own words, where there is none."""
+    response = result["response"] if isinstance(result["response"], dict) else {}
+    status, body = response.get("status_code"), response.get("body")
+    if status == 200:
+        return read_answer(body)
+    words = _message(result.get("error")) or _message(body)  # vLLM's are outside the response, OpenAI's in its body
+    kind = "no response" if status is None else f"HTTP {status}"
+    raise MalformedAnswer(f"{kind}: {words}" if words else kind)
+
+
+def _message(error: object) -> str:
+    """The words of an error on one line, in however many objects they are wrapped; "" where there are none."""
+    while isinstance(error, dict):
+        error = next((error[name] for name in ("error", "message", "detail", "code") if error.get(name)), None)
+    return "" if error is None else one_line(error)

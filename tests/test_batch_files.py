@@ -14,6 +14,7 @@ from hardneg.llm_judge import LLMJudge
 from tests.judge_data import assert_right, make_judge, make_pair, make_pairs
 from tests.llm_stub import MODEL, LLMStub, true_probabilities
 
+TOO_MANY = "top_logprobs must be between 0 and 5"
 NOWHERE = ["http://127.0.0.1:9/v1"]
 
 
@@ -50,7 +51,7 @@ def test_what_comes_back_is_in_the_store_and_not_asked_again(
     assert export_batch(judge, pairs, requests) == 30
     run_batch(requests, results)
     found = import_batch(judge, pairs, results)
-    assert (found.judged, found.unjudged, found.failed, found.unknown) == (30, {}, 0, 0)
+    assert (found.judged, found.unjudged, found.failed, found.unknown) == (30, {}, {}, 0)
     assert_right(judge, list(judge.judge(make_pairs(30))), list(make_pairs(30)))
     assert judge.stats.asked == 0
     assert export_batch(judge, pairs, requests) == 0
@@ -84,23 +85,39 @@ def test_a_live_server_and_a_batch_share_their_keys(judge: LLMJudge, tmp_path: P
 def test_what_the_batch_could_not_answer_stays_outstanding(judge: LLMJudge, tmp_path: Path) -> None:
     def change(number: int, line: dict) -> dict:
         if number == 0:
-            return line | {"response": None, "error": {"code": "batch_expired"}}
+            return line | {"response": None, "error": {"code": "batch_expired", "message": "This request\nexpired."}}
         if number == 1:
-            line["response"]["status_code"] = 500
+            line["response"] |= {"status_code": 500, "body": ["?"]}
         elif number == 2:
             line["response"]["body"]["choices"] = []
         elif number == 3:
             line["response"]["body"]["choices"][0]["message"]["content"] = "Score: 3"
         elif number == 4:
             line["custom_id"] = "of another run"
+        elif number in (5, 6):  # as OpenAI says it
+            line["response"] |= {"status_code": 400, "body": {"error": {"message": TOO_MANY, "code": None}}}
+        elif number == 7:  # as `vllm run-batch` does
+            line |= {"response": {"status_code": 400, "body": None}, "error": {"error": {"message": TOO_MANY}}}
+        elif number == 8:
+            line |= {"response": {"status_code": 429}, "error": None}
+        elif number == 9:
+            line |= {"response": None, "error": None}
         return line
 
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
-    export_batch(judge, make_pairs(10), requests)
+    export_batch(judge, make_pairs(15), requests)
     run_batch(requests, results, change)
-    found = import_batch(judge, make_pairs(10), results)
-    assert (found.judged, found.unjudged, found.failed, found.unknown) == (5, {"not a grade": 1}, 3, 1)
-    assert judge.plan(make_pairs(10)).to_ask == 5
+    found = import_batch(judge, make_pairs(15), results)
+    assert (found.judged, found.unjudged, found.unknown) == (5, {"not a grade": 1}, 1)
+    assert found.failed == {
+        f"HTTP 400: {TOO_MANY}": 3,
+        "no response: This request expired.": 1,
+        "HTTP 500: ['?']": 1,
+        "the answer has no choices": 1,
+        "HTTP 429": 1,
+        "no response": 1,
+    }
+    assert judge.plan(make_pairs(15)).to_ask == 10
 
 
 def test_a_pair_asked_twice_keeps_its_answer(judge: LLMJudge, tmp_path: Path) -> None:
@@ -113,7 +130,12 @@ def test_a_pair_asked_twice_keeps_its_answer(judge: LLMJudge, tmp_path: Path) ->
     vague = answers[1].replace('"content": "', '"content": "Score: ', 1)
     results.write_text("\n".join([expired[0], vague, *answers, expired[1]]) + "\n")
     found = import_batch(judge, make_pairs(2), results)
-    assert (found.judged, found.unjudged, found.failed, found.unknown) == (2, {"not a grade": 1}, 1, 1)
+    assert (found.judged, found.unjudged, found.failed, found.unknown) == (
+        2,
+        {"not a grade": 1},
+        {"no response": 1},
+        1,
+    )
 
 
 @pytest.mark.parametrize("name", [f"{MODEL}-2026-01-01", "what a gateway's alias stands for"])

@@ -1284,6 +1284,29 @@ def test_results_of_a_part_of_a_batch_are_stored_and_the_rest_is_asked_for(
     assert f"0 requests written to {batch}; nothing is left to ask" in capsys.readouterr().out
 
 
+def test_what_a_batch_could_not_answer_is_told_with_its_commonest_reasons(
+    offline: list[str], requests: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = answered(requests[:14], tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines[:10]):
+        message = "top_logprobs must be between 0 and 5" if number < 6 else f"request {number} is odd"
+        line["response"] = {"status_code": 400, "body": {"error": {"message": message}}}
+    for line in lines[10:13]:
+        line["response"]["body"]["choices"][0]["message"]["content"] = "Score: 3"
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    miner.main([*offline, *results, "--judge-batch", str(tmp_path / "rest.jsonl")])
+    told = capsys.readouterr().out.split("Took in ")[1].splitlines()
+    assert told[0].endswith("1 judged, 3 without a grade, 10 failed, 0 that nothing here waits for")
+    assert told[1:5] == [
+        "  3 without a grade: not a grade",
+        "  6 failed: HTTP 400: top_logprobs must be between 0 and 5",
+        "  1 failed: HTTP 400: request 6 is odd",
+        "  1 failed: HTTP 400: request 7 is odd",
+    ]
+    assert "requests written to" in told[5]
+
+
 def test_judging_by_batch_file_needs_no_server(
     offline: list[str], requests: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
