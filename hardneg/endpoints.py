@@ -9,6 +9,7 @@ probe as at the start, while the others go on.
 
 import asyncio
 import email.utils
+import os
 import random
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from hardneg.errors import InputError, Unavailable, one_line
 from hardneg.judge_answers import Answer, MalformedAnswer, read_answer
 
 TIMEOUT = "timeout"  # the kind of fault
+_CLIENT_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,18 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _http_client() -> httpx2.AsyncClient:
+    """A client as the environment wants it. Raises InputError where that names proxies or certificates of no use."""
+    try:
+        return openai.DefaultAioHttpClient()
+    except (OSError, ValueError, httpx2.InvalidURL) as error:
+        names = ", ".join(name for name in os.environ if name.upper() in _CLIENT_VARIABLES)
+        raise InputError(
+            f"the environment's proxies or certificates are of no use to ask an LLM server ({one_line(error)}); "
+            f"correct or unset {names or 'them'}"
+        ) from error
+
+
 class Endpoint:
     """One server: its client, and what is known of its state. Belongs to one event loop.
 
@@ -111,6 +125,9 @@ class Endpoint:
         concurrency: most requests at once.
         policy: see RetryPolicy.
         tell: called with one line when the server, having answered, is set aside, and when it takes requests again.
+
+    Raises:
+        InputError: the environment's proxies or certificates are of no use.
     """
 
     def __init__(
@@ -144,7 +161,7 @@ class Endpoint:
             api_key=api_key,
             max_retries=0,
             timeout=httpx2.Timeout(policy.timeout, connect=min(10.0, policy.timeout)),
-            http_client=openai.DefaultAioHttpClient(),
+            http_client=_http_client(),
         )
 
     async def models(self) -> object:

@@ -272,6 +272,24 @@ def test_no_server_names_the_command_that_starts_one(tmp_path: Path) -> None:
         make_judge(["http://127.0.0.1:9/v1"], tmp_path).check()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SSL_CERT_FILE", "/nonexist"),
+        ("SSL_CERT_FILE", __file__),  # no certificates
+        ("http_proxy", "socks4://me:hunter2@127.0.0.1:9"),
+        ("http_proxy", "http://me:hunter2@127.0.0.1:x"),
+    ],
+)
+def test_proxies_and_certificates_of_no_use_are_one_clear_line(
+    variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=f"proxies or certificates .*; correct or unset .*{variable}") as caught:
+        make_judge(["http://llm.invalid/v1"], tmp_path).check()
+    assert "\n" not in str(caught.value) and "hunter2" not in str(caught.value)
+
+
 def test_a_server_of_many_models_names_a_few(stub: LLMStub) -> None:
     listing = {"data": [{"id": f"model-{number}"} for number in range(300)]}
     with pytest.raises(InputError, match=r"it serves model-0, .*, model-9 and 290 others: name that"):
