@@ -239,9 +239,11 @@ class Endpoint:
             raise self._status_fault(error) from None
         except (asyncio.TimeoutError, openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
             raise _connection_fault(error) from None
+        except UnicodeEncodeError:  # openai's transport, of a reason phrase; the status is lost with it
+            raise Transient("the status line is not UTF-8") from None
         try:
             return response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Transient("the answer is not JSON") from None
 
     def _status_fault(self, error: openai.APIStatusError) -> Fault:
@@ -298,7 +300,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter: of a year of eleven digits
             return None
     return seconds if 0 <= seconds < float("inf") else None
 

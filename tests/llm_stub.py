@@ -305,6 +305,13 @@ async def _drop(server: _Server, request: web.Request, prompt: str) -> web.Strea
     return web.Response()
 
 
+async def _latin_1(server: _Server, request: web.Request, prompt: str) -> web.StreamResponse:
+    """A reason phrase as a gateway in another encoding writes it."""
+    request.transport.write(b"HTTP/1.1 503 Dienst nicht verf\xfcgbar\r\nContent-Length: 0\r\n\r\n")  # type: ignore[union-attr]
+    request.transport.close()  # type: ignore[union-attr]
+    return web.Response()
+
+
 async def _hang(server: _Server, request: web.Request, prompt: str) -> web.StreamResponse:
     await asyncio.sleep(3600)
     return web.Response()
@@ -350,9 +357,11 @@ def _text(text: str, content_type: str = "application/json") -> Any:
 _FAULTS: dict[str, Any] = {
     "reset": _reset,
     "drop": _drop,
+    "latin-1": _latin_1,
     "hang": _hang,
     "trickle": _trickle,
     "invalid-json": _text('{"choices": [{"message": {"content": "4"}'),
+    "nested": _text("[" * 100_000),
     "html": _text("<html>Bad gateway</html>", "text/html"),
     "json-list": _text('["4"]'),
     "empty-choices": _text('{"model": "stub-model", "choices": []}'),

@@ -23,6 +23,7 @@ from tests.llm_stub import MODEL, LLMStub, true_probabilities
 
 SHORT = replace(FAST, timeout=2.0)
 IMPATIENT = replace(FAST, patience=0.5)
+NO_YEAR = "Mon, 01 Jan 20260000000 00:00:00 GMT"
 
 
 def checked_judge(stub: LLMStub | list[str], folder: Path, policy: RetryPolicy = FAST) -> LLMJudge:
@@ -53,7 +54,9 @@ TRANSIENT = [
     "408",
     "reset",
     "drop",
+    "latin-1",
     "invalid-json",
+    "nested",
     "html",
     "json-list",
     "empty-choices",
@@ -338,8 +341,14 @@ def test_a_retry_after_of_no_time_is_a_pause_too() -> None:
 def test_retry_after_is_seconds_or_a_date() -> None:
     assert _retry_after({"retry-after": "1.5"}) == 1.5
     assert 8 < _retry_after({"retry-after": formatdate(time.time() + 10, usegmt=True)}) <= 10  # type: ignore[operator]
-    assert [_retry_after({"retry-after": value}) for value in ("soon", "-1", "inf", "nan")] == [None] * 4
+    assert [_retry_after({"retry-after": value}) for value in ("soon", "-1", "inf", "nan", NO_YEAR)] == [None] * 5
     assert _retry_after({}) is None
+
+
+def test_a_retry_after_that_is_no_date_is_a_pause_like_any(stub: LLMStub, tmp_path: Path) -> None:
+    judge, pairs = checked_judge(stub, tmp_path), list(make_pairs(10))
+    stub.configure(fault="429", times=3, retry_after=NO_YEAR)
+    assert_right(judge, list(judge.judge(pairs)), pairs)
 
 
 def test_pauses_double_up_to_their_limit() -> None:
