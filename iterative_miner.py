@@ -216,7 +216,7 @@ def run_iteration(number: int, setting: Setting) -> bool:
 
 
 def load_retriever(setting: Setting, number: int) -> CachedEncoder:
-    """What iteration `number` retrieves with: the base model, later the previous iteration's. (All train the base.)"""
+    """The model that iteration `number` retrieves with: the base, later the previous one's. What trains is the base."""
     if number == 0:
         return setting.base
     folder = run_folder.iteration_folder(setting.args.output_dir, number - 1)
@@ -231,7 +231,7 @@ def embed_corpus(encoder: CachedEncoder, chunks: Sequence[Chunk]) -> Index:
     return training_index(encoder, chunks, vectors)
 
 
-REASONS_SHOWN = 3  # of what a batch did not answer, the commonest
+REASONS_SHOWN = 3  # the commonest, of answers without a grade and of failures
 
 
 def take_in_results(setting: Setting, lists: list[CandidateList]) -> None:

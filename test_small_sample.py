@@ -458,9 +458,9 @@ def stored_warnings(results: dict[str, Any], store: Path) -> Iterator[str]:
     ]
     if many:
         yield (
-            f"{' and '.join(many)} are stored without the token probabilities that the server gives now: their grades "
-            "are whole numbers, and stay so; to have them judged anew take another --data-dir, or move "
-            f"{store} away (with its -wal file)"
+            f"without token probabilities, though the server gives them: {' and '.join(many)}; these grades are whole "
+            "numbers, and stay so. If an earlier run stored them (from_store in the results), have them judged anew: "
+            f"take another --data-dir, or move {store} away (with its -wal file)"
         )
 
 

@@ -13,7 +13,7 @@ Data
 Models
     models          finding and loading one, and what determines its embeddings
     hub             whether the model and data hub answers
-    model_files     a saved model's training.json, and whether all of it is there
+    model_files     what a saved model's training.json tells, and whether its folder is whole
     model_card      a saved model's README.md
     device          one GPU or the CPU
     memory          how much is free, and how much training takes

@@ -37,8 +37,9 @@ def average_weights(
 def average_with_earlier(
     model: "SentenceTransformer", base: "SentenceTransformer", mixed: "SentenceTransformer", strength: float, count: int
 ) -> float:
-    """Set `model`'s weights to the mean of what it and all trainings before it have (arXiv 2203.05482); whole numbers
-    stay.
+    """Set `model`'s weights to the mean over all trainings, its own and those before it (arXiv 2203.05482).
+
+    Tensors of whole numbers stay as they are in `model`.
 
     Args:
         model: the newest of count + 1 trainings of `base`; changed in place.

@@ -110,10 +110,12 @@ def _http_client() -> httpx2.AsyncClient:
         return openai.DefaultAioHttpClient()
     except (OSError, ValueError, httpx2.InvalidURL) as error:
         names = ", ".join(name for name in os.environ if name.upper() in _CLIENT_VARIABLES)
+        is_url = isinstance(error, httpx2.InvalidURL)  # whose message may quote a piece of a password
+        reason = "a proxy's URL is not valid: write # / @ in its password as %23 %2F %40" if is_url else one_line(error)
         raise InputError(
-            f"the environment's proxies or certificates are of no use to ask an LLM server ({one_line(error)}); "
-            f"correct or unset {names or 'them'}"
-        ) from error
+            f"an LLM server cannot be asked with the environment's proxies or certificates ({reason}); "
+            f"correct or unset what is wrong of {names or 'them'}"
+        ) from None
 
 
 class Endpoint:

@@ -50,7 +50,7 @@ _BARE = re.compile(r"\s*([1-4])\s*")
 _WRAPPED = re.compile(r'\s*\{\s*"grade"\s*:\s*([1-4])\s*\}\s*')
 
 
-def request_body(model: str, prompt: str, constraint: str, top_logprobs: int = TOP_LOGPROBS[0]) -> dict[str, Any]:
+def request_body(model: str, prompt: str, constraint: str, top_logprobs: int) -> dict[str, Any]:
     """One chat-completions request, the same for a live server and for a batch file.
 
     Args:

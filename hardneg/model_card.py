@@ -15,9 +15,12 @@ the base model's embeddings. Of the average of the weights that this and any ear
 is given below was averaged with the base model's."""
 _UNCHANGED = "These are the base model's own weights."
 
+_HELD_OUT = "Validation questions' topics were not trained on;"
+_BASE_MAY_KNOW = "The base model was trained on another corpus, which may have had some of the validation questions;"
+
 
 def model_card(record: Mapping[str, Any]) -> str:
-    """Markdown of the card of the model that a training.json is of."""
+    """The model card, in Markdown, of the model that this training.json describes."""
     settings, is_adapted = dict(record["configuration"]), "iteration" in record  # else the base model itself was kept
     base_model = settings["base_model"]
     named_base = f"base_model: {base_model}\n" if may_be_hub_name(base_model) else ""
@@ -33,6 +36,7 @@ def model_card(record: Mapping[str, Any]) -> str:
             "training examples": record["counts"]["examples"],
             "share of tuned weights": strength_of(record),
         }
+    is_foreign = any(corpus != settings.get("corpus_sha256") for corpus in record.get("base_trained_on", ()))
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -46,7 +50,7 @@ Load it with `SentenceTransformer(path)`, embed questions with its `encode_query
 
 ## Validation
 
-Validation questions' topics were not trained on; `evaluate.py` reports the test questions.
+{_BASE_MAY_KNOW if is_foreign else _HELD_OUT} `evaluate.py` reports the test questions.
 
 {_table(("measure", "base model", "this model"), measures)}
 

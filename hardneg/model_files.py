@@ -31,7 +31,7 @@ def training_record(folder: Path) -> dict[str, Any]:
 def corpora_of(record: Mapping[str, Any]) -> list[str]:
     """The checksums of all corpora that a model was trained on, by its training.json: its base model's, and its own."""
     own = record.get("configuration", {}).get("corpus_sha256") if "iteration" in record else None
-    return [*record.get("base_trained_on", []), *([own] if own else [])]
+    return list(dict.fromkeys([*record.get("base_trained_on", []), *([own] if own else [])]))
 
 
 def foreign_training(name: str, corpus_sha256: str) -> list[str]:

@@ -26,7 +26,7 @@ class EndpointFindings:
     answers_as: str  # the model's name in its answers
     max_model_len: int | None  # tokens of prompt and answer together; None where the server does not say
     constraint: str  # the best of CONSTRAINTS that binds
-    top_logprobs: int  # how many log-probabilities per token it takes a request for, and gives; 0 where it gives none
+    top_logprobs: int  # log-probabilities per token that it lets itself be asked for; 0 where none come back
     probabilities: bool  # and the digits' probabilities can be read from them
 
 
@@ -91,8 +91,11 @@ async def reprobe(endpoint: Endpoint, template: PromptTemplate, findings: JudgeF
     found = await probe(endpoint, findings.model, template)
     if found.constraint != findings.constraint:
         raise InputError(f"its answers are now constrained by {found.constraint}, not {findings.constraint}")
-    if found.top_logprobs < findings.top_logprobs or (findings.probabilities and not found.probabilities):
-        raise InputError("it gives no usable log-probabilities (any more), or fewer than the judge at the start")
+    if found.top_logprobs < findings.top_logprobs:
+        most = f"{found.top_logprobs} log-probabilities per token at most, not {findings.top_logprobs}"
+        raise InputError(f"it gives {most} as the run began with")
+    if findings.probabilities and not found.probabilities:
+        raise InputError("its log-probabilities are of no use, unlike those that the run began with")
     if endpoint.answers_as not in (None, found.answers_as):
         raise InputError(f'it now answers as "{found.answers_as}", before as "{endpoint.answers_as}"')
     return found.answers_as

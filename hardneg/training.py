@@ -239,9 +239,7 @@ def train(
     loss = MaskedContrastiveLoss(model, masks, mini_batch_size, teacher=teacher)
     dataset = _dataset(examples, chunk_texts, rows)
     epochs = _EpochProgress()
-    # A single step would be all warm-up, whose rate begins at 0.
-    is_single_step = recipe.epochs == 1 and len(examples) <= recipe.batch_size
-    recipe = replace(recipe, warmup_fraction=0.0) if is_single_step else recipe
+    recipe = _without_idle_step(recipe, len(examples))
     with same_configuration(model), without_dropout(model), TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model=model,
@@ -319,6 +317,12 @@ def column_prompts(model: SentenceTransformer, dataset: Dataset) -> dict[str, st
         return None
     passages = [name for name in dataset.column_names if name not in ("anchor", "label")]
     return {"anchor": of_queries} | dict.fromkeys(passages, of_passages)
+
+
+def _without_idle_step(recipe: Recipe, examples: int) -> Recipe:
+    """The recipe, without warm-up where there is a single step: it would be all warm-up, whose rate begins at 0."""
+    is_single_step = recipe.epochs == 1 and examples <= recipe.batch_size
+    return replace(recipe, warmup_fraction=0.0) if is_single_step else recipe
 
 
 def _arguments(

@@ -296,7 +296,7 @@ def test_a_timeout_halves_what_is_asked_at_once(stub: LLMStub) -> None:
         pool = EndpointPool([endpoint], failing_probe, FAST)
         sent_at = time.monotonic()
         stub.configure(fault="hang", times=1)
-        await pool.ask(request_body(MODEL, "a prompt", "choice"))
+        await pool.ask(request_body(MODEL, "a prompt", "choice", 20))
         await pool.close()
         assert pool.requests == 2 and endpoint.window == 1 + 1  # half of the one under way, and one more for the answer
         assert not endpoint.crowd(sent_at) and endpoint.window == 2

@@ -886,13 +886,13 @@ def test_a_base_model_that_changes_under_way(
 
 
 def test_what_the_base_model_was_trained_on_is_told_and_noted(
-    run_again: list[str], capsys: pytest.CaptureFixture[str]
+    run_again: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of data that were split anew, an adapted model may have learnt the questions that are held out now."""
     own = read_json(Path("data/manifest.json"), "")["corpus"]["sha256"]
     record = read_json(Path("models/final/training.json"), "")
     assert record["base_trained_on"] == []
-    other_chunk(pytest.MonkeyPatch())
+    other_chunk(monkeypatch)
     now = read_json(Path("data/manifest.json"), "")["corpus"]["sha256"]
     again = ["--base-model", "models/iteration_0", "--output-dir", "again", "--iterations", "1"]
     miner.main([*run_again, *again])

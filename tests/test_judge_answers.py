@@ -122,7 +122,7 @@ def test_missing_usage_is_not_zero() -> None:
 
 
 def test_the_request_is_decoded_greedily_and_shows_its_probabilities() -> None:
-    body = request_body("m", "the prompt", "choice")
+    body = request_body("m", "the prompt", "choice", 20)
     assert body["messages"] == [{"role": "user", "content": "the prompt"}]
     assert (body["model"], body["temperature"], body["seed"], body["logprobs"], body["top_logprobs"]) == (
         "m",
@@ -133,7 +133,7 @@ def test_the_request_is_decoded_greedily_and_shows_its_probabilities() -> None:
     )
     assert body["structured_outputs"] == {"choice": ["1", "2", "3", "4"]}
     assert body["repetition_penalty"] == 1.0  # not the model's own, which would weigh the prompt's digits
-    assert request_body("m", "p", "object")["max_tokens"] >= 16  # the braces and the key take more tokens than a digit
-    assert "logprobs" not in request_body("m", "p", "none", top_logprobs=0)
+    assert request_body("m", "p", "object", 20)["max_tokens"] >= 16  # braces and key take more tokens than a digit
+    assert "logprobs" not in request_body("m", "p", "none", 0)
     schemas = [CONSTRAINTS[name]["response_format"]["json_schema"]["schema"]["type"] for name in ("integer", "object")]
     assert schemas == ["integer", "object"]

@@ -279,13 +279,16 @@ def test_no_server_names_the_command_that_starts_one(tmp_path: Path) -> None:
         ("SSL_CERT_FILE", __file__),  # no certificates
         ("http_proxy", "socks4://me:hunter2@127.0.0.1:9"),
         ("http_proxy", "http://me:hunter2@127.0.0.1:x"),
+        ("http_proxy", "http://me:hunter2#x@127.0.0.1:9"),
     ],
 )
 def test_proxies_and_certificates_of_no_use_are_one_clear_line(
     variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(InputError, match=f"proxies or certificates .*; correct or unset .*{variable}") as caught:
+    with pytest.raises(
+        InputError, match=f"proxies or certificates .*; correct or unset what is wrong of .*{variable}"
+    ) as caught:
         make_judge(["http://llm.invalid/v1"], tmp_path).check()
     assert "\n" not in str(caught.value) and "hunter2" not in str(caught.value)
 

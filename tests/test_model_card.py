@@ -29,6 +29,14 @@ def test_tables_and_front_matter() -> None:
     assert "averaged with the base model's" in text and "Why this one" not in text
 
 
+def test_a_base_model_that_may_know_the_questions() -> None:
+    own = CONFIGURATION | {"corpus_sha256": "b"}
+    for trained_on, is_told in (([], False), (["b"], False), (["a", "b"], True)):
+        card = model_card(make_record(configuration=own, base_trained_on=trained_on))
+        assert ("which may have had some of the validation questions; `evaluate.py`" in card) == is_told
+        assert ("questions' topics were not trained on; `evaluate.py`" in card) != is_told
+
+
 def test_without_a_guard() -> None:
     scores = {"mrr": 0.5, "dcg": 0.6, "guard_ndcg": None, "guard_mrr": None}
     card = model_card(make_record(validation=scores, base_validation=scores))

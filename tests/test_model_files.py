@@ -16,6 +16,7 @@ def test_the_corpora_that_a_model_was_trained_on() -> None:
     trained = {"iteration": 1, "configuration": {"corpus_sha256": "b"}}
     assert corpora_of(trained) == ["b"]
     assert corpora_of(trained | {"base_trained_on": ["a"]}) == ["a", "b"]
+    assert corpora_of(trained | {"base_trained_on": ["b"]}) == ["b"]
     unchanged = {"configuration": {"corpus_sha256": "b"}, "base_trained_on": ["a"]}  # the base model, where none gained
     assert corpora_of(unchanged) == ["a"] and corpora_of({}) == []
 

@@ -386,7 +386,7 @@ def test_grades_stored_without_probabilities_stay_and_are_told(base: list[str], 
     assert 0 < old < len(rows) and found["graded"]["effort"]["asked"] == 0
     (warning,) = (each for each in found["warnings"] if "probabilities" in each)
     counts = f"{old} of the sample's {len(rows)} judged pairs and {answers} of people.jsonl's {answers} judged pairs"
-    assert warning.startswith(f"{counts} are stored without the token probabilities that the server gives now")
+    assert warning.startswith(f"without token probabilities, though the server gives them: {counts}; these grades")
     assert "another --data-dir" in warning and "judgments.sqlite away" in warning and "\n" not in warning
 
 
@@ -497,7 +497,7 @@ def test_few_grades_that_cannot_be_read_from_probabilities_are_no_warning(tmp_pa
     few, many = (sample_results(without_probabilities=number, graded=with_people(0.9)) for number in (1, 2))
     assert list(script.stored_warnings(few, tmp_path)) == []
     (warning,) = script.stored_warnings(many, tmp_path)
-    assert warning.startswith("2 of the sample's 98 judged pairs")
+    assert "gives them: 2 of the sample's 98 judged pairs; these" in warning
 
 
 def test_the_answer_keys_scores_are_the_datas_and_no_warning() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import openai
 
 from hardneg.judge import Pair
-from hardneg.judge_answers import CONSTRAINTS
+from hardneg.judge_answers import CONSTRAINTS, TOP_LOGPROBS
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
 from tests.llm_stub import MODEL, LLMStub
@@ -42,7 +42,7 @@ def make_pairs(count: int, seed: int) -> Iterator[Pair]:
 def bare_loop(judge: LLMJudge, pairs: Iterator[Pair], concurrency: int) -> float:
     """Answers per second of the same client library, transport, requests and concurrency, results thrown away."""
     requests = [judge.request(pair) for pair in pairs]
-    bodies = [judge.body(request, request.passage, "choice") for request in requests]
+    bodies = [judge.body(request, request.passage, "choice", TOP_LOGPROBS[0]) for request in requests]
 
     async def worker(client: openai.AsyncOpenAI, todo: Iterator[dict]) -> None:
         for body in todo:
