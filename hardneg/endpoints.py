@@ -22,7 +22,7 @@ import aiohttp
 import httpx2
 import openai
 
-from hardneg.errors import InputError, Unavailable, one_line
+from hardneg.errors import PROXY_URL_REMEDY, InputError, Unavailable, one_line
 from hardneg.judge_answers import Answer, MalformedAnswer, read_answer
 
 TIMEOUT = "timeout"  # the kind of fault
@@ -111,7 +111,7 @@ def _http_client() -> httpx2.AsyncClient:
     except (OSError, ValueError, httpx2.InvalidURL) as error:
         names = ", ".join(name for name in os.environ if name.upper() in _CLIENT_VARIABLES)
         is_url = isinstance(error, httpx2.InvalidURL)  # whose message may quote a piece of a password
-        reason = "a proxy's URL is not valid: write # / @ in its password as %23 %2F %40" if is_url else one_line(error)
+        reason = PROXY_URL_REMEDY if is_url else one_line(error)
         raise InputError(
             f"an LLM server cannot be asked with the environment's proxies or certificates ({reason}); "
             f"correct or unset what is wrong of {names or 'them'}"

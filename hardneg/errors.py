@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PROXY_URL_REMEDY = "a proxy's URL is not valid: write # / @ in its password as %23 %2F %40"
 LONGEST_WORDS = 200  # characters of another program's message that are worth showing
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hardneg.errors import InputError, one_line
+from hardneg.errors import PROXY_URL_REMEDY, InputError, one_line
 
 TIMEOUT = 5.0  # seconds the hub may take to answer before a cached copy, or an error, is next
 
@@ -31,10 +31,16 @@ def hub_error(kind: str, name: str) -> str:
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
-        answer = get_session().get(f"{constants.ENDPOINT}/api/{kind}/{quote(name)}", timeout=TIMEOUT)
+        session = get_session()
+    except InvalidURL:  # whose message may quote a piece of a password
+        return PROXY_URL_REMEDY
+    except (OSError, ValueError, ImportError) as error:  # proxies or certificates of no use
+        return str(error) or type(error).__name__
+    try:
+        answer = session.get(f"{constants.ENDPOINT}/api/{kind}/{quote(name)}", timeout=TIMEOUT)
     except (InvalidURL, UnsupportedProtocol):
         return f"HF_ENDPOINT is no URL: {constants.ENDPOINT}"
-    except (HTTPError, OSError, ValueError, ImportError) as error:  # the last three: proxies or certificates of no use
+    except (HTTPError, OSError, ValueError) as error:
         return str(error) or type(error).__name__
     return f"HTTP status {answer.status_code}" if answer.is_server_error else ""  # a 4xx its own client says better
 

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
-from hardneg.errors import InputError
+from hardneg.errors import PROXY_URL_REMEDY, InputError
 from hardneg.hub import hub_error, load_hub_dataset
 from hardneg.models import load_model
 
@@ -88,6 +88,11 @@ def test_what_the_client_cannot_use_is_a_reason(variable: str, value: str, monke
     monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")
     with pytest.raises(InputError, match=r"model a/b cannot be loaded \(.+\)"):
         load_model("a/b", "cpu")
+
+
+def test_a_proxy_that_is_no_url_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://me:hunter2#x@127.0.0.1:9")
+    assert hub_error("models", "a/b") == PROXY_URL_REMEDY
 
 
 def test_a_hub_that_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
