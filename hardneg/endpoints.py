@@ -283,7 +283,8 @@ def _connection_fault(error: BaseException | None) -> Fault:
     """Which trouble it was, by the first aiohttp error among the causes: the transport calls most of them time-outs."""
     while error is not None:
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return Unreachable("no connection", one_line(error))
+            reason = getattr(error, "os_error", error)  # aiohttp's own words say "ssl:default" where there is no TLS
+            return Unreachable("no connection", one_line(reason))
         if isinstance(error, asyncio.TimeoutError):  # aiohttp's own are such too
             return Transient(TIMEOUT)
         if isinstance(error, aiohttp.ClientError | OSError):
