@@ -62,7 +62,7 @@ def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint:
             "custom_id": key,
             "method": "POST",
             "url": "/v1/chat/completions",
-            "body": judge.body(request, request.passage, constraint, top_logprobs),
+            "body": judge.body(request, constraint, top_logprobs),
         }
         for key, request in _outstanding(judge, pairs).items()
     )
@@ -129,7 +129,7 @@ def _records(
             continue
         if answer.grade is not None:
             del pending[request.key]
-        yield judge.record(request, request.passage, "batch", answer)
+        yield judge.record(request, "batch", answer)
 
 
 def _answer(result: dict[str, Any]) -> Answer:

@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hardneg.endpoints import Endpoint, EndpointPool, GaveUp, Rejected, RetryPolicy, checked_url
@@ -65,6 +65,11 @@ class Request:
     query: str
     passage: str  # cut to the budget
     is_cut: bool
+
+    def shortened(self, tokens: int) -> "Request":
+        """The request with a passage of at most so many (estimated) tokens."""
+        passage = cut_to_tokens(self.passage, tokens)
+        return self if passage == self.passage else replace(self, passage=passage, is_cut=True)
 
 
 class LLMJudge:
@@ -190,11 +195,11 @@ class LLMJudge:
         prompt = self.template.render(query, passage)
         return Request(judgment_key(self.model, prompt, DECODING), query, passage, passage != text)
 
-    def body(self, request: Request, passage: str, constraint: str, top_logprobs: int) -> dict[str, Any]:
-        """The chat-completions request for `request`, with `passage` in place of its own where that was too long."""
-        return request_body(self.model, self.template.render(request.query, passage), constraint, top_logprobs)
+    def body(self, request: Request, constraint: str, top_logprobs: int) -> dict[str, Any]:
+        """The chat-completions request for `request`."""
+        return request_body(self.model, self.template.render(request.query, request.passage), constraint, top_logprobs)
 
-    def record(self, request: Request, passage: str, constraint: str, answer: Answer) -> Record:
+    def record(self, request: Request, constraint: str, answer: Answer) -> Record:
         """What the store keeps of an answer."""
         return Record(
             key=request.key,
@@ -202,7 +207,7 @@ class LLMJudge:
             answered_as=answer.model,
             prompt_template=self.template.text,
             query=request.query,
-            passage=passage,
+            passage=request.passage,
             grade=answer.grade,
             probabilities=answer.probabilities,
             reason=answer.reason,
@@ -282,7 +287,6 @@ class _Run:
             return
         if not self.busy:  # what has passed since the last answer was no asking
             self._counted_at = time.monotonic()
-        self._judge.stats.cut += request.is_cut
         with held_signals():  # raised while the task is being made, a signal would leave one that nobody can cancel
             task = self._loop.create_task(self._ask(request))
             self._tasks.add(task)
@@ -399,24 +403,22 @@ class _Run:
         """Ask until there is an answer or no hope of one, with less of a passage that the server finds too long."""
         judge, findings, pool = self._judge, self._judge.findings, self._pool
         assert findings is not None and pool is not None
-        passage = cut_to_tokens(request.passage, judge.room(request.query))
-        judge.stats.cut += passage != request.passage and not request.is_cut
-        if request.passage and not passage:
-            return judge.record(request, passage, findings.constraint, unanswered("the question leaves no room", ""))
-        while True:
-            body = judge.body(request, passage, findings.constraint, findings.top_logprobs)
+        sent = request.shortened(judge.room(request.query))
+        has_no_room = request.passage and not sent.passage
+        answer = unanswered("the question leaves no room", "") if has_no_room else None
+        while answer is None:
             try:
-                answer = await pool.ask(body)
+                answer = await pool.ask(judge.body(sent, findings.constraint, findings.top_logprobs))
             except GaveUp as fault:
                 answer = unanswered(fault.kind, str(fault))
             except Rejected as fault:
-                shorter = cut_to_tokens(passage, int(estimate_tokens(passage) * SHRINK))
-                if shorter and _TOO_LONG.search(str(fault)):
-                    judge.stats.cut += passage == request.passage and not request.is_cut
-                    passage = shorter
-                    continue
-                answer = unanswered(fault.kind, str(fault))
-            return judge.record(request, passage, findings.constraint, answer)
+                shorter = sent.shortened(int(estimate_tokens(sent.passage) * SHRINK))
+                if shorter.passage and _TOO_LONG.search(str(fault)):
+                    sent = shorter
+                else:
+                    answer = unanswered(fault.kind, str(fault))
+        judge.stats.cut += sent.is_cut
+        return judge.record(sent, findings.constraint, answer)
 
 
 def _judgment(

@@ -42,7 +42,7 @@ def make_pairs(count: int, seed: int) -> Iterator[Pair]:
 def bare_loop(judge: LLMJudge, pairs: Iterator[Pair], concurrency: int) -> float:
     """Answers per second of the same client library, transport, requests and concurrency, results thrown away."""
     requests = [judge.request(pair) for pair in pairs]
-    bodies = [judge.body(request, request.passage, "choice", TOP_LOGPROBS[0]) for request in requests]
+    bodies = [judge.body(request, "choice", TOP_LOGPROBS[0]) for request in requests]
 
     async def worker(client: openai.AsyncOpenAI, todo: Iterator[dict]) -> None:
         for body in todo:
