@@ -368,7 +368,7 @@ def retrieve_candidates(
         known_answers: False for a corpus without an answer key: the judge alone decides what is relevant.
     """
     vectors = index.encoder.encode_queries([query["query"] for query in queries])
-    return rank_candidates(queries, vectors, index.chunk_ids, index.vectors, k, known_answers)
+    return rank_candidates(queries, vectors, index, k, known_answers)
 
 
 DEFAULT_ENDPOINT = "http://localhost:8000/v1"

@@ -54,33 +54,27 @@ def training_index(encoder: CachedEncoder, chunks: Sequence[Chunk], vectors: np.
 
 
 def rank_candidates(
-    queries: Sequence[Query],
-    query_vectors: np.ndarray,
-    chunk_ids: np.ndarray,
-    chunk_vectors: np.ndarray,
-    k: int,
-    known_answers: bool = True,
+    queries: Sequence[Query], query_vectors: np.ndarray, index: Index, k: int, known_answers: bool = True
 ) -> list[CandidateList]:
     """Each query's top-k chunks by cosine, and its known answers wherever they rank; exact, ties to the lower id.
 
     Args:
         queries: Q queries.
         query_vectors: float32 (Q, d), unit rows.
-        chunk_ids: int64 (C,), ascending: the chunks searched.
-        chunk_vectors: float32 (C, d), unit rows.
+        index: the chunks searched.
         k: how many to retrieve.
         known_answers: False treats the queries as if no answer to them were known.
     """
     lists = []
-    position = {int(chunk_id): place for place, chunk_id in enumerate(chunk_ids)}
-    for query, scores in zip(queries, scores_of(query_vectors, chunk_vectors), strict=True):
+    position = {int(chunk_id): place for place, chunk_id in enumerate(index.chunk_ids)}
+    for query, scores in zip(queries, scores_of(query_vectors, index.vectors), strict=True):
         best = best_places(scores, min(k, len(scores))).tolist()
         ranks = {place: rank for rank, place in enumerate(best, start=1)}
         answers = query["ground_truth_chunk_ids"] if known_answers else []
         known = {position[chunk_id] for chunk_id in answers if chunk_id in position}
         ranks |= {place: rank_of(place, scores) for place in known - ranks.keys()}
         found = (
-            Candidate(int(chunk_ids[place]), ranks[place], float(scores[place]), place in known)
+            Candidate(int(index.chunk_ids[place]), ranks[place], float(scores[place]), place in known)
             for place in sorted(ranks, key=ranks.__getitem__)
         )
         lists.append(CandidateList(query, tuple(found)))

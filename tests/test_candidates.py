@@ -2,25 +2,38 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hardneg import search
 from hardneg.artifacts import Query
-from hardneg.candidates import Candidate, CandidateList, rank_candidates, read_candidates, with_grades, write_candidates
+from hardneg.candidates import (
+    Candidate,
+    CandidateList,
+    Index,
+    rank_candidates,
+    read_candidates,
+    with_grades,
+    write_candidates,
+)
 from hardneg.errors import InputError
 from hardneg.judge import Judgment
 from tests.records import make_query
 
 # Cosines with the query [1, 0]: chunks 2 and 5 0.6, chunk 4 1.0, chunk 7 0.8, chunk 9 0.6, chunk 11 0
-IDS = np.array([2, 4, 5, 7, 9, 11], np.int64)
-VECTORS = np.array([[0.6, 0.8], [1, 0], [0.6, -0.8], [0.8, 0.6], [0.6, 0.8], [0, 1]], np.float32)
+NOBODY: Any = None  # encodes: vectors are given
+INDEX = Index(
+    NOBODY,
+    np.array([2, 4, 5, 7, 9, 11], np.int64),
+    np.array([[0.6, 0.8], [1, 0], [0.6, -0.8], [0.8, 0.6], [0.6, 0.8], [0, 1]], np.float32),
+)
 EAST = np.array([[1, 0]], np.float32)
 
 
 def found(query: Query, k: int) -> list[tuple[int, int, bool]]:
-    [item] = rank_candidates([query], EAST, IDS, VECTORS, k)
+    [item] = rank_candidates([query], EAST, INDEX, k)
     assert item.query is query
     return [(candidate.chunk_id, candidate.rank, candidate.known) for candidate in item.candidates]
 
@@ -43,7 +56,7 @@ def test_a_known_answer_named_twice_is_one_candidate() -> None:
 
 
 def test_as_if_no_answer_were_known() -> None:
-    [item] = rank_candidates([make_query("q", 4, 11)], EAST, IDS, VECTORS, 2, known_answers=False)
+    [item] = rank_candidates([make_query("q", 4, 11)], EAST, INDEX, 2, known_answers=False)
     assert [(c.chunk_id, c.rank, c.known) for c in item.candidates] == [(4, 1, False), (7, 2, False)]
 
 
@@ -59,7 +72,7 @@ def test_against_brute_force_over_several_blocks(monkeypatch: pytest.MonkeyPatch
     vectors = np.eye(8, dtype=np.float32)[generator.integers(0, 8, 3 * 8 + 3)]
     ids = np.sort(generator.choice(1000, 60, replace=False))
     queries = [make_query(f"q{n}", int(ids[n % 60]), 2000) for n in range(len(vectors))]
-    for item, vector in zip(rank_candidates(queries, vectors, ids, chunks, 5), vectors, strict=True):
+    for item, vector in zip(rank_candidates(queries, vectors, Index(NOBODY, ids, chunks), 5), vectors, strict=True):
         order = sorted(range(60), key=lambda place: (-float(chunks[place] @ vector), ids[place]))
         rank = {int(ids[place]): 1 + position for position, place in enumerate(order)}
         known = item.query["ground_truth_chunk_ids"][0]
@@ -68,11 +81,11 @@ def test_against_brute_force_over_several_blocks(monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_queries() -> None:
-    assert rank_candidates([], np.empty((0, 2), np.float32), IDS, VECTORS, 3) == []
+    assert rank_candidates([], np.empty((0, 2), np.float32), INDEX, 3) == []
 
 
 def test_grades_go_to_their_pair_and_leave_the_rest_as_it_was() -> None:
-    lists = rank_candidates([make_query("a"), make_query("b", 11)], np.repeat(EAST, 2, 0), IDS, VECTORS, 1)
+    lists = rank_candidates([make_query("a"), make_query("b", 11)], np.repeat(EAST, 2, 0), INDEX, 1)
     judgments = [Judgment("b", 11, 3.5), Judgment("b", 4, None, unjudged_reason="refused"), Judgment("a", 11, 1.0)]
     first, second = with_grades(lists, iter(judgments))
     assert [candidate.grade for candidate in first.candidates] == [None]
