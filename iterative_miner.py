@@ -143,7 +143,7 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
     with nullcontext() if is_dry else run_folder.claimed(args.output_dir, configuration):
         run_folder.check_finished(args.output_dir)
         validator = Validator(chunks, val_queries, guard, base)
-        with progress_bar("Embedding (base model)", len(chunks), "chunk") as bar:
+        with progress_bar("Embedding (base model)", len(chunks)) as bar:
             score = validator.score(base, bar.update)
         print(f"Base model {args.base_model} on {len(val_queries)} validation questions: {describe_score(score)}")
         pool = validator.pool(base, POOL_QUERIES, POOL_DEPTH, args.seed)
@@ -225,7 +225,7 @@ def load_retriever(setting: Setting, number: int) -> CachedEncoder:
 
 def embed_corpus(encoder: CachedEncoder, chunks: Sequence[Chunk]) -> Index:
     """Embed every chunk; index those that training may see."""
-    with progress_bar("Embedding", len(chunks), "chunk") as bar:
+    with progress_bar("Embedding", len(chunks)) as bar:
         vectors = encoder.encode_passages([chunk["text"] for chunk in chunks], bar.update)
     print(f"Embedded {len(vectors)} chunks")
     return training_index(encoder, chunks, vectors)
@@ -278,7 +278,7 @@ def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransf
     strongest = average_with_trained(setting, model, number)
     strengths = average_with_base(setting, model, strongest)
     print(f"Fine-tuning complete for iteration {number}")
-    with progress_bar("Validating", len(setting.chunks), "chunk") as bar:
+    with progress_bar("Validating", len(setting.chunks)) as bar:
         score = setting.validator.score(setting.encoder(model), bar.update)
     print(f"Validation after iteration {number}: {describe_score(score, setting.base_score)}")
     return model, {"epoch_losses": losses, "strengths": strengths, "validation": asdict(score)}
@@ -330,9 +330,9 @@ def export_judgments(data_dir: Path, target: Path) -> None:
         print(f"{write_json_lines(target, store):,} judgments written to {target}")
 
 
-def progress_bar(what: str, total: int, unit: str) -> tqdm:
+def progress_bar(what: str, n_chunks: int) -> tqdm:
     """A bar that vanishes when done, so that the stage's own line stays."""
-    return tqdm(desc=what, total=total, unit=unit, leave=False)
+    return tqdm(desc=what, total=n_chunks, unit="chunk", leave=False)
 
 
 # ---------------------------------------------------------------- what to judge

@@ -138,13 +138,7 @@ class Gain:
     high: float
 
 
-def relative_gain(
-    base: np.ndarray,
-    other: np.ndarray,
-    groups: Sequence[Hashable] | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Gain:
+def relative_gain(base: np.ndarray, other: np.ndarray, groups: Sequence[Hashable] | None = None, seed: int = 0) -> Gain:
     """Relative gain of `other` over `base`, ratio of means minus 1, with a 95 % paired percentile bootstrap interval.
 
     Questions are drawn with replacement, each with both models' values. With `groups`, whole groups are drawn instead
@@ -156,7 +150,6 @@ def relative_gain(
         other: the same questions under the other model.
         groups: per question, what it belongs to, such as its topic.
         seed: of the resampling.
-        resamples: how many.
     """
     base_mean, other_mean = float(np.mean(base)), float(np.mean(other))
     if base_mean == 0:
@@ -168,7 +161,7 @@ def relative_gain(
         shares = stats.bootstrap(
             (base, other),
             _share,
-            n_resamples=resamples,
+            n_resamples=RESAMPLES,
             batch=RESAMPLE_BATCH,
             paired=True,
             vectorized=True,

@@ -218,6 +218,11 @@ def test_seed_determines_the_interval() -> None:
     assert relative_gain(base, other, seed=3).low != relative_gain(base, other, seed=4).low
 
 
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hardneg.metrics.RESAMPLES", 500)
+
+
 def coverage(topic_spread: float, by_topic: bool) -> float:
     """Share of 150 simulated test sets of 40 topics x 5 questions whose interval holds the true gain of 25 %."""
     rng = np.random.default_rng(11)
@@ -226,16 +231,16 @@ def coverage(topic_spread: float, by_topic: bool) -> float:
     for trial in range(150):
         base = rng.uniform(0.2, 1, size=200)
         effect = 0.25 + topic_spread * rng.standard_normal(40)[topics] + 0.2 * rng.standard_normal(200)
-        gain = relative_gain(base, base * (1 + effect), topics if by_topic else None, seed=trial, resamples=500)
+        gain = relative_gain(base, base * (1 + effect), topics if by_topic else None, seed=trial)
         covered += gain.low <= 0.25 <= gain.high
     return covered / 150
 
 
-def test_interval_covers_the_true_gain() -> None:
+def test_interval_covers_the_true_gain(few_resamples: None) -> None:
     assert 0.90 <= coverage(topic_spread=0, by_topic=False) <= 0.99
 
 
-def test_topics_that_succeed_and_fail_together_need_the_cluster_bootstrap() -> None:
+def test_topics_that_succeed_and_fail_together_need_the_cluster_bootstrap(few_resamples: None) -> None:
     assert coverage(topic_spread=0.3, by_topic=False) < 0.85
     assert 0.89 <= coverage(topic_spread=0.3, by_topic=True) <= 0.99
 
