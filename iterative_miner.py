@@ -424,7 +424,6 @@ def judge_pairs(
     to_ask, is_told = 0, False
     judge.stats = stats = JudgeStats()
     if isinstance(judge, LLMJudge):
-        judge.tell = tqdm.write
         plan = judge.plan(pairs)
         to_ask = plan.to_ask
         print(judge_report.describe_plan(plan) + (" (but no server is asked)" if judge.stored_only else ""))
@@ -652,6 +651,7 @@ def open_judge(args: argparse.Namespace) -> Judge:
         store,
         concurrency=args.concurrency,
         stored_only=args.stored_only,
+        tell=tqdm.write,
     )
 
 

@@ -86,6 +86,7 @@ class LLMJudge:
         passage_tokens: int = DEFAULT_PASSAGE_TOKENS,
         stored_only: bool = False,
         policy: RetryPolicy | None = None,
+        tell: Callable[[str], object] = lambda words: None,
     ) -> None:
         """Set up; nothing is sent yet. The servers' key is the environment's OPENAI_API_KEY, or NO_KEY.
 
@@ -98,6 +99,7 @@ class LLMJudge:
             passage_tokens: budget that longer passages are cut to, in (estimated) tokens.
             stored_only: ask nobody; pairs without a stored answer stay unjudged.
             policy: timeouts and retries.
+            tell: called with one line when a server goes or comes back.
 
         Raises:
             InputError: an endpoint is no URL or holds a password; the template, the key or `concurrency` is wrong.
@@ -116,11 +118,11 @@ class LLMJudge:
         }
         self.stats = JudgeStats()
         self.findings: JudgeFindings | None = None
-        self.tell: Callable[[str], object] = lambda words: None  # called with one line when a server goes or comes back
         self.concurrency = concurrency
         self.passage_tokens = passage_tokens
         self.stored_only = stored_only
         self._policy = policy or RetryPolicy()
+        self._tell = tell
         self._api_key = os.environ.get("OPENAI_API_KEY", "").strip() or NO_KEY
         if not (self._api_key.isascii() and self._api_key.isprintable()):
             raise InputError("OPENAI_API_KEY holds characters that no HTTP header may hold; set it to the key alone")
@@ -227,7 +229,7 @@ class LLMJudge:
 
     async def _open_pool(self) -> EndpointPool:
         """Connect to the endpoints, surveying them if that was not done. Raises InputError as `check` does."""
-        endpoints = [Endpoint(url, self._api_key, self.concurrency, self._policy, self.tell) for url in self.endpoints]
+        endpoints = [Endpoint(url, self._api_key, self.concurrency, self._policy, self._tell) for url in self.endpoints]
         pool = EndpointPool(endpoints, self._reprobe, self._policy)
         async with AsyncExitStack() as on_failure:
             on_failure.push_async_callback(pool.close)

@@ -394,8 +394,8 @@ def test_a_dead_server_ends_the_run_and_a_new_one_goes_on(tmp_path: Path) -> Non
 
 def test_a_dead_endpoint_is_left_out_and_comes_back(tmp_path: Path) -> None:
     with LLMStub(latency=0.01) as first, LLMStub(latency=0.01) as second:
-        judge, told = make_judge([first.url, second.url], tmp_path), []
-        judge.tell = told.append
+        told: list[str] = []
+        judge = make_judge([first.url, second.url], tmp_path, tell=told.append)
         judge.check()
         pairs = list(make_pairs(500))
         judging = judge.judge(pairs)
@@ -415,8 +415,8 @@ def test_a_dead_endpoint_is_left_out_and_comes_back(tmp_path: Path) -> None:
 def test_an_endpoint_that_is_down_at_the_start_joins_later(tmp_path: Path) -> None:
     with LLMStub(latency=0.01) as first, LLMStub(latency=0.01) as second:
         second.kill()
-        judge, told = make_judge([first.url, second.url], tmp_path), []
-        judge.tell = told.append
+        told: list[str] = []
+        judge = make_judge([first.url, second.url], tmp_path, tell=told.append)
         findings = judge.check()
         assert list(findings.endpoints) == [first.url] and "vllm serve" in findings.unreachable[second.url]
         second.start()

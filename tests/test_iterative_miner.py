@@ -1185,8 +1185,9 @@ def test_time_and_cost_to_the_end_are_told_once_and_shown_in_the_bar(
 
 
 def test_a_server_that_is_lost_is_told(stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with LLMStub() as other, JudgmentStore(tmp_path / "judgments.sqlite") as store:
-        judge = make_judge([stub.url, other.url], store)
+    with LLMStub() as other:
+        servers = ["--llm-endpoint", stub.url, "--llm-endpoint", other.url, "--llm-model", MODEL]
+        judge: Any = miner.open_judge(miner.parse_arguments([*servers, "--data-dir", str(tmp_path)]))
         judge.check()
         other.kill()
         assert len(list(miner.judge_pairs(judge, list(make_pairs(80))))) == 80
