@@ -9,6 +9,7 @@ from hardneg.judge import Judgment, Pair
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import LLMJudge
 from tests.llm_stub import MODEL, LLMStub, true_grade
+from tests.records import make_chunk, make_query
 
 PROMPT = "Grade 1-4.\nQuestion: {query}\nPassage: {passage}"
 FAST = RetryPolicy(timeout=10.0, attempts=4, first_pause=0.01, throttle_pause=0.01, longest_pause=0.1, patience=5.0)
@@ -16,11 +17,8 @@ FAST = RetryPolicy(timeout=10.0, attempts=4, first_pause=0.01, throttle_pause=0.
 
 def make_pair(number: int, text: str | None = None) -> Pair:
     """Pair `number`: question number // 10, and a passage of its own unless `text` is given."""
-    query = {"query_id": f"q{number // 10}", "query": f"What helps against condition {number // 10}?"}
-    query |= {"ground_truth_chunk_ids": [], "qtype": "treatment", "topic": "a topic"}
-    chunk = {"chunk_id": number, "text": text or f"Passage {number} is about rest and fluids.", "title": ""}
-    chunk |= {"qa_ids": [], "qtype": "treatment", "source": "test", "url": "", "split": "train"}
-    return Pair(query, chunk)  # type: ignore[arg-type]
+    query = make_query(f"q{number // 10}", query=f"What helps against condition {number // 10}?")
+    return Pair(query, make_chunk(number, text or f"Passage {number} is about rest and fluids."))
 
 
 def make_pairs(count: int, start: int = 0) -> Iterator[Pair]:

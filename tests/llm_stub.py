@@ -16,12 +16,12 @@ import sys
 import urllib.request
 from collections import Counter
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from aiohttp import web
 
 MODEL = "stub-model"
+NOWHERE = "http://127.0.0.1:9/v1"  # an endpoint where nobody listens
 DEFAULTS: dict[str, Any] = {
     "model": MODEL,  # what it serves
     "answers_as": None,  # the name in its answers, where that differs
@@ -100,9 +100,7 @@ class LLMStub:
     def __enter__(self) -> "LLMStub":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self.kill()
 

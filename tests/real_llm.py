@@ -13,7 +13,6 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from types import TracebackType
 
 _SERVE = """
 import sys, time, xllamacpp
@@ -61,9 +60,7 @@ class RealLLM:
         with urllib.request.urlopen(request, timeout=30) as response:
             return len(json.load(response)["tokens"])
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         self._process.stdout.close()  # type: ignore[union-attr]

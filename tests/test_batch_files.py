@@ -12,16 +12,15 @@ from hardneg.errors import InputError
 from hardneg.judge import Pair
 from hardneg.llm_judge import LLMJudge
 from tests.judge_data import assert_right, make_judge, make_pair, make_pairs
-from tests.llm_stub import MODEL, LLMStub, true_probabilities
+from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_probabilities
 
 TOO_MANY = "top_logprobs must be between 0 and 5"
-NOWHERE = ["http://127.0.0.1:9/v1"]
 
 
 @pytest.fixture
 def judge(tmp_path: Path) -> LLMJudge:
     """A judge whose server is never asked."""
-    return make_judge(NOWHERE, tmp_path)
+    return make_judge([NOWHERE], tmp_path)
 
 
 def answer(request: dict, model: str = MODEL) -> dict:

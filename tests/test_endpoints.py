@@ -19,7 +19,7 @@ from hardneg.judge import JudgeStats, Judgment, Pair
 from hardneg.judge_answers import request_body
 from hardneg.llm_judge import LLMJudge
 from tests.judge_data import FAST, assert_right, make_judge, make_pair, make_pairs
-from tests.llm_stub import MODEL, LLMStub, true_probabilities
+from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_probabilities
 
 SHORT = replace(FAST, timeout=2.0)
 IMPATIENT = replace(FAST, patience=0.5)
@@ -199,7 +199,7 @@ def test_an_endpoint_that_passed_its_probe_takes_requests_at_once() -> None:
     """Also where requests from before the probe fail during it."""
 
     async def check() -> None:
-        endpoint = Endpoint("http://127.0.0.1:9/v1", "key", 64, FAST)
+        endpoint = Endpoint(NOWHERE, "key", 64, FAST)
         endpoint.set_aside("timeout")
         endpoint.probing = True
         for _ in range(48):
@@ -329,7 +329,7 @@ def test_a_retry_after_of_an_hour_is_not_waited_for(stub: LLMStub, tmp_path: Pat
 
 def test_a_retry_after_of_no_time_is_a_pause_too() -> None:
     async def pause() -> float:
-        endpoint = Endpoint("http://127.0.0.1:9/v1", "no key", 1, RetryPolicy(throttle_pause=60.0))
+        endpoint = Endpoint(NOWHERE, "no key", 1, RetryPolicy(throttle_pause=60.0))
         await endpoint.close()
         now = time.monotonic()
         endpoint.throttle(now, Throttled("HTTP 429", retry_after=0.0))
@@ -471,7 +471,7 @@ def test_a_stop_during_a_probe_asks_nothing_after_it() -> None:
             pool.stop()
             return "stub-model"
 
-        endpoint = Endpoint("http://127.0.0.1:9/v1", "no key", 1, FAST)
+        endpoint = Endpoint(NOWHERE, "no key", 1, FAST)
         endpoint.set_aside("it was down")
         endpoint.resume_at = 0.0
         pool = EndpointPool([endpoint], probe, FAST)

@@ -45,7 +45,7 @@ from hardneg.script import run
 from hardneg.validation import Score
 from tests.brute_force import brute_force
 from tests.judge_data import PROMPT, make_judge, make_pairs
-from tests.llm_stub import MODEL, LLMStub, true_grade
+from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_grade
 from tests.mining_data import graded, mine
 from tests.records import make_query
 from tests.tiny_data import lengthen_three, tiny_corpus, write_pickle, write_tiny_data
@@ -1208,9 +1208,6 @@ def test_an_error_while_judging_says_how_many_pairs_are_left(stub: LLMStub, tmp_
 def at(url: str, asking: list[str]) -> list[str]:
     """The same with another server."""
     return [url if word.startswith("http") else word for word in asking]
-
-
-NOWHERE = "http://127.0.0.1:9/v1"
 
 
 def test_the_prompt_s_hash_is_recorded_and_the_key_is_not(

@@ -49,17 +49,13 @@ def test_one_judgment_per_pair_read_lazily() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "title", "qa_ids", "expected"),
+    ("text", "title", "expected"),
     [
-        ("It is rare.", "Gout", ["1"], "Gout: It is rare."),
-        ("Gout is rare.", "Gout", ["1"], "Gout is rare."),
-        ("Gout: It is rare.", "Gout", ["1"], "Gout: It is rare."),  # --title-in-text
-        ("It is rare.", "", ["1"], "It is rare."),
-        ("It is rare.", "Gout", ["1", "2"], "Gout: It is rare."),  # of two questions on one topic
-        ("It is rare.", "Gout", [], "Gout: It is rare."),  # of a graded set
+        ("It is rare.", "Gout", "Gout: It is rare."),
+        ("Gout is rare.", "Gout", "Gout is rare."),
+        ("Gout: It is rare.", "Gout", "Gout: It is rare."),  # --title-in-text
+        ("It is rare.", "", "It is rare."),  # of several topics
     ],
 )
-def test_a_passage_that_does_not_name_its_topic_is_read_under_its_title(
-    text: str, title: str, qa_ids: list[str], expected: str
-) -> None:
-    assert as_read(make_chunk(text=text, title=title, qa_ids=qa_ids)) == expected
+def test_a_passage_that_does_not_name_its_topic_is_read_under_its_title(text: str, title: str, expected: str) -> None:
+    assert as_read(make_chunk(text=text, title=title)) == expected

@@ -19,7 +19,7 @@ from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import GRACE, TEMPLATE_TOKENS, LLMJudge, Request, _Run
 from hardneg.probing import _served
 from tests.judge_data import FAST, PROMPT, assert_right, make_judge, make_pair, make_pairs, right_grade
-from tests.llm_stub import MODEL, LLMStub, true_probabilities
+from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_probabilities
 from tests.real_llm import RealLLM, model_path
 
 
@@ -35,7 +35,7 @@ def test_every_pair_is_judged_and_stored(stub: LLMStub, tmp_path: Path) -> None:
 def test_stored_pairs_are_not_asked_again_and_need_no_server(stub: LLMStub, tmp_path: Path) -> None:
     first = make_judge(stub, tmp_path)
     judged = {judgment.chunk_id: judgment for judgment in first.judge(make_pairs(20))}
-    again = make_judge(["http://127.0.0.1:9/v1"], first.store)
+    again = make_judge([NOWHERE], first.store)
     assert {judgment.chunk_id: judgment for judgment in again.judge(make_pairs(20))} == judged
     assert (again.stats.reused, again.stats.asked, again.findings) == (20, 0, None)
 
@@ -269,7 +269,7 @@ def test_a_useless_server_is_one_clear_line(
 
 def test_no_server_names_the_command_that_starts_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"vllm serve {MODEL} --port 9.*Connect call failed"):
-        make_judge(["http://127.0.0.1:9/v1"], tmp_path).check()
+        make_judge([NOWHERE], tmp_path).check()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,16 +18,10 @@ from hardneg.judgment_store import sha256_text
 from hardneg.preflight import preflight
 from hardneg.run_folder import claimed
 from iterative_miner import JUDGE_PROMPT, parse_arguments, stated_configuration
-from tests.llm_stub import MODEL, LLMStub
+from tests.llm_stub import MODEL, NOWHERE, LLMStub
 from tests.pipeline_clone import Clone
 
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
+NOBODY = {"LLM_ENDPOINT": NOWHERE, "BASE_MODEL": "all-MiniLM-L6-v2"}  # no server, and a model that is packaged
 Check = Callable[..., None]
 
 
@@ -48,9 +41,8 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
 
 
 def test_refuses_a_server_that_does_not_answer(check: Check) -> None:
-    url = f"http://127.0.0.1:{free_port()}/v1"
-    with pytest.raises(InputError, match=f"no LLM server answers at {url}"):
-        check(LLM_ENDPOINT=url, BASE_MODEL="all-MiniLM-L6-v2", SOURCE="sample")
+    with pytest.raises(InputError, match=f"no LLM server answers at {NOWHERE}"):
+        check(SOURCE="sample", **NOBODY)
 
 
 def test_refuses_a_model_that_is_not_served(check: Check) -> None:
@@ -69,18 +61,16 @@ def test_refuses_a_model_that_is_not_served(check: Check) -> None:
 )
 def test_what_asks_nobody_needs_no_server(check: Check, tmp_path: Path, stage: str, flags: dict[str, str]) -> None:
     (tmp_path / "results.jsonl").touch()
-    nobody = {"LLM_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1", "BASE_MODEL": "all-MiniLM-L6-v2"}
-    check("--from", stage, "--to", stage, **flags, **nobody)
+    check("--from", stage, "--to", stage, **flags, **NOBODY)
 
 
 def test_the_sample_needs_no_server_where_judgments_are_stored(check: Check, tmp_path: Path) -> None:
     """It may be that all of its pairs are among them; test_small_sample.py finds out."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "judgments.sqlite").touch()
-    nobody = {"LLM_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1", "BASE_MODEL": "all-MiniLM-L6-v2"}
-    check("--from", "sample", "--to", "sample", **nobody)
+    check("--from", "sample", "--to", "sample", **NOBODY)
     with pytest.raises(InputError, match="no LLM server answers"):
-        check("--from", "sample", "--to", "train", **nobody)
+        check("--from", "sample", "--to", "train", **NOBODY)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +106,10 @@ def test_refuses_another_prompt_before_a_server_is_asked(check: Check, tmp_path:
         "prompt_sha256": sha256_text(JUDGE_PROMPT),
     }
     folder = str(a_quick_run(tmp_path / "models", by_an_llm | {"num_queries": 1000, "num_candidates": 50}))
-    nobody = {"LLM_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1", "BASE_MODEL": "all-MiniLM-L6-v2"}
     with pytest.raises(Unavailable, match="no LLM server answers"):
-        check(SOURCE="sample", OUTPUT_DIR=folder, **nobody)
+        check(SOURCE="sample", OUTPUT_DIR=folder, **NOBODY)
     with pytest.raises(InputError, match=r"another configuration \(prompt_sha256: "):
-        check(SOURCE="sample", OUTPUT_DIR=folder, JUDGE_FLAGS="--prompt p.txt", **nobody)
+        check(SOURCE="sample", OUTPUT_DIR=folder, JUDGE_FLAGS="--prompt p.txt", **NOBODY)
 
 
 def test_refuses_a_folder_that_another_process_works_in(check: Check, tmp_path: Path) -> None:

@@ -30,11 +30,11 @@ from hardneg.run_folder import (
     run_of,
     save_model,
 )
-from tests.records import CONFIGURATION, make_record
+from tests.records import CONFIGURATION, make_query, make_record
 
 ROOT = Path(__file__).parent.parent
-QUERY = {"query_id": "q", "query": "Gout?", "ground_truth_chunk_ids": [2], "qtype": "", "topic": "gout"}
-LISTS = [CandidateList(QUERY, (Candidate(2, 1, 0.5, True, 4.0),))]  # type: ignore[arg-type]
+QUERY = make_query("q", 2)
+LISTS = [CandidateList(QUERY, (Candidate(2, 1, 0.5, True, 4.0),))]
 
 
 def claim(folder: Path, configuration: dict[str, Any]) -> None:

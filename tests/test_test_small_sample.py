@@ -21,7 +21,7 @@ from hardneg.probing import JudgeFindings
 from hardneg.script import run
 from iterative_miner import JUDGE_PROMPT, sample_queries
 from tests.judge_data import PROMPT, make_judge
-from tests.llm_stub import MODEL, LLMStub, true_grade, true_probabilities
+from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_grade, true_probabilities
 from tests.real_llm import RealLLM, model_path
 from tests.records import make_query
 from tests.tiny_data import lengthen_three, tiny_corpus
@@ -206,7 +206,7 @@ def test_what_is_stored_is_not_asked_again(
     assert (again["rate"]["asked"], again["rate"]["from_store"]) == (0, len(first["sample_judgments"]))
     assert again["rate"]["full_run_estimate"] is None
     assert "none measured: nothing was asked" in capsys.readouterr().out
-    without_server = [*base, *of_server("http://127.0.0.1:9/v1"), "--num-candidates", "4", "--num-queries"]
+    without_server = [*base, *of_server(NOWHERE), "--num-candidates", "4", "--num-queries"]
     script.main([*without_server, "6"])
     assert results(tmp_path)["sample_judgments"] == first["sample_judgments"]
     with pytest.raises(Unavailable, match="no LLM server answers"):
@@ -231,7 +231,7 @@ def test_with_stored_judgments_only_no_server_is_needed(
     small = ["--num-queries", "4", "--num-candidates", "3"]
     script.main([*base, *of_server(stub.url), *small])
     first = results(tmp_path)
-    nowhere = [*base, *of_server("http://127.0.0.1:9/v1"), "--stored-only"]
+    nowhere = [*base, *of_server(NOWHERE), "--stored-only"]
     script.main([*nowhere, *small])
     assert results(tmp_path)["sample_judgments"] == first["sample_judgments"]
     script.main([*nowhere, "--num-queries", "12", "--num-candidates", "6"])  # far more than is stored
@@ -768,11 +768,11 @@ def test_a_server_that_is_not_there_is_one_line_and_status_75(
     base: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        run(lambda: script.main([*base, *of_server("http://127.0.0.1:9/v1"), "--num-queries", "2"]))
+        run(lambda: script.main([*base, *of_server(NOWHERE), "--num-queries", "2"]))
     shown = capsys.readouterr()
     assert (end.value.code, shown.out) == (75, "")
     (line,) = shown.err.splitlines()
-    assert line.startswith("error: no LLM server answers at http://127.0.0.1:9/v1; start it (`vllm serve")
+    assert line.startswith(f"error: no LLM server answers at {NOWHERE}; start it (`vllm serve")
 
 
 # ---------------------------------------------------------------- a real server

@@ -5,6 +5,7 @@ from typing import Any
 
 from hardneg.artifacts import SHARED, Chunk, QAPair, Query
 from hardneg.files import pickle_bytes, sha256_file, write_json
+from tests.records import make_chunk, make_qa_pair, make_query
 
 # topic, its split, symptoms, treatment
 CONDITIONS = [
@@ -40,9 +41,7 @@ def write_pickle(path: Path, records: list[Any]) -> None:
 def _chunk(chunks: list[Chunk], text: str, title: str, qa_ids: list[str], qtype: str, split: str) -> int:
     """Append a chunk and return its id."""
     chunk_id = len(chunks)
-    chunks.append(
-        Chunk(chunk_id=chunk_id, text=text, title=title, qa_ids=qa_ids, qtype=qtype, source="tiny", url="", split=split)
-    )
+    chunks.append(make_chunk(chunk_id, text, title=title, qa_ids=qa_ids, qtype=qtype, source="tiny", split=split))
     return chunk_id
 
 
@@ -60,28 +59,9 @@ def tiny_corpus() -> tuple[list[Chunk], list[QAPair], dict[str, list[Query]]]:
             if qa_id in chunks[boilerplate]["qa_ids"]:
                 ids.append(boilerplate)
             question = f"What are the symptoms of {topic}?" if qtype == "symptoms" else f"How is {topic} treated?"
-            pairs.append(
-                QAPair(
-                    qa_id=qa_id,
-                    question=question,
-                    topic=topic,
-                    concept="",
-                    synonyms="",
-                    group=topic,
-                    qtype=qtype,
-                    split=split,
-                    chunk_ids=sorted(ids),
-                )
-            )
+            pairs.append(make_qa_pair(qa_id, question, topic, split, group=topic, qtype=qtype, chunk_ids=sorted(ids)))
             queries[split].append(
-                Query(
-                    query_id=f"q-{qa_id}",
-                    query=question,
-                    ground_truth_chunk_ids=sorted(ids),
-                    qtype=qtype,
-                    topic=topic,
-                    group=topic,
-                )
+                make_query(f"q-{qa_id}", *sorted(ids), query=question, qtype=qtype, topic=topic, group=topic)
             )
     return chunks, pairs, queries
 
