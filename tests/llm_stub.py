@@ -305,7 +305,8 @@ async def _drop(server: _Server, request: web.Request, prompt: str) -> web.Strea
 
 async def _latin_1(server: _Server, request: web.Request, prompt: str) -> web.StreamResponse:
     """A reason phrase as a gateway in another encoding writes it."""
-    request.transport.write(b"HTTP/1.1 503 Dienst nicht verf\xfcgbar\r\nContent-Length: 0\r\n\r\n")  # type: ignore[union-attr]
+    answer = b"HTTP/1.1 503 Dienst nicht verf\xfcgbar\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    request.transport.write(answer)  # type: ignore[union-attr]
     request.transport.close()  # type: ignore[union-attr]
     return web.Response()
 
