@@ -70,11 +70,6 @@ def _corpus_remedy(data_dir: Path) -> str:
     return f"run {_command('prepare_corpus.py', data_dir)} with the --source and other flags of this corpus"
 
 
-def _queries_remedy(data_dir: Path) -> str:
-    """The same of queries."""
-    return f"run {_command('prepare_queries.py', data_dir)}"
-
-
 def _command(script: str, data_dir: Path) -> str:
     return f"`python {script} --data-dir {shlex.quote(str(data_dir))}`"
 
@@ -122,7 +117,7 @@ def load_qa_pairs(data_dir: Path) -> list[QAPair]:
 
 def load_queries(data_dir: Path, split: str) -> list[Query]:
     """Read the queries of one of SPLITS. Raises InputError as `load_chunks`, and where made for another corpus."""
-    path, remedy = data_dir / f"{split}_queries.pkl", _queries_remedy(data_dir)
+    path, remedy = data_dir / f"{split}_queries.pkl", f"run {_command('prepare_queries.py', data_dir)}"
     queries, found = _read_records(path, remedy, Query)
     manifest = read_manifest(data_dir)
     if manifest["queries"].get("corpus_sha256") != manifest["corpus"].get("sha256"):

@@ -99,7 +99,7 @@ class CachedEncoder:
             if progress:
                 progress(len(block))
         if not keys:
-            return np.empty((0, self._dimension()), np.float32)
+            return np.empty((0, self.model.get_embedding_dimension() or 0), np.float32)
         # Again, in float32: a model that ends in a dense layer normalises in bfloat16, to lengths up to 0.2 % off.
         found = np.stack([vectors[key] for key in keys])
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.finfo(np.float32).tiny)
@@ -116,9 +116,6 @@ class CachedEncoder:
                 convert_to_numpy=True,
                 show_progress_bar=False,
             ).astype(np.float32)
-
-    def _dimension(self) -> int:
-        return int(self.model.get_embedding_dimension() or 0)
 
     def _stored(self, keys: list[bytes]) -> dict[bytes, np.ndarray]:
         found: dict[bytes, np.ndarray] = {}

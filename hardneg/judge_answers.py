@@ -171,9 +171,8 @@ def _usage(usage: object) -> tuple[int | None, int | None]:
     if not isinstance(usage, dict):
         return None, None
     details = usage.get("prompt_tokens_details")
-    return _count(usage.get("prompt_tokens")), _count(
-        details.get("cached_tokens") if isinstance(details, dict) else None
-    )
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return _count(usage.get("prompt_tokens")), _count(cached)
 
 
 def _storable(text: str) -> str:

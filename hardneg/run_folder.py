@@ -14,15 +14,13 @@ from hardneg.candidates import CandidateList, read_candidates, write_candidates
 from hardneg.errors import InputError, explain_os_errors
 from hardneg.files import atomic_dir, clear_leftovers, read_json, sha256_file, write_json
 from hardneg.model_card import model_card
-from hardneg.model_files import COPY_OR_DELETE, check_file, check_whole, checksums
+from hardneg.model_files import check_file, check_whole, checksums, training_record
 from hardneg.models import quiet_progress
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 CANDIDATES = "candidates.jsonl"  # in an iteration's folder: what was judged, with the grades
-
-
 NOTE = "run.json"  # in a run's folder: its configuration
 LOCK = ".lock"  # what the process that works there holds locked; a file that nothing replaces
 _WRITTEN = rf"iteration_\d+|final|{re.escape(NOTE)}"  # what only the process that holds the lock writes
@@ -201,7 +199,7 @@ def finished_iterations(folder: Path) -> list[dict[str, Any]]:
     """training.json of every finished iteration in a run's folder, however many the run asks for by now."""
     records = []
     while is_finished(iteration := iteration_folder(folder, len(records))):
-        records.append(read_json(iteration / "training.json", COPY_OR_DELETE))
+        records.append(training_record(iteration))
     return records
 
 
