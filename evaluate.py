@@ -487,7 +487,7 @@ def tick(reached: bool) -> str:
 
 
 def shortfall(gain: float | None, target: float) -> str:
-    """By how many points a gain misses its target: with two decimals, for +14.96% is shown as +15.0%."""
+    """By how many points a gain misses its target: with two decimals, as +14.96% is shown as +15.0%."""
     return "" if gain is None else f" is {100 * (target - gain):.2f} points"
 
 
@@ -497,7 +497,7 @@ def percent(gain: float | None) -> str:
 
 
 def interval(bounds: Sequence[float | None]) -> str:
-    """The interval as an appendix of a line; empty where there is none."""
+    """The interval, to be put at the end of a line; empty where there is none."""
     low, high = bounds
     if low is None:
         return ""

@@ -216,7 +216,7 @@ def run_iteration(number: int, setting: Setting) -> bool:
 
 
 def load_retriever(setting: Setting, number: int) -> CachedEncoder:
-    """The model that iteration `number` retrieves with: the base, later the previous one's. What trains is the base."""
+    """What iteration `number` retrieves with: the base model, then the last iteration's. All train from the base."""
     if number == 0:
         return setting.base
     folder = run_folder.iteration_folder(setting.args.output_dir, number - 1)
@@ -712,8 +712,8 @@ def check_beforehand(args: argparse.Namespace) -> None:
 
 
 def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
-    """Raise InputError where --output-dir holds another run, as far as flags and the corpus' source (if given) tell, or
-    another process works there, unless the flags only look."""
+    """Raise InputError if --output-dir holds another run, as far as flags and the corpus' source (if given) tell, or if
+    another process works there and the flags ask for more than a look."""
     if args.export_judgments:
         return  # which has nothing to do with that folder
     guard = open_guard(args.guard)
@@ -737,7 +737,7 @@ def trains(args: argparse.Namespace) -> bool:
 
 
 def asks_server(args: argparse.Namespace) -> bool:
-    """Whether an LLM judge needs its server: not to look or write a batch, with --stored-only, or when all is done."""
+    """Whether an LLM judge needs its server: not for a plan or batch file, with --stored-only, or when all is done."""
     return trains(args) and not args.stored_only
 
 

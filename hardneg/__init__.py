@@ -1,6 +1,6 @@
-"""Plumbing of the scripts. It defines no flags and prints no results.
+"""What the scripts share. It defines no flags and prints no results.
 
-Only `preflight` is run as a program, and it alone calls the scripts: their own flags and checks.
+Only `preflight` is run as a program, and it alone imports the scripts, for their flags and checks.
 
 Data
     sources         rows of MedQuAD or other data sets, from the hub or files
@@ -12,7 +12,7 @@ Data
 
 Models
     models          finding and loading one, and what determines its embeddings
-    hub             whether the model and data hub answers
+    hub             whether the model and data hub answers, and its data sets
     model_files     what a saved model's training.json tells, and whether its folder is whole
     model_card      a saved model's README.md
     device          one GPU or the CPU
@@ -30,11 +30,11 @@ Judging
     judgment_store  every judgment ever paid for
     batch_files     judging without a live server
     judge_quality   agreement with the answer key and with people
-    judge_report    words for all that
+    judge_report    what a judge found, will ask and took: in words, and for JSON
 
 Learning
     mining          training examples, and how they add up over iterations
-    recipe          what a training is given
+    recipe          what fine-tuning is given
     training        the loss and the trainer
     averaging       means of models
     validation      how good a model is, and what it forgot

@@ -53,7 +53,7 @@ class Query(TypedDict):
 
 
 def _read_records(path: Path, remedy: str, fields: type) -> tuple[list[Any], str]:
-    """As `read_pickle`, of a list of records that have these fields."""
+    """`read_pickle`, for a list of records that have these fields."""
     records, sha256 = read_pickle(path, remedy)
     if not isinstance(records, list) or not records:
         raise InputError(f"{path} holds no list of records; {remedy}")
@@ -66,7 +66,7 @@ def _read_records(path: Path, remedy: str, fields: type) -> tuple[list[Any], str
 
 
 def _corpus_remedy(data_dir: Path) -> str:
-    """The remedy of a corpus that cannot be used. Followed to the letter it must not replace another folder's data."""
+    """What to do about a corpus that cannot be used. Taken literally, it must not replace another folder's data."""
     return f"run {_command('prepare_corpus.py', data_dir)} with the --source and other flags of this corpus"
 
 
@@ -75,7 +75,7 @@ def _command(script: str, data_dir: Path) -> str:
 
 
 def read_manifest(data_dir: Path) -> dict[str, dict[str, Any]]:
-    """What the prepare scripts noted of their files, under "corpus" and "queries" (empty where not yet prepared).
+    """What the prepare scripts noted about their files, under "corpus" and "queries" (empty where not yet prepared).
 
     Raises:
         InputError: it is missing or of another shape.
@@ -127,7 +127,7 @@ def load_queries(data_dir: Path, split: str) -> list[Query]:
 
 
 def _check_checksum(path: Path, found: str, told: str | None, remedy: str) -> None:
-    """Raise InputError where what was read is not the file of the manifest's checksum."""
+    """Raise InputError unless the checksum of what was read is the manifest's."""
     if found != told:
         raise InputError(f"{path} is not the file that manifest.json beside it tells of; {remedy}")
 

@@ -55,7 +55,7 @@ def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint:
     Raises:
         InputError: the file cannot be written or the store not be used.
     """
-    # Nobody can be asked how many a service allows, and it would refuse every line that wants more.
+    # There is no server to ask how many it allows, and a service would refuse every line that asks for more.
     top_logprobs = TOP_LOGPROBS[0] if constraint == "choice" else TOP_LOGPROBS[-1]
     lines = (
         {
@@ -70,7 +70,7 @@ def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint:
 
 
 def import_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path) -> BatchImport:
-    """Store the results of a batch file for those of `pairs` that are outstanding; of a repeated one the first grade.
+    """Store a batch file's results for those of `pairs` that are outstanding; of several for one the first grade.
 
     Raises:
         InputError: the file is missing or no results file (what is stored by then stays), or the store cannot be used.
@@ -116,7 +116,7 @@ def _decode(line: bytes, path: Path, number: int) -> dict[str, Any]:
 def _records(
     judge: LLMJudge, pending: dict[str, Request], results: Iterable[dict[str, Any]], found: BatchImport
 ) -> Iterator[Record]:
-    """The answers to `pending` requests, which are taken off it once they are graded; counts the other results."""
+    """The answers to `pending` requests, which are removed from it once graded; the other results are counted."""
     for result in results:
         request = pending.get(result["custom_id"])
         if request is None:

@@ -44,7 +44,7 @@ class Index:
 
 
 def training_index(encoder: CachedEncoder, chunks: Sequence[Chunk], vectors: np.ndarray) -> Index:
-    """The chunks that training may see: those that answer questions of one other split alone are left out.
+    """The chunks that training may see: all but those that answer only validation or only test questions.
 
     Nothing of a held-out topic is trained on, not even as a negative, but for the few boilerplate passages that
     answer questions of several splits.

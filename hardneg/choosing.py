@@ -20,8 +20,8 @@ def choose_strength(tried: Sequence[Tried], tolerance: float) -> Tried:
 
     Args:
         tried: the strengths, measured.
-        tolerance: relative loss that the guard must rule out; where it does so for no strength, the one of which
-            it rules out most is chosen.
+        tolerance: relative loss that the guard must rule out; if it does so for no strength, the one with the
+            highest lower end of the interval is chosen.
     """
     harmless = [each for each in tried if each.score.is_harmless(tolerance)]
     if harmless:
@@ -31,7 +31,7 @@ def choose_strength(tried: Sequence[Tried], tolerance: float) -> Tried:
 
 
 def past_the_best(tried: Sequence[Tried], tolerance: float) -> bool:
-    """Whether the last strength gains less than a harmless one before: weaker ones are assumed to gain less still."""
+    """Whether the last strength gains less than an earlier harmless one: weaker ones are assumed to gain even less."""
     *before, last = tried
     return any(each.score.is_harmless(tolerance) and each.gain > last.gain for each in before)
 

@@ -33,7 +33,7 @@ def list_gpus() -> list[Gpu]:
         none where there is no nvidia-smi, or no GPU; only those in CUDA_VISIBLE_DEVICES where that is set.
 
     Raises:
-        InputError: nvidia-smi fails, as after an update of the driver without a restart: not to be taken for no GPU.
+        InputError: nvidia-smi fails, as after a driver update without a restart; that does not mean there is no GPU.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and not _named_in(visible):

@@ -1,4 +1,4 @@
-"""Encoding each text once per weights: embeddings are kept on disk."""
+"""Encodes each text once for the same weights: embeddings are kept on disk."""
 
 import hashlib
 import sqlite3
@@ -59,7 +59,7 @@ class CachedEncoder:
             yield connection
 
     def encode_queries(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
-        """Embed questions, behind the model's prompt for them where it has one; as `encode_passages`."""
+        """Embed questions, each after the model's prompt for them if it has one; otherwise as `encode_passages`."""
         return self._encode_cached(self.model.encode_query, prompts_of(self.model)[0], texts, progress)
 
     def encode_passages(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
@@ -100,7 +100,7 @@ class CachedEncoder:
                 progress(len(block))
         if not keys:
             return np.empty((0, self.model.get_embedding_dimension() or 0), np.float32)
-        # Again, in float32: a model that ends in a dense layer normalises in bfloat16, to lengths up to 0.2 % off.
+        # Normalised again, in float32: a model ending in a dense layer does so in bfloat16, to lengths up to 0.2 % off.
         found = np.stack([vectors[key] for key in keys])
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 

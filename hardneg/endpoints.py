@@ -194,7 +194,7 @@ class Endpoint:
             self.set_aside(reason)
 
     def crowd(self, sent_at: float) -> bool:
-        """Halve the window, for a request sent at `sent_at`; False where it was halved since, for the same storm."""
+        """Halve the window for a request sent at `sent_at`; False if it has been halved since, in the same storm."""
         if sent_at < self._crowded_at:
             return False
         self._crowded_at = time.monotonic()
@@ -256,7 +256,7 @@ class Endpoint:
         return _fault_of(status, self._clean(words), _retry_after(error.response.headers))
 
     def _fault_within(self, completion: object) -> Fault | None:
-        """The fault of another server that a gateway passes on with status 200, as OpenRouter does; None without."""
+        """The fault of another server that a gateway passes on with status 200, as OpenRouter does; else None."""
         error = completion.get("error") if isinstance(completion, dict) else None
         status = error.get("code") if isinstance(error, dict) else None
         if not (isinstance(status, int) and 400 <= status < 600):
@@ -432,9 +432,9 @@ class EndpointPool:
                 return
 
     async def _still_serves(self, endpoint: Endpoint, sent_at: float) -> bool:
-        """Whether an endpoint passes a probe later than `sent_at`, so that what it refused was that one request.
+        """Whether an endpoint has passed a probe since `sent_at`: then it refused that one request only.
 
-        One that does not is set aside. One that has been since is not asked.
+        If it fails the probe it is set aside. One that has been set aside meanwhile is not probed.
         """
         async with endpoint.doubt:
             if endpoint.aside is None and endpoint.vouched_at < sent_at:
@@ -442,9 +442,9 @@ class EndpointPool:
             return endpoint.aside is None
 
     async def _throttles_this_one(self, endpoint: Endpoint, times: int, sent_at: float) -> bool:
-        """Whether an endpoint has throttled a request so many `times` that, as it is well, the request is the trouble.
+        """Whether an endpoint that is well has throttled a request so many `times` that the request is the trouble.
 
-        Where the endpoint has throttled as many requests in a row, it is probed too, and if well no longer waited out.
+        An endpoint that has throttled as many requests in a row is probed too; if it is well, its pauses begin anew.
         """
         most = 2 * self._policy.attempts
         is_one_too_many = times % most == 0
@@ -452,7 +452,7 @@ class EndpointPool:
         return is_in_doubt and await self._is_well(endpoint, sent_at) and is_one_too_many
 
     async def _is_well(self, endpoint: Endpoint, sent_at: float) -> bool:
-        """Whether an endpoint that throttles passes a probe later than `sent_at`; then its pauses begin anew."""
+        """Whether an endpoint that throttles has passed a probe since `sent_at`; then its pauses begin anew."""
         async with endpoint.doubt:
             if endpoint.vouched_at < sent_at:
                 try:
@@ -464,7 +464,7 @@ class EndpointPool:
             return True
 
     async def _try_again(self, endpoint: Endpoint) -> None:
-        """Probe an endpoint that was set aside or is in doubt, in place of a request of this caller's."""
+        """Probe an endpoint that was set aside or is in doubt; the caller's own request waits meanwhile."""
         endpoint.probing = True
         try:
             endpoint.rejoin(await self._probe(endpoint))

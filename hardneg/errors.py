@@ -1,4 +1,4 @@
-"""The errors that are not this program's: `script.run` ends a script with their one line."""
+"""Errors that are not the program's fault: `script.run` ends a script with one line about them."""
 
 import errno
 from collections.abc import Iterator

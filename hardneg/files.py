@@ -15,7 +15,7 @@ from typing import Any
 
 from hardneg.errors import InputError, explain_os_errors
 
-_LEFTOVER = re.compile(r"\.(.+)\.[^.]+\.(?:tmp|old)")  # how atomic_file and atomic_dir name what they have in hand
+_LEFTOVER = re.compile(r"\.(.+)\.[^.]+\.(?:tmp|old)")  # how atomic_file and atomic_dir name what is not done
 # what the unpickler raises on bytes that are no whole pickle
 UNPICKLING_ERRORS = (
     pickle.UnpicklingError,
@@ -84,7 +84,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path, names: str) -> None:
-    """Delete what killed writes left in `folder`; only for who knows that nobody else writes there.
+    """Delete what killed writes left in `folder`; only for a caller who knows that nobody else writes there.
 
     A folder that a kill took away between the two renames of `atomic_dir` is put back.
 
@@ -93,7 +93,7 @@ def clear_leftovers(folder: Path, names: str) -> None:
         names: a pattern of the whole names of what they wrote; leftovers of others stay.
 
     Raises:
-        InputError: the folder cannot be read, or what was taken away not be put back.
+        InputError: the folder cannot be read, or what was taken away cannot be put back.
     """
     with explain_os_errors(folder, "clear"):
         matches = {path: _LEFTOVER.fullmatch(path.name) for path in folder.iterdir()}
@@ -189,7 +189,7 @@ def write_json_lines(path: Path, records: Iterable[Any]) -> int:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Indented JSON in UTF-8, paths as text; what UTF-8 cannot say, of an odd file name, as JSON's own escapes."""
+    """Indented JSON in UTF-8, paths as text; what UTF-8 cannot hold, as in odd file names, as JSON's own escapes."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=os.fspath)
     return (text + "\n").encode(errors="backslashreplace")
 

@@ -1,5 +1,4 @@
-"""Checked values of command-line flags, for argparse's `type`, and how help is shown; which flags there are is the
-scripts' business."""
+"""argparse types that check a flag's value, and how help is shown; which flags there are is up to the scripts."""
 
 import argparse
 import math

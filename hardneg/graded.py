@@ -18,7 +18,7 @@ from hardneg.judge import GRADES, Pair
 from hardneg.metrics import graded_metrics
 
 BUNDLED_GRADED = Path(__file__).parent / "sample" / "consumer_questions.jsonl"
-MIN_GUARD = 20  # questions of a guard: of fewer its interval says next to nothing
+MIN_GUARD = 20  # questions of a guard: with fewer its interval says next to nothing
 NANOBEIR = "sentence-transformers/NanoBEIR-en"
 NANOBEIR_SPLITS = ("NanoMSMARCO", "NanoNQ", "NanoFiQA2018", "NanoQuoraRetrieval")  # what people ask; 50 questions each
 NANOBEIR_DEPTH = 20  # passages per question that BM25 ranks first

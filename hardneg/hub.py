@@ -1,4 +1,4 @@
-"""The model and data hub: asked once whether it is there, for its own client would retry for a minute."""
+"""The model and data hub: asked once whether it is there, as its own client would retry for a minute."""
 
 from functools import cache
 from pathlib import Path
@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from hardneg.errors import PROXY_URL_REMEDY, InputError, one_line
 
-TIMEOUT = 5.0  # seconds the hub may take to answer before a cached copy, or an error, is next
+TIMEOUT = 5.0  # seconds to wait for the hub before a cached copy is used, or an error raised
 
 
 def may_be_hub_name(name: str) -> bool:
@@ -42,7 +42,7 @@ def hub_error(kind: str, name: str) -> str:
         return f"HF_ENDPOINT is no URL: {constants.ENDPOINT}"
     except (HTTPError, OSError, ValueError) as error:
         return str(error) or type(error).__name__
-    return f"HTTP status {answer.status_code}" if answer.is_server_error else ""  # a 4xx its own client says better
+    return f"HTTP status {answer.status_code}" if answer.is_server_error else ""  # of a 4xx its own client says more
 
 
 def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: str | None = None) -> Any:

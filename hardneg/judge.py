@@ -9,7 +9,7 @@ from hardneg.artifacts import Chunk, Query
 from hardneg.normalising import names_topic, normalise_topic
 
 GRADES = (1, 2, 3, 4)
-NOT_STORED = "no stored answer"  # why a pair is unjudged where none is asked for
+NOT_STORED = "no stored answer"  # why a pair is unjudged where no server is asked
 
 
 class Pair(NamedTuple):
@@ -20,9 +20,9 @@ class Pair(NamedTuple):
 
 
 def as_read(chunk: Chunk) -> str:
-    """A chunk as its page's readers have it: under the title, where it does not name its topic itself.
+    """A chunk as the readers of its page see it: under its title, if its text does not name the topic itself.
 
-    Whether "It is rare." answers a question, its text alone does not tell. A chunk of several topics has no title.
+    "It is rare." alone does not tell which question it answers. A chunk of several topics has no title.
     """
     title, text = chunk["title"], chunk["text"]
     return text if not title or names_topic(text, title) else f"{title}: {text}"
@@ -88,8 +88,8 @@ class Judge(Protocol):
 def answer_key_grade(query: Query, chunk: Chunk) -> int:
     """The grade by the data's own annotation: a known answer 4, another passage on the query's topic 2, else 1.
 
-    A passage is on the query's topic where its title is that, but for case and punctuation. One of several topics has
-    no title that tells, and has 1.
+    A passage is on the query's topic if that is its title, case and punctuation aside. A passage on several topics has
+    no title, so it gets 1.
     """
     if chunk["chunk_id"] in query["ground_truth_chunk_ids"]:
         return 4

@@ -84,7 +84,7 @@ class Answer:
 
 
 def unanswered(reason: str, detail: str) -> Answer:
-    """What stands for an answer where none came."""
+    """A stand-in for an answer that never came."""
     return Answer(_storable(detail), model="", grade=None, probabilities=None, reason=reason)
 
 

@@ -70,7 +70,7 @@ def judged_pairs(
 
 
 def whole_grade(grade: float) -> int:
-    """An expected grade as the whole grade next to it, halves up."""
+    """An expected grade rounded to a whole one, halves up."""
     return math.floor(grade + 0.5)
 
 
@@ -83,9 +83,9 @@ def agreement(theirs: Sequence[float], judges: Sequence[float], questions: Seque
         questions: which question each pair belongs to.
 
     Returns:
-        "confusion" of the whole grades next to them (rows theirs 1-4, columns the judge's), Cohen's kappa, the
+        "confusion" of the grades, rounded (rows theirs 1-4, columns the judge's), Cohen's kappa, the
         quadratically weighted one with a 95 % interval over questions, and "binary_kappa" of relevant or not: theirs
-        from RELEVANT_GRADE on, as in `metrics.auc` of them, the judge's by its whole grade. None where undefined.
+        from RELEVANT_GRADE on, as in `metrics.auc`, the judge's by its rounded grade. None where undefined.
     """
     rows, columns = ([whole_grade(grade) for grade in side] for side in (theirs, judges))
     confusion = confusion_matrix(rows, columns)
@@ -103,8 +103,8 @@ def agreement(theirs: Sequence[float], judges: Sequence[float], questions: Seque
 def biases(judged: Sequence[JudgedPair]) -> dict[str, Any]:
     """What grades depend on besides the answer: being a known answer, passage length in characters, rank.
 
-    Known answers are left out of the means by length and rank: they are better, and beyond the candidates' number all
-    ranks are theirs.
+    Known answers are left out of the means by length and rank: they are better, and all ranks beyond the number of
+    candidates are theirs.
     """
     known = [row.grade for row in judged if row.known_answer]
     rest = [row for row in judged if not row.known_answer]
@@ -144,7 +144,7 @@ def bias_of(values: Sequence[int], grades: Sequence[float], edges: Sequence[floa
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """The mean; None of nothing."""
+    """The mean; None where there are no values."""
     return float(np.mean(values)) if len(values) else None
 
 

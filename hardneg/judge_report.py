@@ -1,4 +1,4 @@
-"""Words for what an LLM judge found at start-up, what it will have to do, and what it did."""
+"""What an LLM judge found at start-up, will have to do, and did: in words, and as records for JSON."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -103,8 +103,8 @@ def estimate_full_run(
     """What judging takes in a run of `size` (queries, candidates, iterations) at the rate of all `effort_record`s
     together; None where nothing was asked.
 
-    A little too little, as known answers beyond the candidates are judged too; too much where iterations come back to
-    the same questions and so find many pairs in the store.
+    Slightly too low, as known answers beyond the candidates are judged too; too high where iterations come back to the
+    same questions and so find many pairs in the store.
     """
     efforts = list(efforts)
     asked, seconds = (sum(effort[key] for effort in efforts) for key in ("asked", "seconds"))

@@ -1,8 +1,8 @@
 """Every judgment ever paid for, in one sqlite file: asked once, kept through crashes, shared by processes and runs.
 
-(Of processes that want the same pair at the same moment each asks: only what is stored is known to the others.)
+(Processes that want the same pair at the same moment all ask: each knows only what the others have stored.)
 
-A judgment's key holds all that determines it (see `judgment_key`) but the length of the server's context: a passage
+A judgment's key holds all that determines it (see `judgment_key`) except the length of the server's context: a passage
 that was shortened to fit it counts as judged. Each `add` is one transaction in write-ahead mode: when it returns, the
 judgments survive a kill of the process (`synchronous=NORMAL` leaves only the last moments before a power failure open).
 Answers without a grade are kept in a table of their own for diagnosis and never come back as judgments, so that a later
@@ -136,7 +136,7 @@ class JudgmentStore:
         return StoredGrade(grade, None if probabilities[0] is None else tuple(probabilities))
 
     def add(self, records: Iterable[Record]) -> None:
-        """Store records in one transaction; durable against a kill when this returns. The first of a key stays.
+        """Store records in one transaction; durable against a kill when this returns. Of one key the first stays.
 
         A signal to stop waits for the transaction's end: between two instructions it could leave one open.
 

@@ -1,7 +1,7 @@
 """The LLM judge: an asynchronous client of OpenAI-compatible servers behind the synchronous `Judge` protocol.
 
 `LLMJudge.judge` reads pairs only as fast as they are judged, keeps at most `concurrency` requests in flight, and hands
-out a judgment when it is in the store. The event loop runs only while the caller waits for the next judgment, in the
+out a judgment once it is in the store. The event loop runs only while the caller waits for the next judgment, in the
 caller's thread: no threads, no queues. A signal that ends the run (Ctrl-C, SIGTERM) takes effect between two turns of
 the loop, so that what a server has answered is stored first.
 """
@@ -25,7 +25,7 @@ from hardneg.probing import JudgeFindings, reprobe, survey
 from hardneg.prompting import TYPICAL_BYTES_PER_TOKEN, PromptTemplate, cut_to_tokens, estimate_tokens
 from hardneg.signals import held_signals
 
-DEFAULT_CONCURRENCY = 64  # at 50 ms a request no bound below 1,280/s, twice what the client can do
+DEFAULT_CONCURRENCY = 64  # at 50 ms a request this allows 1,280/s, twice what the client can do
 DEFAULT_PASSAGE_TOKENS = 1024
 MAX_CONCURRENCY = 1000  # connections that the HTTP client keeps
 NO_KEY = "EMPTY"  # what vLLM's documentation sends where no key is needed
@@ -33,8 +33,8 @@ TEMPLATE_TOKENS = 29  # of Qwen2.5's chat template around one user message; for 
 RESERVED_TOKENS = 80  # for the chat template around one user message, and the answer; generous
 SHRINK = 0.7  # what is kept of a passage each time a server finds the prompt too long
 GRACE = 5.0  # seconds that answers on their way get when a run is stopped
-# A run is stopped where more than USELESS of ENOUGH answers in a row are no grades, unless fewer were asked than
-# LEFT_OVER of what the store gave: those may be the rest that no server grades.
+# A run is stopped if more than USELESS of the last ENOUGH answers are no grades, unless it has asked for fewer than
+# LEFT_OVER of what the store gave: those may be just the pairs that no server grades.
 ENOUGH = 200
 USELESS = 0.9
 LEFT_OVER = 0.1
@@ -287,7 +287,7 @@ class _Run:
         waiting.append(pair)
         if len(waiting) > 1:
             return
-        if not self.busy:  # what has passed since the last answer was no asking
+        if not self.busy:  # the time since the last answer was not spent asking
             self._counted_at = time.monotonic()
         with held_signals():  # raised while the task is being made, a signal would leave one that nobody can cancel
             task = self._loop.create_task(self._ask(request))

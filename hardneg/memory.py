@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 GIB = 2**30
-GROWTH = 3  # times its weights that a model takes more once it is trained: its gradients and AdamW's two moments
+GROWTH = 3  # training takes so many times the weights in addition: gradients and AdamW's two moments
 # Activations of one passage in training, per layer, dimension and token: 38 MiB measured for 220 tokens in the 6 layers
 # of 384 of a MiniLM under bfloat16, and some more.
 ACTIVATION_BYTES = 44 * 2**20 // (6 * 384 * 220)
-LONGEST = 100  # passages and queries, by characters, among which the one of most tokens is looked for
+LONGEST = 100  # texts, the longest by characters, among which the longest by tokens is looked for
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt, as malloc.h numbers them
 
 
@@ -86,7 +86,7 @@ def weight_bytes(model: "SentenceTransformer") -> int:
 
 
 def activation_bytes(model: "SentenceTransformer", passages: Iterable[str], queries: Iterable[str]) -> int:
-    """Bytes of a text's activations in training (`passage_bytes`), of the longest that it is given.
+    """Bytes of activations (`passage_bytes`) in training of the longest of these texts.
 
     Next to none without a transformer.
     """
@@ -120,8 +120,8 @@ def mini_batch_size(free: int, weights: int, passage: int) -> int:
 def sizes_to_try(most: int, rows: int, columns: int) -> list[int]:
     """How many passages of a training step to hold activations of at once, the most first.
 
-    All of them where `most` allows that. Otherwise the gradient cache cuts each column by itself, so that as many as a
-    column has rows come next, whatever is between.
+    All of them if `most` allows that. Otherwise the gradient cache cuts each column by itself, so that nothing above
+    the number of a column's rows makes a difference.
 
     >>> sizes_to_try(500, rows=32, columns=5), sizes_to_try(100, rows=32, columns=5), sizes_to_try(9, 32, 5)
     ([160, 32, 16, 8, 4, 2, 1], [32, 16, 8, 4, 2, 1], [9, 4, 2, 1])
@@ -135,7 +135,7 @@ def sizes_to_try(most: int, rows: int, columns: int) -> list[int]:
 
 
 def check_room(weights: int, passage: int, free: int) -> None:
-    """Raise InputError where a GPU that holds the base model has not the memory to train another one like it.
+    """Raise InputError if a GPU that holds the base model has no room to train a copy of it.
 
     One passage at a time has to fit.
 

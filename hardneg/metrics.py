@@ -72,7 +72,7 @@ def graded_metrics(ranked_grades: Sequence[Sequence[float]]) -> dict[str, np.nda
     """MRR@5 at RELEVANT_GRADE, DCG@5 and nDCG@10 with a gain of grade - 1, among the judged answers of a question.
 
     The ideal order of nDCG is that of the question's own judged answers. A question whose answers all have one grade
-    tells nothing, as any order is ideal: it is left out of nDCG, which so has fewer rows, the same for all models.
+    tells nothing, as any order is ideal: it is left out of nDCG, which then has fewer rows, the same for all models.
 
     Args:
         ranked_grades: per question, the grades (1-4) of all its judged answers in the order a model ranks them.
@@ -91,7 +91,7 @@ def graded_metrics(ranked_grades: Sequence[Sequence[float]]) -> dict[str, np.nda
 
 
 def ndcg_of_random_order(grades: Sequence[Sequence[float]]) -> float:
-    """What a random order of each question's judged answers is expected to have of nDCG@10: the floor of that metric.
+    """The nDCG@10 to expect of a random order of each question's judged answers: the floor of that metric.
 
     >>> ndcg_of_random_order([[4, 1]])  # half of the time 1, half of the time 1 / log2(3)
     0.8154648767857288

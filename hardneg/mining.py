@@ -75,7 +75,7 @@ def examples_of(
 
 
 def accumulate(iterations: Sequence[Mined]) -> Mined:
-    """The last iteration's findings with the different examples and the candidates of all, and what any of them spares.
+    """The last iteration's findings, with the distinct examples, the candidates and what is spared of all iterations.
 
     Examples accumulate as in the paper: what the base model gets wrong must be learnt again by every model that starts
     from it, beside what the last model still gets wrong.

@@ -7,7 +7,7 @@ from typing import Any
 from hardneg.errors import InputError
 from hardneg.files import read_json, sha256_file
 
-# where a saved model is damaged; to run again alone would not help, as it would be found damaged again
+# for a saved model that is damaged; running again is not enough, as it would be found damaged again
 COPY_OR_DELETE = (
     "copy the folder again, or delete it (and later iterations) and run iterative_miner.py again: what was judged "
     "is stored"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PACKAGED_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-# What a transformer's config says of its files and training, not of its architecture.
+# What a transformer's config says about its files and training, not about its architecture.
 _NOT_ARCHITECTURE = {
     "_name_or_path",
     "transformers_version",
@@ -90,8 +90,8 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
             explain_memory_errors(f"loading model {name_or_path}"),
             torch.random.fork_rng(devices=()),
         ):
-            # What a checkpoint lacks, as many do the pooler that no embedding needs, is drawn at random: with one seed,
-            # or each process would see another model.
+            # Weights that a checkpoint lacks (often the pooler, which no embedding needs) are drawn at random: from one
+            # seed, or each process would see another model.
             torch.manual_seed(0)
             model = SentenceTransformer(
                 source,
@@ -105,7 +105,7 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
             f"model {name_or_path} cannot be loaded ({reason}); check the name and the network, "
             f"or use a local folder or {PACKAGED_NAMES[0]}, which is packaged"
         ) from error
-    if not model.prompts.get("document"):  # which is always there, so the library never looks at its other names
+    if not model.prompts.get("document"):  # a key that is always there, so the library never looks for the others
         model.prompts["document"] = model.prompts.get("passage") or model.prompts.get("corpus") or ""
     return model
 
@@ -157,7 +157,7 @@ def fingerprint(model: "SentenceTransformer") -> str:
         "prompts": model.prompts,
         "default_prompt_name": model.default_prompt_name,
     }
-    if model.truncate_dim is not None:  # told apart so, the many models without it keep the embeddings they have
+    if model.truncate_dim is not None:  # only then, so that the many models without it keep their embeddings
         settings["truncate_dim"] = model.truncate_dim
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
@@ -186,7 +186,7 @@ def _tokenizer_settings(tokenizer: Any) -> dict[str, object]:
 
 
 def prompts_of(model: "SentenceTransformer") -> tuple[str, str]:
-    """What the model wants before queries and before passages, as its `encode_query` and `encode_document` put it."""
+    """The model's prompts for queries and for passages, which its `encode_query` and `encode_document` put first."""
     return model.prompts.get("query") or "", model.prompts.get("document") or ""
 
 

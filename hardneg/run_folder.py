@@ -28,7 +28,7 @@ _WRITTEN = rf"iteration_\d+|final|{re.escape(NOTE)}"  # what only the process th
 
 @contextmanager
 def claimed(folder: Path, configuration: Mapping[str, Any]) -> Iterator[None]:
-    """Have `folder` for a run of this configuration, new or to be continued, and keep other processes out meanwhile.
+    """Hold `folder` for a run of this configuration, new or continued, and keep other processes out meanwhile.
 
     What killed processes left half-written there, each time a whole model perhaps, is deleted. So the folder must
     not be shared by machines that do not see each other's locks.
@@ -132,7 +132,7 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def _differences(found: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str], of: str = "") -> Iterator[str]:
-    """`key: this there, that now` of each setting that differs, of one in a part of the configuration as `part.key`."""
+    """`key: this there, that now` for each setting that differs, `part.key` for one in a part of the configuration."""
     for key in keys:
         there, here = found.get(key), now.get(key)
         if isinstance(there, dict) and isinstance(here, dict):

@@ -62,7 +62,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _ready_streams() -> None:
-    """Let nothing that is printed be an error for where it goes."""
+    """Make printing safe wherever the output goes."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed, as by `>&-`
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115, as long as the script runs
@@ -71,7 +71,7 @@ def _ready_streams() -> None:
 
 
 def _say(words: str) -> None:
-    """Write the last words behind all other output; what nobody reads any more, or has no room, is dropped."""
+    """Write the last words after all other output; what has no reader, or no room, any more is dropped."""
     for stream, text in ((sys.stdout, ""), (sys.stderr, words)):
         try:
             stream.write(text)

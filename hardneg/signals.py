@@ -10,7 +10,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill or
 
 @contextmanager
 def held_signals(told: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Within this block signals to stop are only noted, and `told` is called; they take effect behind it.
+    """Within this block signals to stop are only noted, and `told` is called; they take effect after it.
 
     For a transaction, which a signal between two instructions could leave open, and for an event loop: raised in the
     middle of a task they would end it, and with it an answer that was read but not yet stored; raised between two

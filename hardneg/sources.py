@@ -140,9 +140,9 @@ def _read_json_lines(lines: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _json_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pa.Table:
-    """Objects as a table; a field that only some have is empty in the others, one that is of no use here in all.
+    """Objects as a table; a field that only some have is empty in the others, and one that is not used here in all.
 
-    Fields of no use may hold anything: a table's column cannot, as it has one type.
+    Unused fields may hold anything, but a table's column has one type.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     used = set(_choose_columns(str(path), names, columns).values())

@@ -39,7 +39,7 @@ def explain_sqlite_errors(what: str, otherwise: str) -> Iterator[None]:
         otherwise: the remedy where neither disk nor locks, another process nor permissions are the cause.
 
     Raises:
-        InputError: for every `sqlite3.DatabaseError` within the block but for a mistake of this program's.
+        InputError: for every `sqlite3.DatabaseError` within the block, except the program's own mistakes.
     """
     try:
         yield

@@ -73,7 +73,7 @@ def without_boilerplate(members: Mapping[tuple[str, str], list[int]], rows: Sequ
 
 
 def tying_annotations(labels: Sequence[tuple[str, str, str]]) -> list[list[tuple[str, str]]]:
-    """What each row's annotation ties it by: all of it, every concept in it and every name, but for the too general.
+    """What ties each row to others: its whole annotation, every concept in it and every name, unless too general.
 
     Args:
         labels: topic, annotation ("C0018099|C0003868", "" for none) and other names of the topic ("Podagra|Gouty
@@ -103,7 +103,7 @@ def assign_splits(
 ) -> list[str]:
     """Deal whole groups to test and val until each has its fraction of the questions; train gets the others.
 
-    The groups come in a seeded random order that hangs on their names alone, so that most keep their split when
+    The groups come in a seeded random order that depends on their names only, so that most keep their split when
     others change (with another passage length, say). One that would overshoot a split's fraction, or dominate it (fill
     a quarter, being larger than the median group), is left to the next split; where none fits, the split gets
     the smallest group left.
