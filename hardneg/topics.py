@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from hardneg.artifacts import SPLITS, Chunk, QAPair
+from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair
 from hardneg.errors import InputError
 from hardneg.normalising import normalise, normalise_question, normalise_topic
 from hardneg.sources import Row
@@ -46,8 +46,9 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]], texts: Se
             members[annotation].append(position)
         members["question", normalise_question(row.question)].append(position)
         answer = dict.fromkeys(map(normalise, of_row))
-        for passage in answer | dict.fromkeys(map(normalise, as_chunks)):
-            members["passage", passage].append(position)
+        for kind, found in (("passage", answer), ("chunk", dict.fromkeys(map(normalise, as_chunks)))):
+            for text in found:
+                members[kind, text].append(position)
         members["answer", "\0".join(answer)].append(position)
     ties = [(tied[0], other) for tied in without_boilerplate(members, rows) for other in tied]
     first, second = np.array(ties).T
@@ -68,7 +69,7 @@ def without_boilerplate(members: Mapping[tuple[str, str], list[int]], rows: Sequ
     """
     for (kind, _), tied in members.items():
         counted = sum(bool(rows[row].topic) for row in tied) if kind == "answer" else len(tied)
-        if kind not in ("passage", "answer") or counted <= BOILERPLATE_ROWS:
+        if kind not in ("passage", "chunk", "answer") or counted <= BOILERPLATE_ROWS:
             yield tied
 
 
@@ -125,7 +126,7 @@ def assign_splits(
     if len(sizes) < len(SPLITS):
         raise InputError(
             f"the data falls into {len(sizes)} group(s) of rows tied by a common topic, name, concept, question or "
-            "passage, too few for train, val and test; give more data"
+            "passage, too few for train, val and test; give more topics, or none where the topics are categories"
         )
     total = sum(sizes.values())
     room = {"test": round(test_fraction * total), "val": round(val_fraction * total)}
@@ -193,8 +194,11 @@ def _in_several(keys_and_splits: Iterable[tuple[Hashable, str]]) -> int:
 
 
 def is_boilerplate(chunk: Chunk) -> bool:
-    """Whether a chunk answers more than BOILERPLATE_ROWS rows."""
-    return len(chunk["qa_ids"]) > BOILERPLATE_ROWS
+    """Whether a chunk answers more than BOILERPLATE_ROWS rows that are not all in one split.
+
+    Rows that ask one thing, repeated or in many wordings, are in one split: their answer is no boilerplate.
+    """
+    return len(chunk["qa_ids"]) > BOILERPLATE_ROWS and chunk["split"] == SHARED
 
 
 def boilerplate_ids(chunks: Iterable[Chunk]) -> frozenset[int]:

@@ -132,6 +132,16 @@ def test_titles_in_the_chunks_do_not_part_one_answer() -> None:
     assert len(set(group_rows(rows, answers, answers))) == len(set(group_rows(rows, answers, chunks))) == 1
 
 
+def test_a_passage_is_counted_as_the_chunks_have_it() -> None:
+    """With titles it is another chunk under each, and the one of rows without a topic has few enough rows to tie."""
+    n = BOILERPLATE_ROWS // 2 + 1
+    rows = [row(f"q{i}", f"topic {i}" if i < n else "") for i in range(2 * n)]
+    passages = [[f"own {i}", "closing words"] for i in range(2 * n)]
+    texts = [[f"topic {i}: {text}" if i < n else text for text in own] for i, own in enumerate(passages)]
+    groups = group_rows(rows, passages, texts)
+    assert len(set(groups[:n])) == n and len(set(groups[n:])) == 1
+
+
 def test_a_group_is_named_after_its_first_topic() -> None:
     rows = [row("q0", "Gout"), row("q1", "Flu"), row("q2", "A cold")]
     passages = [["shared"], ["shared"], ["p2"]]
@@ -224,11 +234,12 @@ def test_general_concepts_and_names_are_no_leak_but_counted_apart(concept: str, 
 
 
 def test_boilerplate_begins_above_its_limit() -> None:
+    rows = [f"r{i}" for i in range(21)]
     chunks = [
-        make_chunk(0, "twenty", qa_ids=[f"r{i}" for i in range(20)]),
-        make_chunk(0, "more", qa_ids=[f"r{i}" for i in range(21)]),
+        make_chunk(0, "twenty", qa_ids=rows[:20], split="shared"),
+        make_chunk(1, "more", qa_ids=rows, split="shared"),
+        make_chunk(2, "one question, repeated or in many wordings", qa_ids=rows, split="train"),
     ]
-    chunks[1]["chunk_id"] = 1
     assert boilerplate_ids(chunks) == {1}
 
 
@@ -236,6 +247,6 @@ def test_boilerplate_is_counted_apart() -> None:
     wide = [f"r{i}" for i in range(BOILERPLATE_ROWS + 1)]
     pairs = [make_qa_pair(qa_id, f"question {qa_id}", qa_id, "train" if qa_id == "r0" else "test") for qa_id in wide]
     pairs += [make_qa_pair(f"x{i}", f"question x{i}", f"x{i}", "train") for i in range(21)]
-    chunks = [make_chunk(0, "everywhere", qa_ids=wide), make_chunk(0, "here", qa_ids=["x0"])]
+    chunks = [make_chunk(0, "everywhere", qa_ids=wide, split="shared"), make_chunk(0, "here", qa_ids=["x0"])]
     assert leakage(chunks, pairs)["chunks"] == 0
     assert count_boilerplate(chunks, pairs) == {"chunks": 1, "rows_of_the_widest": 21, "share_of_questions": 0.5}
