@@ -69,6 +69,8 @@ def check_together(stages: dict[str, Namespace]) -> None:
         if len({getattr(args, name) for args in judging}) > 1:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag} must be the same for both stages that judge; give it in {variable}")
+    if len({args.data_dir for args in stages.values()}) > 1:
+        raise InputError("--data-dir must be the same for all stages; give it in DATA_DIR")
     corpus, miner = stages.get("prepare_corpus.py"), stages.get("iterative_miner.py")
     if miner is None:
         return
@@ -76,6 +78,12 @@ def check_together(stages: dict[str, Namespace]) -> None:
         raise InputError(
             "--dry-run, --judge-batch and --export-judgments train nothing: an earlier run's model would be "
             "evaluated, or none; stop before, with --to train"
+        )
+    evaluation = stages.get("evaluate.py")
+    if evaluation and miner.output_dir not in Path(evaluation.specialized_model).parents:
+        raise InputError(
+            f"--specialized-model {evaluation.specialized_model} is not in --output-dir {miner.output_dir}, so what is "
+            "trained would not be evaluated; give the folder in OUTPUT_DIR"
         )
     check_output_dir(miner, corpus.source if corpus else None)
     if corpus and not miner.export_judgments:

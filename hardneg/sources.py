@@ -1,6 +1,7 @@
 """Reads question/answer rows in every form MedQuAD and people's own data come in: hub set, table file, XML, sample."""
 
 import csv
+import hashlib
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -82,11 +83,19 @@ def read_rows(source: str, columns: Mapping[str, str]) -> list[Row]:
 
 
 def source_sha256(source: str) -> str | None:
-    """Hex SHA-256 of a source that is one file, None of others. Raises InputError where the file cannot be read."""
+    """Hex SHA-256 of a source that is a file or a folder of XML, None of others.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
     path = Path(source)
     with explain_os_errors(source, "read"):
-        is_one = path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
-    return sha256_file(path) if is_one else None
+        if path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+            return sha256_file(path)
+        if source and path.is_dir():
+            files = (f"{file.relative_to(path)} {sha256_file(file)}" for file in sorted(path.rglob("*.xml")))
+            return hashlib.sha256("\n".join(files).encode(errors="surrogateescape")).hexdigest()
+    return None
 
 
 def _read_table(source: str, columns: Mapping[str, str]) -> pa.Table:

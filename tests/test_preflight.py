@@ -184,6 +184,8 @@ def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source
             "cannot read none.jsonl",
         ),
         ({"MINER_FLAGS": "--positives judge"}, "--positives must be the same for both stages that judge; give it in"),
+        ({"CORPUS_FLAGS": "--data-dir other"}, "--data-dir must be the same for all stages; give it in DATA_DIR"),
+        ({"MINER_FLAGS": "--output-dir other"}, "is not in --output-dir other, so what is trained would not be"),
         ({"GRADED": "useless.jsonl"}, "useless.jsonl: no question in it has answers of different grades"),
     ],
 )

@@ -451,6 +451,18 @@ def test_the_checksum_of_a_source_that_is_one_file(tmp_path: Path) -> None:
     path.write_bytes(b"question,answer\n")
     assert source_sha256(str(path)) == hashlib.sha256(b"question,answer\n").hexdigest()
     os.mkfifo(tmp_path / "pipe.csv")  # what is read of it once is not there to be read again
-    (tmp_path / "folder.csv").mkdir()
-    others = [tmp_path / name for name in ("pipe.csv", "folder.csv", "none.csv")]
-    assert [source_sha256(str(source)) for source in ("sample", "own/faq", "", *others)] == [None] * 6
+    others = [tmp_path / name for name in ("pipe.csv", "none.csv")]
+    assert [source_sha256(str(source)) for source in ("sample", "own/faq", "", *others)] == [None] * 5
+
+
+def test_the_checksum_of_a_folder_is_of_its_xml_files(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("a/1.xml", "2.xml", "README"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    before = source_sha256(str(tmp_path))
+    (tmp_path / "README").unlink()
+    assert source_sha256(str(tmp_path)) == before
+    (tmp_path / "a" / "1.xml").write_text("other", encoding="utf-8")
+    changed = source_sha256(str(tmp_path))
+    (tmp_path / "2.xml").rename(tmp_path / "3.xml")
+    assert len({before, changed, source_sha256(str(tmp_path)), None}) == 4
