@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from hardneg.models import check_comparable, load_model, resolve_model, truncati
 from hardneg.normalising import names_topic, normalise_topic
 from hardneg.script import run
 from hardneg.search import top_k
+from hardneg.tables import excerpt
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 
 RULE = "=" * 50
@@ -453,7 +453,7 @@ def print_changes(result: dict[str, Any]) -> None:
         print(f"\n  {title}, {' and '.join(names)}:" + ("" if result[key] else " none"))
         for entry in result[key]:
             changes = (f"{entry['baseline'][name]:.2f} > {entry['specialized'][name]:.2f}" for name in names)
-            print(f"    {'   '.join(changes)}   {shorten(entry['query'], QUESTION_WIDTH)}")
+            print(f"    {'   '.join(changes)}   {excerpt(entry['query'], QUESTION_WIDTH)}")
 
 
 def print_verdict(result: dict[str, Any]) -> None:

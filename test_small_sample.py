@@ -14,7 +14,6 @@ that iterative_miner.py asks with the same seed and as many queries as --full-ru
 import argparse
 import random
 import sys
-import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -48,7 +47,7 @@ from hardneg.mining import Mined, describe_mining
 from hardneg.models import resolve_model
 from hardneg.probing import JudgeFindings
 from hardneg.script import run
-from hardneg.tables import aligned
+from hardneg.tables import aligned, excerpt
 from hardneg.topics import boilerplate_ids
 from iterative_miner import (
     MAX_UNJUDGED,
@@ -385,7 +384,8 @@ def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
     if judge.findings is not None and judge.findings.probabilities:
         yield from stored_warnings(results, judge.store.path)
     yield from unjudged_warnings(results["unjudged"]["reasons"], len(results["sample_judgments"]), "the sample's")
-    yield from agreement_warnings(results["agreement"], "the answer key", LOW_KAPPA_WITH_KEY)
+    if any(results["agreement"]["confusion"][1]):  # data without topics have no 2, and kappa is lower for any judge
+        yield from agreement_warnings(results["agreement"], "the answer key", LOW_KAPPA_WITH_KEY)
     known, length = results["biases"]["known_answers"], results["biases"]["length"]["spearman"]
     if known["pairs"] and known["share_graded_1"] > MAX_KNOWN_IRRELEVANT:
         yield f"{known['share_graded_1']:.0%} of the {known['pairs']} known answers are graded 1; see {PROMPT_PLACE}"
@@ -532,8 +532,8 @@ def print_rows(rows: Iterable[dict[str, Any]]) -> None:
             grade += f" (1-4: {' '.join(f'{p:.2f}' for p in row['probabilities'])})"
         known = ", known answer" if row["known_answer"] else ""
         print(f"  {grade}, rank {row['rank']}, cosine {row['cosine']:.2f}{known}")
-        print(f"    Q: {textwrap.shorten(row['question'], TEXT_WIDTH)}")
-        print(f"    P: {textwrap.shorten(row['chunk_text'], TEXT_WIDTH)}")
+        print(f"    Q: {excerpt(row['question'], TEXT_WIDTH)}")
+        print(f"    P: {excerpt(row['chunk_text'], TEXT_WIDTH)}")
 
 
 def print_biases(found: dict[str, Any]) -> None:

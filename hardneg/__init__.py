@@ -52,6 +52,6 @@ Running
     files           written whole or not at all, read with a clear error
     flag_types      checked values of flags
     preflight       what would stop the pipeline hours later
-    tables          aligned columns
+    tables          aligned columns, excerpts of texts
     sqlite_wal      sqlite files that several processes use
 """

@@ -1,5 +1,6 @@
-"""Short aligned tables for what the scripts report."""
+"""How the scripts lay out what they report: short aligned tables, and texts on one line."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 
@@ -20,3 +21,16 @@ def aligned(rows: Iterable[Sequence[object]], indent: str = "  ") -> str:
         + "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
         for row in cells
     )
+
+
+def excerpt(text: str, width: int) -> str:
+    """A text on one line of at most `width` characters, cut between words unless that loses half of it.
+
+    >>> excerpt("What are the treatments for gout?", 25), excerpt("如何重置我的账户密码？", 10)
+    ('What are the [...]', '如何重置 [...]')
+    """
+    cut_between_words = textwrap.shorten(text, width)
+    if len(cut_between_words) > width / 2:
+        return cut_between_words
+    text = " ".join(text.split())  # Chinese has no spaces, and a URL none either
+    return text if len(text) <= width else f"{text[: width - 6]} [...]"

@@ -443,11 +443,15 @@ def sample_results(**changes: Any) -> dict[str, Any]:
         "sample_judgments": [{}] * 100,
         "unjudged": {"count": 2, "reasons": {"refused": 2}},
         "without_probabilities": 0,
-        "agreement": {"weighted_kappa": 0.55},
+        "agreement": with_topics(0.55),
         "biases": {"known_answers": known, "length": {"spearman": 0.5}},
         "graded": None,
         "refused": None,
     } | changes
+
+
+def with_topics(kappa: float) -> dict[str, Any]:
+    return {"weighted_kappa": kappa, "confusion": [[9] * 4, [9] * 4, [0] * 4, [9] * 4]}
 
 
 def with_people(kappa: float) -> dict[str, Any]:
@@ -470,7 +474,8 @@ def with_people(kappa: float) -> dict[str, Any]:
             {"unjudged": {"count": 3, "reasons": {"refused": 3}}},
             r"3.0% of the sample's pairs are unjudged \(refused 3\)",
         ),
-        ({"agreement": {"weighted_kappa": 0.54}}, "weighted kappa with the answer key is only 0.54.*JUDGE_PROMPT"),
+        ({"agreement": with_topics(0.54)}, "weighted kappa with the answer key is only 0.54.*JUDGE_PROMPT"),
+        ({"agreement": {"weighted_kappa": 0.45, "confusion": [[9] * 4, [0] * 4, [0] * 4, [9] * 4]}}, None),  # no topics
         ({"graded": with_people(0.5)}, None),
         ({"graded": with_people(0.49)}, r"weighted kappa with people \(p.jsonl\) is only 0.49.*JUDGE_PROMPT"),
         ({"graded": with_people(0.2), "refused": "judge not good enough: ..."}, "judge not good enough"),
