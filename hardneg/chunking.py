@@ -8,7 +8,7 @@ FRAGMENT_SHARE = 0.1  # a piece below this share of the limit is a fragment and 
 
 # A blank line, or the start of a list item; each run of whitespace is looked at once, from its beginning.
 _BLOCK_BREAK = re.compile(r"\n\s*\n|(?<!\s)\s{2,}(?=[-•*]\s)")
-_SENTENCE_END = re.compile(r"""[.!?؟।]["'”’»)\]]*\s+(?=["'“‘„«¿¡(\[]*([^\W_]))""")
+_SENTENCE_END = re.compile(r"""(?:[.!?؟।]["'”’»)\]]*\s+|[。！？]["'”’」』）]*\s*)(?=["'“‘„«¿¡(\[「『（]*([^\W_]))""")
 _INITIAL_OR_ABBREVIATION = re.compile(
     r"[^\W\d_]|al|approx|ca|cf|dept|dr|e\.g|eq|figs?|gen|i\.e|inc|jr|m\.d|mr|mrs|ms|nos?|ph\.d|prof|rev|sr|st|vol|vs",
     re.IGNORECASE,
@@ -18,11 +18,11 @@ _INITIAL_OR_ABBREVIATION = re.compile(
 def split_text(text: str, limit: int) -> list[str]:
     """Cut `text` into passages of at most `limit` characters.
 
-    Runs of whitespace become one space; joined by spaces again, the passages are the text. As few passages
-    as the limit allows, cut at sentence ends (also at blank lines and before list items), of lengths as even
-    as these allow. Two things are cut between words instead: a sentence longer than the limit, and, together
-    with its shorter neighbour, a passage below `FRAGMENT_SHARE` of the limit. Only a single word longer than
-    the limit is cut inside. A text shorter than that is one passage.
+    Runs of whitespace become one space; joined by spaces again, the passages are the text (between Chinese or Japanese
+    sentences a space is put). As few passages as the limit allows, cut at sentence ends (also at blank lines and before
+    list items), of lengths as even as these allow. Two things are cut between words instead: a sentence longer than the
+    limit, and, together with its shorter neighbour, a passage below `FRAGMENT_SHARE` of the limit. Only a single word
+    longer than the limit is cut inside. A text shorter than that is one passage.
 
     Args:
         text: any text.
@@ -44,7 +44,8 @@ def split_sentences(text: str) -> Iterator[str]:
     """Yield the sentences, headings and list items of `text`, whitespace collapsed.
 
     A sentence ends at `.`, `!` or `?` (Arabic and Hindi ones too) before whitespace and a digit or letter that is no
-    small one, except after an abbreviation ("Dr.", "e.g."), an initial ("E. coli") or a list number ("2.").
+    small one, except after an abbreviation ("Dr.", "e.g."), an initial ("E. coli") or a list number ("2."). Chinese and
+    Japanese stops need no whitespace.
     """
     for block in _BLOCK_BREAK.split(text):
         block = " ".join(block.split())

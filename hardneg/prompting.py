@@ -8,6 +8,7 @@ from hardneg.errors import InputError
 # Byte-pair vocabularies make about one token of 3 bytes of Chinese; by Qwen2.5's, 3 in 100 MedQuAD passages have fewer
 # bytes per token (LOG.md). Where this is too few after all, the server refuses and the judge cuts further.
 MIN_BYTES_PER_TOKEN = 3.0
+LONGEST_WORD = 50  # characters; more of them without a space are cut anywhere, as Chinese must be
 TYPICAL_BYTES_PER_TOKEN = 4.5  # for estimates of cost; by Qwen2.5's vocabulary the judge's prompts have 4.42
 
 
@@ -25,7 +26,8 @@ def cut_to_tokens(text: str, tokens: int) -> str:
     beginning = encoded[:room].decode(errors="ignore")
     if beginning and not (beginning[-1].isspace() or text[len(beginning)].isspace()):
         words = beginning.rsplit(maxsplit=1)
-        beginning = words[0] if len(words) == 2 else beginning  # a single endless word is cut inside
+        if len(words) == 2 and len(words[1]) <= LONGEST_WORD:
+            beginning = words[0]
     return beginning.rstrip()
 
 

@@ -30,6 +30,8 @@ from hardneg.sources import read_rows
         ("La goutte, p. ex. évitable. Évitez la bière.", ["La goutte, p. ex. évitable.", "Évitez la bière."]),
         ("Duele. ¿Mucho? Sí.", ["Duele.", "¿Mucho?", "Sí."]),
         ("यह दर्द है। यह ठीक होता है।", ["यह दर्द है।", "यह ठीक होता है।"]),
+        ("痛风很痛。它可以治疗！真的吗？是的。", ["痛风很痛。", "它可以治疗！", "真的吗？", "是的。"]),
+        ("他说「停。」然后走了。", ["他说「停。」", "然后走了。"]),
         ("  \n ", []),
     ],
 )
@@ -53,6 +55,11 @@ def test_too_long_a_sentence_is_cut_between_words_into_even_pieces() -> None:
 
 def test_only_a_word_longer_than_the_limit_is_cut_inside() -> None:
     assert split_text("x" * 250, 100) == ["x" * 100, "x" * 100, "x" * 50]
+
+
+def test_chinese_is_cut_at_its_stops() -> None:
+    sentence = "甲" * 59 + "。"
+    assert split_text(sentence * 3, 130) == [sentence, f"{sentence} {sentence}"]
 
 
 def test_a_fragment_is_balanced_with_its_shorter_neighbour() -> None:

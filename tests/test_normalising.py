@@ -2,7 +2,22 @@
 
 import pytest
 
-from hardneg.normalising import names_topic, normalise_question
+from hardneg.normalising import names_topic, normalise, normalise_question, normalise_topic
+
+
+def test_composed_and_decomposed_letters_are_the_same() -> None:
+    assert normalise("Me\u0301nie\u0300re") == normalise("M\u00e9ni\u00e8re")
+
+
+def test_marks_are_part_of_words() -> None:
+    """Hindi's vowels are marks: day, charity, poor and a valley are four words."""
+    assert [normalise_topic(f"({word})") for word in ("दिन", "दान", "दीन", "दून")] == ["दिन", "दान", "दीन", "दून"]
+    assert normalise_topic("☂️") != normalise_topic("❤️")
+
+
+@pytest.mark.parametrize("question", ["如何重置密码？", "如何重置密码 ?"])
+def test_question_marks_of_other_scripts(question: str) -> None:
+    assert normalise_question(question) == "如何重置密码"
 
 
 @pytest.mark.parametrize("other", ["WHAT is  gout", "What is gout ?", "what is gout??"])
@@ -18,6 +33,9 @@ def test_questions_that_count_as_the_same(other: str) -> None:
         ("Coffin-Lowry syndrome is rare.", "Coffin Lowry Syndrome", True),
         ("Goutweed is a herb.", "Gout", False),
         ("It is rare.", "", False),
+        ("यह महीने में एक बार होता है।", "महामारी", False),
+        ("糖尿病的症状包括口渴。", "糖尿病", True),
+        ("痛风很痛。", "糖尿病", False),
     ],
 )
 def test_a_text_names_its_topic_with_every_word_of_it(text: str, topic: str, named: bool) -> None:

@@ -44,6 +44,7 @@ def test_the_hash_is_of_the_text() -> None:
         ("one  two", 1, "one"),
         ("endless", 2, "endles"),
         ("日本語テキスト", 2, "日本"),
+        ("糖尿病: " + "日本語" * 30, 90, "糖尿病: " + "日本語" * 28 + "日本"),  # 270 bytes, not back to the only space
         ("é" * 9, 3, "é" * 4),  # 9 bytes hold four and a half
         ("one", 0, ""),
         ("one", -5, ""),
