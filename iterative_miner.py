@@ -135,7 +135,7 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
     model = load_base(args, chunks)
     if model.device.type == "cuda" and trains(args):
         texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
-        check_room(weight_bytes(model), activation_bytes(model, *texts), free_bytes("cuda"))
+        check_room(free_bytes("cuda"), weight_bytes(model), activation_bytes(model, *texts))
     base = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
     configuration = configure(args, manifest, base.fingerprint, judge, guard)
     if is_dry := ends_before_judging(args):
@@ -177,11 +177,7 @@ def run_iteration(number: int, setting: Setting) -> bool:
     index = embed_corpus(load_retriever(setting, number), setting.chunks)
 
     print("\n[Step 2/5] Retrieving candidates...")
-    queries = sample_queries(setting.queries, args.num_queries, args.seed, number)
-    there = len(setting.queries)
-    if there < (number + 1) * args.num_queries:
-        taken = "all" if there <= args.num_queries else "some"
-        print(f"There are only {there:,} training questions: {taken} are asked{' again' if number else ''}")
+    queries = questions_of(setting, number)
     lists = retrieve_candidates(queries, args.num_candidates, index=index, known_answers=args.positives == "known")
     print(f"Retrieved candidates for {len(lists)} queries")
     del index  # and with it the last iteration's model
@@ -229,6 +225,15 @@ def embed_corpus(encoder: CachedEncoder, chunks: Sequence[Chunk]) -> Index:
         vectors = encoder.encode_passages([chunk["text"] for chunk in chunks], bar.update)
     print(f"Embedded {len(vectors)} chunks")
     return training_index(encoder, chunks, vectors)
+
+
+def questions_of(setting: Setting, number: int) -> list[Query]:
+    """The training questions that iteration `number` asks; says so where there are too few for new ones."""
+    there, count = len(setting.queries), setting.args.num_queries
+    if there < (number + 1) * count:
+        taken = "all" if there <= count else "some"
+        print(f"There are only {there:,} training questions: {taken} are asked{' again' if number else ''}")
+    return sample_queries(setting.queries, count, setting.args.seed, number)
 
 
 REASONS_SHOWN = 3  # the commonest, of answers without a grade and of failures

@@ -104,8 +104,7 @@ def clear_leftovers(folder: Path, names: str) -> None:
                 _delete(path)
             elif path.with_suffix(".tmp") in left:
                 path.rename(written)
-
-            # else somebody removed what had replaced it: it may be half deleted, or all that there is
+            # without either, somebody removed what had replaced it: it may be half deleted, or all that there is
 
 
 def _delete(path: Path) -> None:

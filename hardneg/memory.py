@@ -134,15 +134,15 @@ def sizes_to_try(most: int, rows: int, columns: int) -> list[int]:
     return sizes
 
 
-def check_room(weights: int, passage: int, free: int) -> None:
+def check_room(free: int, weights: int, passage: int) -> None:
     """Raise InputError if a GPU that holds the base model has no room to train a copy of it.
 
     One passage at a time has to fit.
 
     Args:
+        free: bytes still free on the GPU.
         weights: bytes of the model's parameters.
         passage: bytes of one passage's activations.
-        free: bytes still free on the GPU.
     """
     needed = (1 + GROWTH) * weights + passage
     if free < needed:

@@ -45,7 +45,7 @@ def test_what_training_takes_fits_beside_the_passages(parameters: float, total_g
     """Two copies of the weights, gradients, two moments, and the passages held at once: LaBSE on a card of 12 GiB."""
     weights, passage = int(4 * parameters), passage_bytes(12, 768, 220)
     free = total_gib * GIB - weights
-    check_room(weights, passage, free)
+    check_room(free, weights, passage)
     at_once = mini_batch_size(free - weights, weights, passage)
     assert 5 * weights + at_once * passage <= total_gib * GIB
     assert at_once >= 8
@@ -54,16 +54,16 @@ def test_what_training_takes_fits_beside_the_passages(parameters: float, total_g
 def test_long_passages_fit_one_by_one() -> None:
     """A model of the size of ModernBERT-base with passages of 4,096 tokens, on an A10G that nothing else uses."""
     weights, passage = int(4 * 149e6), passage_bytes(22, 768, 4096)
-    check_room(weights, passage, 20 * GIB)
+    check_room(20 * GIB, weights, passage)
     assert mini_batch_size(20 * GIB - weights, weights, passage) == 1
 
 
 def test_room_to_train_a_model_beside_its_base() -> None:
     """What MIN_FREE leaves beside a context and a MiniLM-L12 is enough for that, and not for a larger model."""
     left = MIN_FREE - 0.4 * GIB - 4 * 33e6
-    check_room(int(4 * 33e6), passage_bytes(12, 384, 220), int(left))
+    check_room(int(left), int(4 * 33e6), passage_bytes(12, 384, 220))
     with pytest.raises(InputError, match=r"too little free GPU memory \(1\.2 GiB beside .* it needs 1\.8 GiB"):
-        check_room(int(4 * 110e6), passage_bytes(12, 768, 220), int(left))
+        check_room(int(left), int(4 * 110e6), passage_bytes(12, 768, 220))
 
 
 def test_free_memory_of_the_machine_and_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
