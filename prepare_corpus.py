@@ -229,7 +229,7 @@ def write_corpus(
 
     Args:
         args: the flags.
-        checksum: of the source, where that is one file.
+        checksum: of the source, where that is a file or a folder.
         chunks: the corpus.
         pairs: the questions behind it.
         report: what the manifest tells of both.

@@ -384,7 +384,7 @@ def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
     if judge.findings is not None and judge.findings.probabilities:
         yield from stored_warnings(results, judge.store.path)
     yield from unjudged_warnings(results["unjudged"]["reasons"], len(results["sample_judgments"]), "the sample's")
-    if any(results["agreement"]["confusion"][1]):  # data without topics have no 2, and kappa is lower for any judge
+    if any(results["agreement"]["confusion"][1]):  # without topics the key has no 2, and any judge's kappa is lower
         yield from agreement_warnings(results["agreement"], "the answer key", LOW_KAPPA_WITH_KEY)
     known, length = results["biases"]["known_answers"], results["biases"]["length"]["spearman"]
     if known["pairs"] and known["share_graded_1"] > MAX_KNOWN_IRRELEVANT:

@@ -8,7 +8,10 @@ FRAGMENT_SHARE = 0.1  # a piece below this share of the limit is a fragment and 
 
 # A blank line, or the start of a list item; each run of whitespace is looked at once, from its beginning.
 _BLOCK_BREAK = re.compile(r"\n\s*\n|(?<!\s)\s{2,}(?=[-•*]\s)")
-_SENTENCE_END = re.compile(r"""(?:[.!?؟।]["'”’»)\]]*\s+|[。！？]["'”’」』）]*\s*)(?=["'“‘„«¿¡(\[「『（]*([^\W_]))""")
+_SENTENCE_END = re.compile(
+    r"""(?:[.!?؟।]["'”’»)\]]*\s+|[。！？]["'”’」』）]*\s*)"""  # full-width stops need no space
+    r"""(?=["'“‘„«¿¡(\[「『（《【]*([^\W_]))"""
+)
 _INITIAL_OR_ABBREVIATION = re.compile(
     r"[^\W\d_]|al|approx|ca|cf|dept|dr|e\.g|eq|figs?|gen|i\.e|inc|jr|m\.d|mr|mrs|ms|nos?|ph\.d|prof|rev|sr|st|vol|vs",
     re.IGNORECASE,
@@ -51,7 +54,8 @@ def split_sentences(text: str) -> Iterator[str]:
         block = " ".join(block.split())
         start = 0
         for end in _SENTENCE_END.finditer(block):
-            if not (end[1].islower() or _stops_within_sentence(block, start, end.start())):
+            is_full_width = block[end.start()] in "。！？"  # ends nothing but sentences
+            if is_full_width or not (end[1].islower() or _stops_within_sentence(block, start, end.start())):
                 yield block[start : end.end()].rstrip()
                 start = end.end()
         if start < len(block):

@@ -283,8 +283,9 @@ def _connection_fault(error: BaseException | None) -> Fault:
     """Which trouble it was, by the first aiohttp error among the causes: the transport calls most of them time-outs."""
     while error is not None:
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            reason = getattr(error, "os_error", error)  # aiohttp's own words say "ssl:default" where there is no TLS
-            return Unreachable("no connection", one_line(reason))
+            # Its own words say "ssl:default" where there is no TLS, and are needed only to tell a proxy's host.
+            is_proxy = isinstance(error, aiohttp.ClientProxyConnectionError)
+            return Unreachable("no connection", one_line(error if is_proxy else getattr(error, "os_error", error)))
         if isinstance(error, asyncio.TimeoutError):  # aiohttp's own are such too
             return Transient(TIMEOUT)
         if isinstance(error, aiohttp.ClientError | OSError):

@@ -4,9 +4,12 @@ import unicodedata
 
 import regex
 
-# A letter or digit with the marks on it: Hindi's vowels are marks. Chinese and Japanese have no spaces: each character
-# of theirs is a word.
-_WORD = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}]|[\p{L}\p{N}][\p{L}\p{N}\p{M}\p{Join_Control}]*")
+# Chinese and Japanese have no spaces: each of their characters is a word. Any other word is letters and digits with the
+# marks on them, as Hindi's vowels are.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}"
+_WORD = regex.compile(
+    rf"[{_UNSPACED}]|[\p{{L}}\p{{N}}][[\p{{L}}\p{{N}}\p{{M}}\p{{Join_Control}}]--[{_UNSPACED}]]*", regex.VERSION1
+)
 
 
 def normalise(text: str) -> str:
@@ -34,10 +37,12 @@ def normalise_topic(topic: str) -> str:
 
 
 def names_topic(text: str, topic: str) -> bool:
-    """Whether a text has every word of its topic, in any order.
+    """Whether a text has every word of its topic, in any order, or a Chinese or Japanese topic as it stands.
 
     >>> names_topic("Diabetes of type 1 begins early.", "Type 1 Diabetes"), names_topic("It is rare.", "Gout")
     (True, False)
     """
-    words = set(normalise_topic(topic).split())
-    return bool(words) and words <= set(normalise_topic(text).split())
+    name, words = normalise_topic(topic), normalise_topic(text)
+    if regex.search(f"[{_UNSPACED}]", name):
+        return f" {name} " in f" {words} "
+    return bool(name) and set(name.split()) <= set(words.split())

@@ -69,8 +69,11 @@ def check_together(stages: dict[str, Namespace]) -> None:
         if len({getattr(args, name) for args in judging}) > 1:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag} must be the same for both stages that judge; give it in {variable}")
-    if len({args.data_dir for args in stages.values()}) > 1:
-        raise InputError("--data-dir must be the same for all stages; give it in DATA_DIR")
+    if len({args.data_dir.resolve() for args in stages.values()}) > 1:
+        raise InputError(
+            "--data-dir must be the same for all stages; give it in DATA_DIR (run evaluate.py yourself to evaluate on "
+            "other data)"
+        )
     corpus, miner = stages.get("prepare_corpus.py"), stages.get("iterative_miner.py")
     if miner is None:
         return
@@ -80,7 +83,7 @@ def check_together(stages: dict[str, Namespace]) -> None:
             "evaluated, or none; stop before, with --to train"
         )
     evaluation = stages.get("evaluate.py")
-    if evaluation and miner.output_dir not in Path(evaluation.specialized_model).parents:
+    if evaluation and miner.output_dir.resolve() not in Path(evaluation.specialized_model).resolve().parents:
         raise InputError(
             f"--specialized-model {evaluation.specialized_model} is not in --output-dir {miner.output_dir}, so what is "
             "trained would not be evaluated; give the folder in OUTPUT_DIR"
@@ -115,7 +118,7 @@ def check_corpus(corpus: Namespace, miner: Namespace) -> None:
     if checksum and found and found != checksum:
         raise InputError(
             f"{corpus.source} has changed since {corpus.data_dir} was prepared from it, and would replace the corpus "
-            f"of the run in {miner.output_dir}; choose another DATA_DIR and OUTPUT_DIR, or put the old file back"
+            f"of the run in {miner.output_dir}; choose another DATA_DIR and OUTPUT_DIR, or put back what it held"
         )
 
 

@@ -18,7 +18,10 @@ def estimate_tokens(text: str, bytes_per_token: float = MIN_BYTES_PER_TOKEN) -> 
 
 
 def cut_to_tokens(text: str, tokens: int) -> str:
-    """The longest beginning of `text`, ending between words, that `estimate_tokens` puts at no more than `tokens`."""
+    """The longest beginning of `text` that `estimate_tokens` puts at no more than `tokens`.
+
+    It ends between words, but within one of more than LONGEST_WORD characters.
+    """
     encoded = text.encode()
     room = int(max(tokens, 0) * MIN_BYTES_PER_TOKEN)
     if len(encoded) <= room:

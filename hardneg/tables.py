@@ -24,7 +24,7 @@ def aligned(rows: Iterable[Sequence[object]], indent: str = "  ") -> str:
 
 
 def excerpt(text: str, width: int) -> str:
-    """A text on one line of at most `width` characters, cut between words unless that loses half of it.
+    """A text on one line of at most `width` characters: cut between words or, where that leaves too little, anywhere.
 
     >>> excerpt("What are the treatments for gout?", 25), excerpt("如何重置我的账户密码？", 10)
     ('What are the [...]', '如何重置 [...]')

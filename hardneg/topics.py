@@ -15,7 +15,9 @@ from hardneg.errors import InputError
 from hardneg.normalising import normalise, normalise_question, normalise_topic
 from hardneg.sources import Row
 
-BOILERPLATE_ROWS = 20  # a passage in more rows than this is boilerplate: it does not tie their topics together
+# A passage in more rows than this does not tie their topics together. Where they are in several splits, it is
+# boilerplate.
+BOILERPLATE_ROWS = 20
 # What more topics than this have does not tie them together. Single concepts of more are mostly broader terms
 # ("Dementia"), and would chain a third of MedQuAD into one group. Names are narrower: siblings share theirs
 # ("Noonan syndrome 1" to 6), and only one of a large family ("hereditary ataxia") would chain other data.
@@ -46,6 +48,7 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]], texts: Se
             members[annotation].append(position)
         members["question", normalise_question(row.question)].append(position)
         answer = dict.fromkeys(map(normalise, of_row))
+        # Counted apart: with titles, one passage is another chunk under each.
         for kind, found in (("passage", answer), ("chunk", dict.fromkeys(map(normalise, as_chunks)))):
             for text in found:
                 members[kind, text].append(position)
@@ -126,7 +129,7 @@ def assign_splits(
     if len(sizes) < len(SPLITS):
         raise InputError(
             f"the data falls into {len(sizes)} group(s) of rows tied by a common topic, name, concept, question or "
-            "passage, too few for train, val and test; give more topics, or none where the topics are categories"
+            "passage, too few for train, val and test; give more data, or no topic column where it holds categories"
         )
     total = sum(sizes.values())
     room = {"test": round(test_fraction * total), "val": round(val_fraction * total)}

@@ -35,7 +35,10 @@ def test_questions_that_count_as_the_same(other: str) -> None:
         ("It is rare.", "", False),
         ("यह महीने में एक बार होता है।", "महामारी", False),
         ("糖尿病的症状包括口渴。", "糖尿病", True),
-        ("痛风很痛。", "糖尿病", False),
+        ("关节痛，患者怕风。", "痛风", False),  # both characters, but apart
+        ("2型糖尿病的症状包括口渴。", "2型糖尿病", True),
+        ("HIV感染的症状", "HIV感染", True),
+        ("データベースの設定", "データベース", True),
     ],
 )
 def test_a_text_names_its_topic_with_every_word_of_it(text: str, topic: str, named: bool) -> None:

@@ -12,11 +12,12 @@ import pytest
 
 import prepare_corpus
 from hardneg.errors import InputError, Unavailable
-from hardneg.files import sha256_file, write_json
+from hardneg.files import write_json
 from hardneg.graded import open_graded
 from hardneg.judgment_store import sha256_text
 from hardneg.preflight import preflight
 from hardneg.run_folder import claimed
+from hardneg.sources import source_sha256
 from iterative_miner import JUDGE_PROMPT, parse_arguments, stated_configuration
 from tests.llm_stub import MODEL, NOWHERE, LLMStub
 from tests.pipeline_clone import Clone
@@ -136,23 +137,27 @@ def test_refuses_to_replace_the_corpus_of_a_run_that_is_to_go_on(check: Check, t
     check("--quick", "--to", "train", **only_exports)
 
 
-def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source(check: Check, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("source", "file"), [("faq.csv", "faq.csv"), ("pages", "pages/1.xml")])
+def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source(
+    check: Check, tmp_path: Path, source: str, file: str
+) -> None:
     """As where a nightly export has the name of the last one."""
-    folder = a_quick_run(tmp_path / "models", {"corpus_sha256": "a1", "source": "faq.csv"})
-    (tmp_path / "faq.csv").write_text("question,answer\nWhy?,So.\n", encoding="utf-8")
-    flags = ["--source", "faq.csv", "--val-fraction", "0.2", "--test-fraction", "0.3"]
+    folder = a_quick_run(tmp_path / "models", {"corpus_sha256": "a1", "source": source})
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("So.", encoding="utf-8")
+    flags = ["--source", source, "--val-fraction", "0.2", "--test-fraction", "0.3"]
     made = {"sha256": "a1", "arguments": vars(prepare_corpus.parse_arguments(flags))}
     manifest = tmp_path / "data" / "quick" / "manifest.json"
-    run = {"SOURCE": "faq.csv", "OUTPUT_DIR": str(folder)}
-    write_json(manifest, {"corpus": made | {"source_sha256": sha256_file(tmp_path / "faq.csv")}})
+    run = {"SOURCE": source, "OUTPUT_DIR": str(folder)}
+    write_json(manifest, {"corpus": made | {"source_sha256": source_sha256(str(tmp_path / source))}})
     check("--quick", **run)
-    (tmp_path / "faq.csv").write_text("question,answer\nWhy?,Because.\n", encoding="utf-8")
-    refused = r"faq\.csv has changed since data/quick was prepared .*; choose another DATA_DIR and OUTPUT_DIR, or put"
+    (tmp_path / file).write_text("Because.", encoding="utf-8")
+    refused = f"{source} has changed since data/quick was prepared .*; choose another DATA_DIR and OUTPUT_DIR, or put"
     with pytest.raises(InputError, match=refused):
         check("--quick", **run)
     check("--quick", "--from", "train", **run)
     check("--quick", **run | {"OUTPUT_DIR": str(tmp_path / "other")})
-    for unknown in ({"source_sha256": None}, {}):  # of a folder or a hub data set, of an older manifest
+    for unknown in ({"source_sha256": None}, {}):  # of a hub data set, of an older manifest
         write_json(manifest, {"corpus": made | unknown})
         check("--quick", **run)
 
@@ -202,6 +207,17 @@ def test_refuses_early_what_would_fail_late(
     with pytest.raises((InputError, SystemExit)) as refused:
         check("--quick", **variables)
     assert message in f"{refused.value} {capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OUTPUT_DIR": "./models//quick/", "EVALUATE_FLAGS": "--specialized-model models/quick/iteration_0/"},
+        {"MINER_FLAGS": "--output-dir {here}/models/quick --data-dir {here}/data/quick/"},
+    ],
+)
+def test_folders_may_be_written_in_different_ways(check: Check, tmp_path: Path, variables: dict[str, str]) -> None:
+    check("--quick", **{name: value.format(here=tmp_path) for name, value in variables.items()})
 
 
 def test_refuses_a_full_disk(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
