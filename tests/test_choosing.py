@@ -2,7 +2,7 @@
 
 import pytest
 
-from hardneg.choosing import Tried, best_iteration, choose_strength, past_the_best
+from hardneg.choosing import Tried, best_iteration, choose_strength, past_the_best, why_none
 from hardneg.validation import Score
 
 
@@ -56,3 +56,21 @@ def test_weaker_than_the_best_is_not_tried(table: list[tuple[float, float, float
 def test_the_best_iteration(table: list[tuple[float, float | None]], expected: int | None) -> None:
     scores = [Score(mrr, 0.5, None, None, low) for mrr, low in table]
     assert best_iteration(scores, Score(0.5, 0.5, None, None, None), 0.01) == expected
+
+
+NOT_RULED_OUT = "for no iteration that gained on validation could the guard rule out a loss of more than 1.0%"
+
+
+@pytest.mark.parametrize(
+    ("mrr", "guard_ndcg", "guard_low", "why"),
+    [
+        (0.5, 0.8, 0.0, "no iteration gained on validation"),
+        (0.4, 0.9, 0.1, "no iteration gained on validation"),
+        (0.9, 0.7, -0.2, NOT_RULED_OUT),
+        (0.9, 0.8, -0.02, f"{NOT_RULED_OUT}; what it measured is less than that, so a guard with more questions might"),
+    ],
+)
+def test_why_no_iteration_is_chosen(mrr: float, guard_ndcg: float, guard_low: float, why: str) -> None:
+    score, base = Score(mrr, 0.5, guard_ndcg, 0.6, guard_low), Score(0.5, 0.5, 0.8, 0.6, None)
+    assert best_iteration([score], base, 0.01) is None
+    assert why_none([score], base, 0.01) == why
