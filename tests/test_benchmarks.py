@@ -596,7 +596,7 @@ def test_among_a_part_of_the_passages(
 def test_templates_and_questions_that_they_alone_answer_are_left_out() -> None:
     texts = [f"These resources address the diagnosis or management of disease {n}: see there." for n in range(21)]
     texts.append("Disease 3 hurts.")
-    chunks: list[Any] = [{"chunk_id": n, "text": text, "qa_ids": [str(n)]} for n, text in enumerate(texts)]
+    chunks = [make_chunk(n, text, qa_ids=[str(n)]) for n, text in enumerate(texts)]
     pairs: list[Any] = [{"qa_id": str(n), "topic": f"Disease {n}", "synonyms": ""} for n in range(22)]
     queries: list[Query] = [{**QUERY, "ground_truth_chunk_ids": answers} for answers in ([3], [3, 21])]
     inputs = evaluate.Inputs(chunks, queries, None, {})
@@ -605,7 +605,7 @@ def test_templates_and_questions_that_they_alone_answer_are_left_out() -> None:
     left = among.only(inputs, kept)
     assert [query["ground_truth_chunk_ids"] for query in left.queries] == [[0]]
     assert among.written(replace(inputs, chunks=chunks[1:21]), pairs, 42) == set(range(20))  # twenty may share it
-    everywhere = {**chunks[21], "chunk_id": 0, "qa_ids": [str(n) for n in range(21)]}
+    everywhere = make_chunk(0, texts[21], qa_ids=[str(n) for n in range(21)], split=SHARED)
     assert among.written(replace(inputs, chunks=[everywhere]), pairs, 42) == set()  # boilerplate
 
 
