@@ -18,7 +18,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 import evaluate
-from hardneg.artifacts import Chunk, Query
+from hardneg.artifacts import SHARED, Chunk, Query
 from hardneg.errors import InputError
 from hardneg.files import read_json, sha256_file, write_json
 from hardneg.graded import GradedSet, load_graded, open_graded
@@ -285,7 +285,7 @@ def test_the_gain_without_boilerplate(
     chunks, _, _ = tiny_corpus()
     boilerplate = {0, 9, 24}
     for chunk_id in boilerplate:
-        chunks[chunk_id]["qa_ids"] = [f"row {row}" for row in range(21)]
+        chunks[chunk_id] |= {"qa_ids": [f"row {row}" for row in range(21)], "split": SHARED}
     data_dir = write_tiny_data(tmp_path / "data", chunks)
     monkeypatch.setattr(evaluate, "DEEP", 1)  # so that nothing is ranked deeper than it must be
     capsys.readouterr()
