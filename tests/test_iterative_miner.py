@@ -1044,7 +1044,7 @@ def test_a_dry_run_asks_nothing(
     assert re.search(r"(\d+) pairs: 0 already stored, \1 to ask, about [\d,]+ prompt tokens in this iteration", output)
     assert "[Step 3/5]" not in output
     assert stub.stats()["chats"] == before
-    assert not list(tmp_path.glob("models/*/"))
+    assert not list(tmp_path.glob("models/iteration_*"))
     # a look costs nothing: another configuration may be tried next
     miner.main([*asking, "--dry-run", "--num-candidates", "5"])
 
@@ -1080,7 +1080,7 @@ def test_too_many_unjudged_then_a_sound_server(
         error = refused(asking, capsys)
     found = re.search(r"error: (\d+) of (\d+) pairs are unjudged, more than --max-unjudged 0.02; nothing was", error)
     assert found and int(found[1]) > 0.5 * int(found[2])
-    assert not list(tmp_path.glob("models/*/"))
+    assert not list(tmp_path.glob("models/iteration_*"))
 
     stub.configure(fault=None)
     answered = stub.stats()["answered"]
@@ -1234,7 +1234,7 @@ def test_a_batch_holds_each_request_once_and_trains_nothing(
     assert f"{len(requests)} requests written to {tmp_path}/again.jsonl" in capsys.readouterr().out
     assert len({request["custom_id"] for request in requests}) == len(requests) >= 120
     assert all(request["body"]["structured_outputs"] == {"choice": ["1", "2", "3", "4"]} for request in requests)
-    assert not list(tmp_path.glob("models/*/"))
+    assert not list(tmp_path.glob("models/iteration_*"))
 
 
 def test_results_of_a_part_of_a_batch_are_stored_and_the_rest_is_asked_for(
@@ -1243,7 +1243,7 @@ def test_results_of_a_part_of_a_batch_are_stored_and_the_rest_is_asked_for(
     error = refused([*offline, *answered(requests[:50], tmp_path)], capsys)
     missing = len(requests) - 50
     assert f"{missing} of {len(requests)} pairs are unjudged" in error and f"no stored answer {missing}." in error
-    assert "--judge-batch FILE" in error and not list(tmp_path.glob("models/*/"))
+    assert "--judge-batch FILE" in error and not list(tmp_path.glob("models/iteration_*"))
     batch, rest = tmp_path / "rest.jsonl", answered(requests[50:70], tmp_path)
     miner.main([*offline, *rest, "--judge-batch", str(batch)])
     assert f"{missing - 20} requests written to {batch}; come back with their results" in capsys.readouterr().out

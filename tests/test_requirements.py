@@ -31,7 +31,8 @@ def test_what_is_imported_is_pinned_and_the_other_way_round() -> None:
     files = [*ROOT.glob("*.py"), *(ROOT / "hardneg").glob("*.py")]
     modules = set().union(*map(imported, files)) - OURS - set(sys.stdlib_module_names)
     packages = packages_distributions()
-    used = {normalised(packages[module][0]) for module in modules}
+    # Python 3.10 finds no distribution of some modules, such as numpy, that are called like theirs.
+    used = {normalised(packages.get(module, [module])[0]) for module in modules}
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pinned = {normalised(found[1]) for line in lines if (found := re.match(r"([\w.-]+)(?:\[\w+\])?==", line))}
     assert {"torch", "openai", "httpx2"} <= used
