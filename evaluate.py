@@ -232,7 +232,7 @@ def compare(
         "without_boilerplate": compare_without_boilerplate(inputs, baseline, specialized, args.seed),
         "graded": compare_graded(inputs.graded, baseline, specialized, args.seed) if inputs.graded else None,
         "by_question_type": mrr_by("qtype", types, baseline, specialized, args.k),
-        "by_naming": mrr_by("named", names_the_topic(inputs), baseline, specialized, args.k),
+        "by_naming": mrr_by("named", has_answer_naming_topic(inputs), baseline, specialized, args.k),
         "gained_most": gained,
         "lost_most": lost,
     }
@@ -288,7 +288,7 @@ def compare_graded(graded: GradedSet, baseline: ModelScores, specialized: ModelS
     }
 
 
-def names_the_topic(inputs: Inputs) -> list[bool | None]:
+def has_answer_naming_topic(inputs: Inputs) -> list[bool | None]:
     """Of each question, whether one of its answers names its topic; None where the question is its own topic."""
     texts = [chunk["text"] for chunk in inputs.chunks]
     return [

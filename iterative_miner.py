@@ -137,7 +137,7 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
         texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
         check_room(free_bytes("cuda"), weight_bytes(model), activation_bytes(model, *texts))
     base = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
-    configuration = configure(args, manifest, base.fingerprint, judge, guard)
+    configuration = whole_configuration(args, manifest, base.fingerprint, judge, guard)
     if is_dry := ends_before_judging(args):
         run_folder.check_owner(args.output_dir, configuration)
     with nullcontext() if is_dry else run_folder.claimed(args.output_dir, configuration):
@@ -563,10 +563,10 @@ def fine_tune(
     """
     import torch
 
-    from hardneg.training import teach, train
+    from hardneg.training import make_teacher, train
 
     texts = [chunk["text"] for chunk in chunks]
-    teacher = teach(base, recipe, mined.examples, mined.candidates, texts, model.device)
+    teacher = make_teacher(base, recipe, mined.examples, mined.candidates, texts, model.device)
     free = free_bytes(model.device.type)  # beside the teacher
     longest = activation_bytes(model, texts, [example.query for example in mined.examples])
     most = mini_batch_size(free, weight_bytes(model), longest)
@@ -665,7 +665,7 @@ def prompt_text(args: argparse.Namespace) -> str:
     return read_text(args.prompt) if args.prompt else JUDGE_PROMPT
 
 
-def configure(
+def whole_configuration(
     args: argparse.Namespace,
     manifest: dict[str, Any],
     base_fingerprint: str,

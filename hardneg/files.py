@@ -129,10 +129,7 @@ def _real(path: Path) -> Path:
         raise InputError(f"{path} is a folder; name a file")
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is a device or a pipe, which a finished file would replace; name another")
-    try:
-        return path.resolve()
-    except RuntimeError as error:  # Python before 3.13 says so of links in a circle
-        raise InputError(f"cannot write {path}: its links go in a circle; name another") from error
+    return Path(os.path.realpath(path))  # `Path.resolve` raises for a link in a circle before Python 3.13; replace it
 
 
 def _umask() -> int:

@@ -147,7 +147,7 @@ class Teacher:
         return (1 - (embeddings * taught).sum(dim=1)).mean()
 
 
-def teach(
+def make_teacher(
     base: CachedEncoder,
     recipe: Recipe,
     examples: Sequence[Example],
@@ -226,7 +226,7 @@ def train(
         recipe: the settings.
         seed: of the order of the examples.
         mini_batch_size: passages held at once, see `MaskedContrastiveLoss`.
-        teacher: `teach` of the same examples; None to train by contrast in the batch alone.
+        teacher: `make_teacher` of the same examples; None to train by contrast in the batch alone.
 
     Returns:
         the mean loss of each epoch.

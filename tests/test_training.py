@@ -17,7 +17,7 @@ from hardneg.errors import InputError
 from hardneg.models import fingerprint, load_model
 from hardneg.recipe import SCALE, Example, Recipe
 from hardneg.search import top_k
-from hardneg.training import MaskedContrastiveLoss, Teacher, teach, train, without_dropout
+from hardneg.training import MaskedContrastiveLoss, Teacher, make_teacher, train, without_dropout
 from tests.tiny_data import tiny_corpus
 from tests.tiny_model import build_tiny_model
 
@@ -333,7 +333,7 @@ def test_distillation_holds_the_model_near_the_base(tiny_model: Path, tmp_path: 
     def distance(weight: float) -> float:
         model = load_model(str(tiny_model), "cpu")
         recipe = replace(RECIPE, epochs=4, distillation_weight=weight)
-        teacher = teach(base, recipe, examples, set(), texts, model.device)
+        teacher = make_teacher(base, recipe, examples, set(), texts, model.device)
         train(model, examples, texts, relevant, recipe, seed=7, mini_batch_size=6, teacher=teacher)
         moved = model.encode(texts, normalize_embeddings=True)
         return float(1 - (moved * base.encode_passages(texts)).sum(axis=1).mean())
@@ -359,7 +359,7 @@ def test_the_base_model_is_no_distance_from_itself(tiny_model: Path, tmp_path: P
     def losses(weight: float) -> list[float]:
         model = load()
         recipe = replace(RECIPE, learning_rate=0.0, distillation_weight=weight)
-        teacher = teach(base, recipe, examples, set(), texts, model.device)
+        teacher = make_teacher(base, recipe, examples, set(), texts, model.device)
         assert (teacher is None) == (weight == 0)
         once = examples, texts, relevant, recipe
         return train(model, *once, seed=7, mini_batch_size=6, teacher=teacher)
@@ -379,7 +379,7 @@ def test_the_contrast_takes_in_all_candidates(tiny_model: Path, tmp_path: Path) 
     def loss(weight: float) -> float:
         model = load_model(str(tiny_model), "cpu")
         recipe = replace(RECIPE, learning_rate=0.0, frozen_contrast_weight=weight)
-        teacher = teach(base, recipe, [example], candidates, texts, model.device)
+        teacher = make_teacher(base, recipe, [example], candidates, texts, model.device)
         once = [example], texts, relevant, recipe
         return train(model, *once, seed=7, mini_batch_size=6, teacher=teacher)[0]
 
