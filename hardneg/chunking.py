@@ -8,8 +8,9 @@ FRAGMENT_SHARE = 0.1  # a piece below this share of the limit is a fragment and 
 
 # A blank line, or the start of a list item; each run of whitespace is looked at once, from its beginning.
 _BLOCK_BREAK = re.compile(r"\n\s*\n|(?<!\s)\s{2,}(?=[-•*]\s)")
+_FULL_WIDTH_STOPS = "。！？"  # they end nothing but sentences, and need no space
 _SENTENCE_END = re.compile(
-    r"""(?:[.!?؟।]["'”’»)\]]*\s+|[。！？]["'”’」』）]*\s*)"""  # full-width stops need no space
+    rf"""(?:[.!?؟।]["'”’»)\]]*\s+|[{_FULL_WIDTH_STOPS}]["'”’」』）]*\s*)"""
     r"""(?=["'“‘„«¿¡(\[「『（《【]*([^\W_]))"""
 )
 _INITIAL_OR_ABBREVIATION = re.compile(
@@ -54,7 +55,7 @@ def split_sentences(text: str) -> Iterator[str]:
         block = " ".join(block.split())
         start = 0
         for end in _SENTENCE_END.finditer(block):
-            is_full_width = block[end.start()] in "。！？"  # ends nothing but sentences
+            is_full_width = block[end.start()] in _FULL_WIDTH_STOPS
             if is_full_width or not (end[1].islower() or _stops_within_sentence(block, start, end.start())):
                 yield block[start : end.end()].rstrip()
                 start = end.end()

@@ -129,7 +129,8 @@ def _real(path: Path) -> Path:
         raise InputError(f"{path} is a folder; name a file")
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is a device or a pipe, which a finished file would replace; name another")
-    return Path(os.path.realpath(path))  # `Path.resolve` raises for a link in a circle before Python 3.13; replace it
+    # A link in a circle is what it stands for, and replaced; before Python 3.13 `Path.resolve` raises for it.
+    return Path(os.path.realpath(path))
 
 
 def _umask() -> int:

@@ -22,14 +22,13 @@ from hardneg.judge import NOT_STORED, JudgeStats, Judgment, Pair, as_read
 from hardneg.judge_answers import DECODING, Answer, request_body, unanswered
 from hardneg.judgment_store import JudgmentStore, Record, judgment_key
 from hardneg.probing import JudgeFindings, reprobe, survey
-from hardneg.prompting import TYPICAL_BYTES_PER_TOKEN, PromptTemplate, cut_to_tokens, estimate_tokens
+from hardneg.prompting import PromptTemplate, cut_to_tokens, estimate_tokens, typical_tokens
 from hardneg.signals import held_signals
 
 DEFAULT_CONCURRENCY = 64  # at 50 ms a request this allows 1,280/s, twice what the client can do
 DEFAULT_PASSAGE_TOKENS = 1024
 MAX_CONCURRENCY = 1000  # connections that the HTTP client keeps
 NO_KEY = "EMPTY"  # what vLLM's documentation sends where no key is needed
-TEMPLATE_TOKENS = 29  # of Qwen2.5's chat template around one user message; for estimates of cost
 RESERVED_TOKENS = 80  # for the chat template around one user message, and the answer; generous
 SHRINK = 0.7  # what is kept of a passage each time a server finds the prompt too long
 GRACE = 5.0  # seconds that answers on their way get when a run is stopped
@@ -186,8 +185,7 @@ class LLMJudge:
             else:
                 to_ask.add(request.key)
                 cut += request.is_cut
-                prompt = self.template.render(request.query, request.passage)
-                prompt_tokens += TEMPLATE_TOKENS + estimate_tokens(prompt, TYPICAL_BYTES_PER_TOKEN)
+                prompt_tokens += typical_tokens(self.template.render(request.query, request.passage))
         return JudgePlan(count, stored, len(to_ask), prompt_tokens, cut, self.passage_tokens)
 
     def request(self, pair: Pair) -> Request:

@@ -9,12 +9,18 @@ from hardneg.errors import InputError
 # bytes per token (LOG.md). Where this is too few after all, the server refuses and the judge cuts further.
 MIN_BYTES_PER_TOKEN = 3.0
 LONGEST_WORD = 50  # characters; more of them without a space are cut anywhere, as Chinese must be
-TYPICAL_BYTES_PER_TOKEN = 4.5  # for estimates of cost; by Qwen2.5's vocabulary the judge's prompts have 4.42
+TYPICAL_BYTES_PER_TOKEN = 4.5  # by Qwen2.5's vocabulary the judge's prompts have 4.42
+TEMPLATE_TOKENS = 29  # of Qwen2.5's chat template around one user message
 
 
-def estimate_tokens(text: str, bytes_per_token: float = MIN_BYTES_PER_TOKEN) -> int:
-    """An estimate of a text's tokens without the model's tokenizer; cautious (high) by default."""
-    return math.ceil(len(text.encode()) / bytes_per_token)
+def estimate_tokens(text: str) -> int:
+    """A cautious (high) estimate of a text's tokens without the model's tokenizer."""
+    return math.ceil(len(text.encode()) / MIN_BYTES_PER_TOKEN)
+
+
+def typical_tokens(prompt: str) -> int:
+    """What a prompt is likely to have in tokens, with the chat template around it: for estimates of cost."""
+    return TEMPLATE_TOKENS + math.ceil(len(prompt.encode()) / TYPICAL_BYTES_PER_TOKEN)
 
 
 def cut_to_tokens(text: str, tokens: int) -> str:

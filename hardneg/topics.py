@@ -65,7 +65,7 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]], texts: Se
 
 
 def without_boilerplate(members: Mapping[tuple[str, str], list[int]], rows: Sequence[Row]) -> Iterator[list[int]]:
-    """The rows that each key ties, but for passages that more than BOILERPLATE_ROWS rows have.
+    """The rows that each key ties, but for passages and chunks that more than BOILERPLATE_ROWS rows have.
 
     A whole answer ties its rows however many they are: they ask one thing in many wordings. Where more than
     BOILERPLATE_ROWS of them have a topic it is boilerplate, which in MedQuAD is all of many an answer.
