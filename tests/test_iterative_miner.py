@@ -282,9 +282,8 @@ def finish(setting: miner.Setting, *scores: Score) -> str:
 
 
 def test_final_is_the_best_iteration_that_forgot_nothing(setting: miner.Setting) -> None:
-    chosen = finish(
-        setting, Score(0.6, 0.6, 0.8, 0.6, 0.0), Score(0.9, 0.9, 0.7, 0.6, -0.2)
-    )  # the second has forgotten
+    harmless, forgetful = Score(0.6, 0.6, 0.8, 0.6, 0.0), Score(0.9, 0.9, 0.7, 0.6, -0.2)
+    chosen = finish(setting, harmless, forgetful)
     assert (setting.args.output_dir / "final" / "which").read_text() == "0"
     assert chosen.startswith("iteration 0 is the best on validation that the guard passes: MRR@5 ")
 
