@@ -10,14 +10,14 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import Tensor, nn
-from transformers import BertTokenizer, MPNetConfig, MPNetModel, T5Config, T5EncoderModel
+from transformers import BertTokenizer, MPNetConfig, MPNetModel
 
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.models import fingerprint, load_model
 from hardneg.recipe import SCALE, Example, Recipe
 from hardneg.search import top_k
-from hardneg.training import MaskedContrastiveLoss, Teacher, make_teacher, train, without_dropout
+from hardneg.training import MaskedContrastiveLoss, Teacher, make_teacher, train
 from tests.tiny_data import tiny_corpus
 from tests.tiny_model import build_tiny_model
 
@@ -389,44 +389,12 @@ def test_the_contrast_takes_in_all_candidates(tiny_model: Path, tmp_path: Path) 
     assert (loss(1.0) - loss(0.0), loss(3.0) - loss(0.0)) == pytest.approx((expected, 3 * expected), rel=0.02)
 
 
-def dropout_rates(model: SentenceTransformer) -> list[float]:
-    return [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
-
-
-def test_dropout_is_off_while_training_and_restored_afterwards(model: SentenceTransformer) -> None:
-    before = dropout_rates(model)
-    assert 0.1 in before
-    during: list[float] = []
-    model.register_forward_hook(lambda *_: during.extend(dropout_rates(model)))
-    train(model, *tiny_examples(), RECIPE, seed=7, mini_batch_size=6)
-    assert during and set(during) == {0.0}
-    assert dropout_rates(model) == before
-    with pytest.raises(KeyboardInterrupt), without_dropout(model):
-        raise KeyboardInterrupt
-    assert dropout_rates(model) == before
-
-
-def test_without_dropout_training_mode_changes_no_embedding(model: SentenceTransformer) -> None:
-    """The attention's dropout is off as well, though it is no module's forward pass."""
-    column = features(model, QUERIES)[0]
-    expected = model(dict(column))["sentence_embedding"]
-    model.train()
-    assert not torch.allclose(model(dict(column))["sentence_embedding"], expected, atol=1e-5)
-    with without_dropout(model):
-        torch.testing.assert_close(model(dict(column))["sentence_embedding"], expected, rtol=1e-5, atol=1e-6)
-
-
-def test_without_dropout_where_a_module_has_the_bare_rate() -> None:
-    config = T5Config(vocab_size=100, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=4)
-    model, tokens = T5EncoderModel(config).train(), torch.arange(20)[None]
-
-    def differ() -> bool:
-        return not torch.equal(model(tokens).last_hidden_state, model(tokens).last_hidden_state)
-
-    assert differ()
-    with without_dropout(model):
-        assert not differ()
-    assert differ()
+def test_training_is_without_dropout(model: SentenceTransformer) -> None:
+    modes: list[bool] = []
+    model.register_forward_hook(lambda *_: modes.extend(module.training for module in model.modules()))
+    for mini_batch_size in (99, 6):  # all at once, and cached
+        train(model, *tiny_examples(), RECIPE, seed=7, mini_batch_size=mini_batch_size)
+    assert modes and not any(modes)
 
 
 def test_training_leaves_no_files(model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from hardneg.artifacts import Chunk
 from hardneg.candidates import CandidateList
 from hardneg.recipe import SCALE, Example, Recipe
-from hardneg.training import column_prompts, without_dropout
+from hardneg.training import column_prompts
 
 TRIPLET_MARGIN = 0.1  # of cosines, as published
 COSINE_PER_GRADE = 0.1  # what MarginMSE takes a grade's difference to be worth in cosine
@@ -30,7 +30,8 @@ def train_with(
 ) -> None:
     """Fine-tune `model` in place with the loss called `name`, one of LOSSES; the recipe's distillation is left out."""
     dataset, loss = LOSSES[name](model, examples, lists, chunks)
-    with without_dropout(model), tempfile.TemporaryDirectory() as scratch:
+    hook = model.register_forward_pre_hook(_without_dropout)
+    with tempfile.TemporaryDirectory() as scratch:
         arguments = SentenceTransformerTrainingArguments(
             output_dir=scratch,
             num_train_epochs=recipe.epochs,
@@ -44,6 +45,12 @@ def train_with(
             report_to="none",
         )
         SentenceTransformerTrainer(model=model, args=arguments, train_dataset=dataset, loss=loss).train()
+    hook.remove()
+
+
+def _without_dropout(model: nn.Module, _: object) -> None:
+    """As `MaskedContrastiveLoss` trains."""
+    model.eval()
 
 
 def triplet(
