@@ -506,6 +506,7 @@ def mine_hard_examples(
         # The data says that a known answer is one: the judge, which is noisy in the middle, need only not refute it.
         positives = [c for c in graded if c.grade >= relevant_grade or (c.known and c.grade > irrelevant_grade)]
         irrelevant = [c for c in graded if c.grade <= irrelevant_grade and not c.known]
+        refuted = [c for c in graded if c.grade <= irrelevant_grade and c.known]
         hard_positives = [c for c in positives if irrelevant and c.rank > irrelevant[0].rank]
         hard_negatives = [c for c in irrelevant if positives and c.rank < positives[-1].rank]
         mined.hard_positives.extend((query, c) for c in hard_positives)
@@ -523,8 +524,9 @@ def mine_hard_examples(
             unjudged=len(candidates) - len(graded),
             relevant=len(positives),
             trained_on=len(examples),
-            uncertain=len(graded) - len(positives) - len(irrelevant),
+            uncertain=len(graded) - len(positives) - len(irrelevant) - len(refuted),
             irrelevant=len(irrelevant),
+            refuted=len(refuted),
             queries_without_answer=int(not trusted),
             queries_without_irrelevant=int(bool(trusted) and not irrelevant),
         )

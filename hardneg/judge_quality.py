@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import bootstrap, spearmanr
 
 from hardneg.artifacts import Chunk
 from hardneg.candidates import CandidateList
 from hardneg.judge import GRADES, Judgment, answer_key_grade, as_read
 from hardneg.metrics import (
+    CONFIDENCE,
     RELEVANT_GRADE,
+    RESAMPLES,
+    auc,
     cohen_kappa,
     confusion_matrix,
     finite_or_none,
@@ -84,12 +87,14 @@ def agreement(theirs: Sequence[float], judges: Sequence[float], questions: Seque
 
     Returns:
         "confusion" of the grades, rounded (rows theirs 1-4, columns the judge's), Cohen's kappa, the
-        quadratically weighted one with a 95 % interval over questions, and "binary_kappa" of relevant or not: theirs
-        from RELEVANT_GRADE on, as in `metrics.auc`, the judge's by its rounded grade. None where undefined.
+        quadratically weighted one with a 95 % interval over questions, "binary_kappa" of relevant or not (theirs from
+        RELEVANT_GRADE on, the judge's by its rounded grade), and "auc_within_questions", which asks for the order of
+        the judge's grades alone: see `auc_within_questions`. None where undefined.
     """
     rows, columns = ([whole_grade(grade) for grade in side] for side in (theirs, judges))
     confusion = confusion_matrix(rows, columns)
     relevant = [[GRADES[-1] if grade >= RELEVANT_GRADE else GRADES[0] for grade in side] for side in (theirs, columns)]
+    order, order_ci95 = auc_within_questions(judges, [grade >= RELEVANT_GRADE for grade in theirs], questions)
     return {
         "pairs": len(rows),
         "confusion": confusion.tolist(),
@@ -97,7 +102,38 @@ def agreement(theirs: Sequence[float], judges: Sequence[float], questions: Seque
         "weighted_kappa": finite_or_none(weighted_kappa(confusion)),
         "weighted_kappa_ci95": [finite_or_none(bound) for bound in weighted_kappa_interval(rows, columns, questions)],
         "binary_kappa": finite_or_none(cohen_kappa(confusion_matrix(*relevant))),
+        "auc_within_questions": finite_or_none(order),
+        "auc_within_questions_ci95": [finite_or_none(bound) for bound in order_ci95],
     }
+
+
+def auc_within_questions(
+    scores: Sequence[float], positive: Sequence[bool], questions: Sequence[Hashable]
+) -> tuple[float, tuple[float, float]]:
+    """How well scores tell a question's answers from other passages: the mean over questions of `metrics.auc`.
+
+    Grades that are all shifted or squeezed together leave it as it is, unlike kappa.
+
+    Args:
+        scores: per pair.
+        positive: whether each is an answer.
+        questions: which question each pair belongs to; those without both kinds are left out.
+
+    Returns:
+        the mean, and the bounds of its percentile bootstrap interval of 95 % over questions; NaN of no question, and
+        bounds of fewer than two.
+    """
+    of_question: dict[Hashable, list[tuple[float, bool]]] = {}
+    for score, is_one, question in zip(scores, positive, questions, strict=True):
+        of_question.setdefault(question, []).append((score, is_one))
+    areas = np.array([auc(*zip(*pairs, strict=True)) for pairs in of_question.values()])
+    areas = areas[~np.isnan(areas)]
+    if len(areas) < 2:
+        return (areas[0] if len(areas) else math.nan), (math.nan, math.nan)
+    interval = bootstrap(
+        (areas,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile", rng=0
+    ).confidence_interval
+    return areas.mean(), (interval.low, interval.high)
 
 
 def biases(judged: Sequence[JudgedPair]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Agreement, calibration and biases of a judge, worked out by hand."""
 
+import math
+
 import pytest
 
 from hardneg import judge_quality
@@ -30,6 +32,26 @@ def test_what_people_disagree_on_is_relevant_where_their_mean_is() -> None:
     found = judge_quality.agreement([2.5, 2.5, 4, 4], [1, 2, 3, 2.5], range(4))
     assert found["confusion"] == [[0] * 4, [0] * 4, [1, 1, 0, 0], [0, 0, 2, 0]]
     assert found["binary_kappa"] == 1
+
+
+def test_the_order_of_grades_within_questions_by_hand() -> None:
+    """a: both answers above the one other passage; b: one of two others below, one level with it: 3/4; c has no
+    answer. Shifted or squeezed together, grades keep their order; across questions none is asked for."""
+    questions = ["a", "a", "a", "b", "b", "b", "c"]
+    positive = [True, True, False, True, False, False, False]
+    grades = [1.5, 2.0, 1.0, 4.0, 4.0, 3.0, 4.0]
+    order, (low, high) = judge_quality.auc_within_questions(grades, positive, questions)
+    assert (order, low, high) == (pytest.approx(7 / 8), 0.75, 1)
+    squeezed = [2.5 + grade / 10 for grade in grades]
+    assert judge_quality.auc_within_questions(squeezed, positive, questions) == (order, (low, high))
+    found = judge_quality.agreement([4 if is_one else 2.5 for is_one in positive], grades, questions)
+    assert found["auc_within_questions"] == order and found["auc_within_questions_ci95"] == [low, high]
+
+
+def test_the_order_within_too_few_questions() -> None:
+    order, bounds = judge_quality.auc_within_questions([1, 2], [True, False], ["a", "a"])
+    assert order == 0 and all(map(math.isnan, bounds))
+    assert math.isnan(judge_quality.auc_within_questions([1, 2], [True, False], ["a", "b"])[0])
 
 
 def test_calibration_by_hand() -> None:

