@@ -98,7 +98,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--k", type=positive_int, default=5, help="cut-off rank of the metrics")
     add("--data-dir", type=Path, default=Path("data"), help="folder of the prepared data")
-    add("--split", choices=("val", "test"), default="test", help="whose questions to ask")
+    add("--split", choices=("val", "test"), default="test", help="split whose questions are asked")
     add("--graded", metavar="FILE", help="also rank this graded JSONL set, 'bundled' or 'nanobeir' (from the hub)")
     add("--output", type=Path, default=Path("evaluation_results.json"), help="JSON to write")
     add(

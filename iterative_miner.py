@@ -15,7 +15,7 @@ import argparse
 import random
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager, nullcontext
 from copy import deepcopy
@@ -411,21 +411,19 @@ def llm_judge_relevance(
     """
     pairs = list(candidate_pairs(lists, chunks))
     print(f"Judging {len(pairs)} candidates...")
-    with closing(judge_pairs(judge, pairs, gpu_hour_price)) as judgments:
-        graded = with_grades(lists, judgments)
+    graded = with_grades(lists, judge_pairs(judge, pairs, gpu_hour_price))
     if not judge.stats.is_blank:
         print(judge_report.describe_effort(judge_report.effort_record(judge.stats, gpu_hour_price)))
     return graded
 
 
-def judge_pairs(
-    judge: Judge, pairs: Sequence[Pair], gpu_hour_price: float | None = None
-) -> Generator[Judgment, None, None]:
+def judge_pairs(judge: Judge, pairs: Sequence[Pair], gpu_hour_price: float | None = None) -> list[Judgment]:
     """Judge under a progress bar. Prints first what an LLM has to do, and how long it will take once that is known.
 
-    Close it when it is left early: what a server is answering is then waited for and stored. The judge's `stats` are
-    of these pairs afterwards.
+    Where it is left early, what a server is answering is waited for and stored. The judge's `stats` are of these pairs
+    afterwards.
     """
+    judged: list[Judgment] = []
     to_ask, is_told = 0, False
     judge.stats = stats = JudgeStats()
     if isinstance(judge, LLMJudge):
@@ -436,6 +434,7 @@ def judge_pairs(
     try:
         with closing(judge.judge(pairs)) as judgments, tqdm(total=len(pairs), unit="pair") as bar:
             for judgment in judgments:
+                judged.append(judgment)
                 unjudged += judgment.grade is None
                 left = judge_report.describe_left(stats, to_ask, gpu_hour_price)
                 if left and not is_told:
@@ -443,12 +442,12 @@ def judge_pairs(
                     is_told = True
                 bar.set_postfix_str(f"unjudged {unjudged}" + (left and f", {left}"), refresh=False)
                 bar.update()
-                yield judgment
     except InputError as error:
         raise type(error)(
             f"{error}; {stats.judged:,} judgments of this run are stored, and {to_ask - stats.judged:,} of "
             f"{len(pairs):,} pairs are left to ask: the same command goes on from there"
         ) from None
+    return judged
 
 
 MAX_UNJUDGED = 0.02  # share of the pairs that may stay without a grade
@@ -558,7 +557,7 @@ def fine_tune(
     """Train `model` in place on the mined examples, held near `base`; returns the mean loss of each epoch.
 
     Out of memory does not call for a smaller batch size in the recipe: `hardneg.memory.mini_batch_size` bounds the
-    passages held at once by the free memory, and where that was too many, fewer are tried; it changes roundings alone.
+    passages held at once by the free memory, and where that was too many, fewer are tried; it affects rounding only.
 
     Raises:
         torch.OutOfMemoryError: one passage at once is too much too.
@@ -766,8 +765,8 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         "--positives",
         choices=("known", "judge"),
         default="known",
-        help="known: a question's answers in the data, unless refuted, and what the judge finds where it has none; "
-        "judge: what it finds alone",
+        help="known: the data's answers, unless the judge refutes them, and what it finds for questions without any; "
+        "judge: only what the judge finds",
     )
 
 

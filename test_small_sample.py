@@ -16,7 +16,6 @@ import random
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -255,8 +254,7 @@ def judge_all(
     judge: Judge, pairs: Sequence[Pair], gpu_hour_price: float | None
 ) -> tuple[list[Judgment], dict[str, Any]]:
     """All judgments, and what they took of the server: nothing, for the answer key."""
-    with closing(judge_pairs(judge, pairs, gpu_hour_price)) as judging:
-        judgments = list(judging)
+    judgments = judge_pairs(judge, pairs, gpu_hour_price)
     return judgments, effort_record(judge.stats, gpu_hour_price)
 
 

@@ -107,7 +107,7 @@ def passage_bytes(layers: int, dimensions: int, tokens: int) -> int:
 
 
 def mini_batch_size(free: int, weights: int, passage: int) -> int:
-    """How many passages to hold activations of at once; with the gradient cache that changes roundings alone.
+    """How many passages to hold activations of at once; with the gradient cache that affects rounding only.
 
     Args:
         free: free memory of the device in bytes, beside the model to be trained; half of what training leaves is spent.

@@ -10,9 +10,9 @@ from hardneg.validation import FIGURES
 _ADAPTED = """\
 Candidates were retrieved per training question and graded 1-4. A copy of the base model was trained by contrast: the
 surest answers against the best ranked wrong candidates and the rest of the batch, and the questions against the base
-model's embeddings of all candidates. Whatever was graded as an answer counted as no negative. Training was held near
-the base model's embeddings. Of the average of the weights that this and any earlier iteration trained, the share that
-is given below was averaged with the base model's."""
+model's embeddings of all candidates. Whatever was graded as an answer to a question was not used as its negative.
+Training was held near the base model's embeddings. The weights that the iterations up to this one trained were
+averaged, and then averaged with the base model's in the share that is given below."""
 _UNCHANGED = "These are the base model's own weights."
 
 _HELD_OUT = "Validation questions' topics were not trained on;"

@@ -14,7 +14,7 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.losses.gradcache import CachedLossMixin
 from torch import Tensor, nn
-from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import ProgressCallback
 
 from hardneg.device import has_bfloat16
 from hardneg.encoder import CachedEncoder
@@ -179,24 +179,11 @@ def make_teacher(
     )
 
 
-class _EpochProgress(ProgressCallback):
-    """The trainer's progress bar, which notes each epoch's mean loss instead of printing log records."""
+class _Progress(ProgressCallback):
+    """The trainer's bar, without its log records."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.losses: list[float] = []
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: object,
-    ) -> None:
-        """Called after each epoch (`logging_strategy`), and once more with the totals, which are left out."""
-        if logs and "loss" in logs:
-            self.losses.append(float(logs["loss"]))
+    def on_log(self, *args: object, **kwargs: object) -> None:
+        """Print nothing; the records are in the trainer's state."""
 
 
 class _Trainer(SentenceTransformerTrainer):
@@ -239,7 +226,6 @@ def train(
     masks = [spared[query_id] for query_id in rows]
     loss = MaskedContrastiveLoss(model, masks, mini_batch_size, teacher=teacher)
     dataset = _dataset(examples, chunk_texts, rows)
-    epochs = _EpochProgress()
     recipe = _without_idle_step(recipe, len(examples))
     with same_configuration(model), TemporaryDirectory() as scratch:
         trainer = _Trainer(
@@ -249,13 +235,14 @@ def train(
             loss=loss,
         )
         trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(epochs)
+        trainer.add_callback(_Progress())
         trainer.train()
-    if not all(map(math.isfinite, epochs.losses)):
+    losses = [float(record["loss"]) for record in trainer.state.log_history if "loss" in record]  # one per epoch
+    if not all(map(math.isfinite, losses)):
         raise InputError(
-            f"training diverged (epoch losses {epochs.losses}); lower the learning rate of RECIPE in iterative_miner.py"
+            f"training diverged (epoch losses {losses}); lower the learning rate of RECIPE in iterative_miner.py"
         )
-    return epochs.losses
+    return losses
 
 
 def _queries(examples: Sequence[Example]) -> dict[str, str]:

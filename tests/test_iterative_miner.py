@@ -1143,7 +1143,7 @@ def test_time_and_cost_to_the_end_are_told_once_and_shown_in_the_bar(
 ) -> None:
     monkeypatch.setenv("TQDM_MININTERVAL", "0")
     with JudgmentStore(tmp_path / "judgments.sqlite") as store:
-        judged = list(miner.judge_pairs(make_judge(stub, store), list(make_pairs(80)), gpu_hour_price=5.0))
+        judged = miner.judge_pairs(make_judge(stub, store), list(make_pairs(80)), gpu_hour_price=5.0)
     assert len(judged) == 80
     told, bar = capsys.readouterr()
     plan, left = told.splitlines()
@@ -1159,7 +1159,7 @@ def test_a_server_that_is_lost_is_told(stub: LLMStub, tmp_path: Path, capsys: py
         judge: Any = miner.open_judge(miner.parse_arguments([*servers, "--data-dir", str(tmp_path)]))
         judge.check()
         other.kill()
-        assert len(list(miner.judge_pairs(judge, list(make_pairs(80))))) == 80
+        assert len(miner.judge_pairs(judge, list(make_pairs(80)))) == 80
         assert f"{other.url} gets no more requests until it answers again: no connection" in capsys.readouterr().out
 
 
@@ -1169,7 +1169,7 @@ def test_an_error_while_judging_says_how_many_pairs_are_left(stub: LLMStub, tmp_
         judge.check()
         stub.configure(fault="401", after=20, times=None)
         with pytest.raises(InputError, match=r"HTTP 401.*: the same command goes on from there$") as caught:
-            list(miner.judge_pairs(judge, list(make_pairs(60))))
+            miner.judge_pairs(judge, list(make_pairs(60)))
         told = f"; {len(store)} judgments of this run are stored, and {60 - len(store)} of 60 pairs are left to ask: "
         assert told in str(caught.value)
 
