@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from sentence_transformers import SentenceTransformer
 
 import evaluate
 import iterative_miner as miner
@@ -46,7 +47,7 @@ from tests.benchmarks import (
     unrelated,
     untouched,
 )
-from tests.benchmarks.noisy_judge import NoisyJudge
+from tests.benchmarks.noisy_judge import BLUR, CUTS, LEVELS, NOISE, NoisyJudge
 from tests.records import make_chunk, make_query
 from tests.tiny_data import tiny_corpus, write_pickle, write_tiny_data
 from tests.tiny_model import build_tiny_model
@@ -129,6 +130,23 @@ def test_a_noisy_judge_s_probabilities_lie_between_its_cuts() -> None:
         assert judgment.probabilities is not None
         first, second, third, _ = norm.ppf(list(accumulate(judgment.probabilities)))
         assert (second - first, third - second) == (pytest.approx(13 / 7, abs=1e-3), pytest.approx(1, abs=1e-3))
+
+
+def test_a_noisy_judge_is_misled_by_what_looks_right_to_the_base_model(
+    model: SentenceTransformer, tmp_path: Path
+) -> None:
+    """With all of its noise the appeal, passages of one grade are ordered as the base model orders them."""
+    base = CachedEncoder(model, tmp_path / "embeddings.sqlite")
+    texts = ["Gout is a disease of the joints.", "Influenza is a virus.", "Anaemia: too little iron."]
+    chunks = [make_chunk(chunk_id, text) for chunk_id, text in enumerate(texts)]
+    queries = [make_query("a", query="What is gout?"), make_query("b", query="What is anaemia?")]
+    pairs = [Pair(query, chunk) for query in queries for chunk in chunks]
+    judged = NoisyJudge(correlation=1.0, appeal=noisy_judge.appeal_to(base)).judge(pairs)
+    surely_wrong = np.array([judgment.probabilities[0] for judgment in judged if judgment.probabilities])
+    cosines = base.encode_queries([query["query"] for query in queries]) @ base.encode_passages(texts).T
+    appeal = (cosines - cosines.mean(axis=1, keepdims=True)) / cosines.std(axis=1, keepdims=True)
+    expected = norm.cdf((CUTS[0] - LEVELS[1] - NOISE * appeal) / BLUR)
+    assert surely_wrong.reshape(2, 3) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_noisy_judge_s_run_is_another_than_the_key_s(
