@@ -139,7 +139,7 @@ def test_a_noisy_judge_is_misled_by_what_looks_right_to_the_base_model(
     base = CachedEncoder(model, tmp_path / "embeddings.sqlite")
     texts = ["Gout is a disease of the joints.", "Influenza is a virus.", "Anaemia: too little iron."]
     chunks = [make_chunk(chunk_id, text) for chunk_id, text in enumerate(texts)]
-    queries = [make_query("a", query="What is gout?"), make_query("b", query="What is anaemia?")]
+    queries = [make_query("a", query="What is gout?", topic="a"), make_query("b", query="What is flu?", topic="b")]
     pairs = [Pair(query, chunk) for query in queries for chunk in chunks]
     judged = NoisyJudge(correlation=1.0, appeal=noisy_judge.appeal_to(base)).judge(pairs)
     surely_wrong = np.array([judgment.probabilities[0] for judgment in judged if judgment.probabilities])
