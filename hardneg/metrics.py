@@ -35,7 +35,6 @@ def retrieval_metrics(ranked: np.ndarray, relevant: Sequence[AbstractSet[int]], 
     """
     rows = zip(ranked[:, :k].tolist(), relevant, strict=True)
     hits = np.array([[chunk_id in ids for chunk_id in row] for row, ids in rows], bool)
-    hits = hits.reshape(len(relevant), -1)
     found = hits.sum(axis=1)
     n_relevant = np.array([len(ids) for ids in relevant])
     return {
@@ -257,7 +256,7 @@ def _quadratic_weights() -> np.ndarray:
 def _kappa(confusion: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
     """1 - observed / expected disagreement of counts (..., 4, 4)."""
     expected = confusion.sum(axis=-1)[..., :, None] * confusion.sum(axis=-2)[..., None, :]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(invalid="ignore"):
         total = confusion.sum(axis=(-2, -1))
         return 1 - total * (confusion * disagreement).sum(axis=(-2, -1)) / (expected * disagreement).sum(axis=(-2, -1))
 
