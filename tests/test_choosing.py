@@ -32,6 +32,7 @@ def test_choose_strength(table: list[tuple[float, float, float]], tolerance: flo
     [
         ([(0.8, 0.2, 0.0)], False),
         ([(0.8, 0.2, 0.0), (0.7, 0.3, 0.0)], False),  # it still rises
+        ([(0.8, 0.2, 0.0), (0.7, 0.2, 0.0)], False),  # nor falls yet
         ([(0.8, 0.2, 0.0), (0.7, 0.1, 0.0)], True),
         ([(0.8, 0.2, -0.02), (0.7, 0.1, 0.0)], False),  # what gained more was not harmless
         ([(0.8, 0.2, -0.02), (0.7, 0.1, 0.0), (0.6, 0.05, 0.0)], True),

@@ -153,26 +153,29 @@ def test_counts_of_one_query_are_numbers() -> None:
 
 
 def test_iterations_accumulate_examples_and_what_is_relevant() -> None:
-    first = mine([graded(make_query("q"), 1.0, 4.0, 2.5), graded(make_query("p"), 1.0, 4.0)])
+    first = mine([graded(make_query("q"), 1.0, 4.0, 2.5, 1.0, 1.0), graded(make_query("p"), 1.0, 4.0)])
     again = graded(make_query("q"), 4.0, 1.0, 1.0, 3.0)
     second = mine([again, graded(make_query("p"), 1.0, 4.0)])
     both = accumulate([first, second])
     of_q, of_p = Example("q", "q?", 101, (100,)), Example("p", "p?", 101, (100,))
     assert both.examples == [of_q, of_p, Example("q", "q?", 100, (101,)), Example("q", "q?", 103, (102,))]
     assert both.spared == {"q": {100, 101, 102, 103}, "p": {101}}
-    assert (both.candidates, first.candidates) == ({100, 101, 102, 103}, {100, 101, 102})
+    assert (both.candidates, first.candidates) == ({*range(100, 105)}, {*range(100, 105)})
+    assert second.candidates == {100, 101, 102, 103}
     assert (both.counts, both.hard_negatives) == (second.counts, second.hard_negatives)
     assert first.spared["q"] == {101, 102}  # unchanged
     assert accumulate([first]).examples == first.examples
 
 
 def test_the_table_says_what_became_of_every_candidate() -> None:
-    """Of three answers two are trained on and one is refuted; nobody judged one candidate, and the judge was in doubt
-    about two."""
-    mined = mine([graded(make_query("q", 100, 101, 102), 4.0, 4.0, 2.0, 1.0, 2.5, None, 2.9)])
+    """Of q's three answers two are trained on and one is refuted; nobody judged one candidate, and the judge was in
+    doubt about two. p and r have no answer, s has nothing else.
+    """
+    several = graded(make_query("q", 100, 101, 102), 4.0, 4.0, 2.0, 1.0, 2.5, None, 2.9)
+    mined = mine([several, graded(make_query("p"), 1.0), graded(make_query("r"), 1.0), graded(make_query("s"), 4.0)])
     assert mined.counts["trained_on"] == len(mined.examples) == 2
     rows = [line.rsplit(maxsplit=1) for line in describe_mining(mined.counts, miner.MINING).splitlines()]
-    assert [int(number) for _, number in rows] == [7, 2, 2, 1, 1, 2, 1, 0, 0]
+    assert [int(number) for _, number in rows] == [10, 3, 2, 3, 1, 2, 1, 2, 1]
 
 
 def test_nothing_to_train_on_is_an_error() -> None:
