@@ -57,7 +57,7 @@ def surest(
     trusted = [candidate for candidate in positives if candidate.known or not known]
     if any(candidate.chunk_id not in boilerplate for candidate in known or trusted):
         trusted = [candidate for candidate in trusted if candidate.chunk_id not in boilerplate]
-    by_grade = sorted(trusted, key=lambda candidate: (-(candidate.grade or 0), candidate.rank))
+    by_grade = sorted(trusted, key=lambda candidate: (-candidate.grade, candidate.rank))
     fused = [1 / (FUSION_K + place) + 1 / (FUSION_K + c.rank) for place, c in enumerate(by_grade, start=1)]
     return [by_grade[place] for place in sorted(range(len(by_grade)), key=lambda place: -fused[place])]
 
