@@ -69,22 +69,28 @@ def pair(grade: float, rank: int = 1, length: int = 10, known: bool = False) -> 
     return judge_quality.JudgedPair("?", "", "x" * length, grade, None, None, rank, 0.5, known, 1, "q", 0)
 
 
+@pytest.mark.filterwarnings("error")
 def test_biases_by_hand() -> None:
     rest = [
         pair(1, rank=1, length=10),
-        pair(2, rank=2, length=20),
-        pair(3, rank=3, length=30),
-        pair(4, rank=40, length=40),
+        pair(1.5, rank=2, length=20),
+        pair(2, rank=3, length=30),
+        pair(3, rank=4, length=40),
+        pair(3.5, rank=10, length=50),
+        pair(4, rank=11, length=60),
     ]
-    found = judge_quality.biases([*rest, pair(1.2, rank=99, known=True), pair(3.8, rank=5, known=True)])
-    expected = {"pairs": 2, "mean_grade": 2.5, "mean_grade_of_rest": 2.5, "share_graded_1": 0.5}
+    known = [pair(grade, rank=99, known=True) for grade in (1.2, 3.8, 3, 4)]
+    found = judge_quality.biases([*rest, *known])
+    expected = {"pairs": 4, "mean_grade": 3.0, "mean_grade_of_rest": 2.5, "share_graded_1": 0.25}
     assert found["known_answers"] == expected
     assert found["length"]["spearman"] == found["rank"]["spearman"] == pytest.approx(1)
-    assert [each["mean_grade"] for each in found["length"]["by_bin"]] == [1, 2, 3, 4]
+    assert [each["mean_grade"] for each in found["length"]["by_bin"]] == [1.25, 2, 3, 3.75]
     assert found["rank"]["by_bin"] == [
         {"from": 1, "to": 1, "pairs": 1, "mean_grade": 1.0},
-        {"from": 2, "to": 3, "pairs": 2, "mean_grade": 2.5},
-        {"from": 40, "to": 40, "pairs": 1, "mean_grade": 4.0},
+        {"from": 2, "to": 3, "pairs": 2, "mean_grade": 1.75},
+        {"from": 4, "to": 10, "pairs": 2, "mean_grade": 3.25},
+        {"from": 11, "to": 11, "pairs": 1, "mean_grade": 4.0},
     ]
-    assert judge_quality.biases([pair(3), pair(3)])["rank"]["spearman"] is None
+    for constant in ([pair(2), pair(3)], [pair(3), pair(3, rank=2)]):
+        assert judge_quality.biases(constant)["rank"]["spearman"] is None
     assert judge_quality.biases([])["length"] == {"spearman": None, "by_bin": []}
