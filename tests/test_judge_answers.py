@@ -53,7 +53,7 @@ def test_the_digit_is_found_inside_json() -> None:
         None,
         [],
         [("3", {})],
-        [("3", {"3": 0.2, "The": 0.8})],  # too little of it on digits
+        [("3", {"3": 0.4, "4": 0.09, "The": 0.51})],  # too little of it on digits
         [("3", {"3": 0.1, "4": 0.9})],  # greedy decoding would have said 4: the position is misread
         [("3.", {"3": 1.0})],  # the tokens do not spell the text
         [("", {"3": 1.0})],
@@ -135,5 +135,9 @@ def test_the_request_is_decoded_greedily_and_shows_its_probabilities() -> None:
     assert body["repetition_penalty"] == 1.0  # not the model's own, which would weigh the prompt's digits
     assert request_body("m", "p", "object", 20)["max_tokens"] >= 16  # braces and key take more tokens than a digit
     assert "logprobs" not in request_body("m", "p", "none", 0)
-    schemas = [CONSTRAINTS[name]["response_format"]["json_schema"]["schema"]["type"] for name in ("integer", "object")]
-    assert schemas == ["integer", "object"]
+    formats = [CONSTRAINTS[name]["response_format"] for name in ("integer", "object")]
+    assert [(each["type"], each["json_schema"]["strict"]) for each in formats] == [("json_schema", True)] * 2
+    digit = {"type": "integer", "enum": [1, 2, 3, 4]}
+    # OpenAI's strict mode takes an object only where every property is required and no other is allowed
+    strict = {"type": "object", "properties": {"grade": digit}, "required": ["grade"], "additionalProperties": False}
+    assert [each["json_schema"]["schema"] for each in formats] == [digit, strict]

@@ -42,12 +42,15 @@ def test_the_hash_is_of_the_text() -> None:
         ("one two three", 3, "one two"),  # 9 bytes: "one two t"
         ("one two three", 1, "one"),  # 3 bytes, a whole word
         ("one  two", 1, "one"),
+        ("on two three", 2, "on two"),  # 6 bytes, two whole words
+        ("on tw three", 2, "on tw"),  # and the space after them
         ("endless", 2, "endles"),
         ("日本語テキスト", 2, "日本"),
         ("糖尿病: " + "日本語" * 30, 90, "糖尿病: " + "日本語" * 28 + "日本"),  # 270 bytes, not back to the only space
         ("é" * 9, 3, "é" * 4),  # 9 bytes hold four and a half
         ("one", 0, ""),
-        ("one", -5, ""),
+        ("one", 1, "one"),
+        ("one two three", -1, ""),
         ("", 0, ""),
     ],
 )
