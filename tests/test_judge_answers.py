@@ -32,6 +32,9 @@ def test_the_expected_grade_of_hand_worked_probabilities() -> None:
     assert answer.probabilities == pytest.approx((0.1, 0.0, 0.3, 0.6))
     assert answer.grade == pytest.approx(0.1 + 0.9 + 2.4)  # 3.4
     assert (answer.model, answer.prompt_tokens, answer.cached_tokens, answer.reason) == ("m", 120, 100, None)
+    assert (answer.content, answer.has_logprobs) == ("4", True)
+    for digit in ("1", "4"):
+        assert read_answer(completion(digit, [(digit, {digit: 1.0})])).grade == int(digit)
 
 
 def test_probabilities_are_renormalised_over_the_digits() -> None:
@@ -60,10 +63,23 @@ def test_the_digit_is_found_inside_json() -> None:
         [("4", {"4": 1.0})],
         [("3", {"3": math.nan})],
         [("3", {"3": 1e300})],
+        [("3", {"3": 0.6, "4": 0.5})],  # more than all
     ],
 )
 def test_doubtful_probabilities_leave_the_text(tokens: Any) -> None:
     answer = read_answer(completion("3", tokens))
+    assert (answer.grade, answer.probabilities, answer.has_logprobs) == (3.0, None, tokens is not None)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        [('{"grade":', {}), (" 3}", {" 3}": 0.4, " 3": 0.6})],  # the digit is no token of its own
+        [('{"grades":', {}), ("3", {"3": 1.0})],  # it is one, but the tokens before it do not spell the text
+    ],
+)
+def test_doubtful_tokens_of_json_leave_the_text(tokens: Any) -> None:
+    answer = read_answer(completion('{"grade": 3}', tokens))
     assert (answer.grade, answer.probabilities) == (3.0, None)
 
 
@@ -116,9 +132,18 @@ def test_half_a_surrogate_pair_can_be_stored() -> None:
     assert unanswered("refused", "bad input \ud83d").content == "bad input ?"
 
 
-def test_missing_usage_is_not_zero() -> None:
-    body = completion("3") | {"usage": None}
-    assert (read_answer(body).prompt_tokens, read_answer(body).cached_tokens) == (None, None)
+@pytest.mark.parametrize(
+    ("usage", "prompt_tokens", "cached_tokens"),
+    [
+        (None, None, None),
+        ({"prompt_tokens": 7, "prompt_tokens_details": None}, 7, None),
+        ({"prompt_tokens": -1, "prompt_tokens_details": {"cached_tokens": 0}}, None, 0),
+        ({"prompt_tokens": "7", "prompt_tokens_details": {}}, None, None),
+    ],
+)
+def test_missing_usage_is_not_zero(usage: Any, prompt_tokens: int | None, cached_tokens: int | None) -> None:
+    answer = read_answer(completion("3") | {"usage": usage})
+    assert (answer.prompt_tokens, answer.cached_tokens) == (prompt_tokens, cached_tokens)
 
 
 def test_the_request_is_decoded_greedily_and_shows_its_probabilities() -> None:
