@@ -58,7 +58,7 @@ def test_a_synonym_ties_a_topic_to_what_has_the_same_name() -> None:
 
 def test_one_common_concept_is_enough() -> None:
     """MedQuAD annotates a disease and its subtype, or two of its names, with lists that only overlap."""
-    concepts = ["C1|C2", "C2|C3", "C3", "C4", "C4|"]
+    concepts = ["C1|C2", "C2 | C3", "C3", "C4", "C4|"]
     rows = [row(f"q{i}", f"topic {i}", concept) for i, concept in enumerate(concepts)]
     assert same_group(rows, [[f"p{i}"] for i in range(5)]) == [[0, 1, 2], [3, 4]]
 
@@ -93,9 +93,12 @@ def test_what_is_too_general_ties_nothing(kind: str, concept: str, synonyms: str
 
 
 def test_a_topic_whose_name_many_others_have_as_a_synonym_still_keeps_its_rows() -> None:
+    """However many; the last of them has another topic's passage, after which the group is named."""
     rows = [row(f"q{i}", f"topic {i}", synonyms="Dementia") for i in range(MOST_TOPICS["name"])]
-    rows += [row("whole", "Dementia"), row("again", "dementia")]
-    assert same_group(rows, [[f"p{i}"] for i in range(len(rows))])[-1] == [len(rows) - 2, len(rows) - 1]
+    rows += [row(f"whole {i}", "Dementia" if i % 2 else "dementia") for i in range(BOILERPLATE_ROWS + 1)]
+    passages = [[f"p{i}"] for i in range(len(rows))]
+    found = same_group([*rows, row("other", "A topic")], [*passages, passages[-1]])
+    assert found[-1] == list(range(MOST_TOPICS["name"], len(rows) + 1))
 
 
 def test_ties_chain() -> None:
@@ -136,16 +139,16 @@ def test_a_passage_is_counted_as_the_chunks_have_it() -> None:
     """With titles it is another chunk under each, and the one of rows without a topic has few enough rows to tie."""
     n = BOILERPLATE_ROWS // 2 + 1
     rows = [row(f"q{i}", f"topic {i}" if i < n else "") for i in range(2 * n)]
-    passages = [[f"own {i}", "closing words"] for i in range(2 * n)]
+    passages = [[f"own {i}", "closing words", "closing words"] for i in range(2 * n)]
     texts = [[f"topic {i}: {text}" if i < n else text for text in own] for i, own in enumerate(passages)]
     groups = group_rows(rows, passages, texts)
     assert len(set(groups[:n])) == n and len(set(groups[n:])) == 1
 
 
 def test_a_group_is_named_after_its_first_topic() -> None:
-    rows = [row("q0", "Gout"), row("q1", "Flu"), row("q2", "A cold")]
-    passages = [["shared"], ["shared"], ["p2"]]
-    assert group_rows(rows, passages, passages) == ["flu", "flu", "a cold"]
+    rows = [row("q0", "Gout"), row("q1", "Flu"), row("q2", "Measles"), row("q3", "A cold")]
+    passages = [["shared"], ["shared"], ["shared"], ["p3"]]
+    assert group_rows(rows, passages, passages) == ["flu", "flu", "flu", "a cold"]
 
 
 def split_sizes(groups: list[str], splits: list[str]) -> dict[str, int]:
