@@ -45,6 +45,7 @@ def test_top_k_in_order_with_ties_to_the_lower_id() -> None:
 def test_known_answers_come_along_at_their_rank_among_all_chunks() -> None:
     expected = [(4, 1, False), (7, 2, True), (9, 5, True), (11, 6, True)]
     assert found(make_query("q", 11, 9, 7), 2) == expected
+    assert found(make_query("q", 2, 7), 1) == [(4, 1, False), (7, 2, True), (2, 3, True)]  # by rank, not by id
 
 
 def test_a_known_answer_that_is_not_searched_stays_out() -> None:
