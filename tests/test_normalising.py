@@ -30,6 +30,7 @@ def test_questions_that_count_as_the_same(other: str) -> None:
     [
         ("Diabetes, of TYPE 1, begins early.", "Type 1 diabetes", True),
         ("Diabetes begins early.", "Type 1 diabetes", False),
+        ("Gout.", "Gout", True),
         ("Coffin-Lowry syndrome is rare.", "Coffin Lowry Syndrome", True),
         ("Goutweed is a herb.", "Gout", False),
         ("It is rare.", "", False),
