@@ -20,6 +20,8 @@ from hardneg.sources import read_rows
         ("Take 0.5 mg. Or 2.25 mg.", ["Take 0.5 mg.", "Or 2.25 mg."]),
         ("The bacterium E. Coli lives there. It is common.", ["The bacterium E. Coli lives there.", "It is common."]),
         ("Steps: 1. Wash. 2. Dry.", ["Steps: 1. Wash.", "2. Dry."]),
+        ("10. Wash. 11. Dry.", ["10. Wash.", "11. Dry."]),
+        ("Dose: 100. Often less.", ["Dose: 100.", "Often less."]),  # too high for a list number
         ("One in 20. Often less.", ["One in 20.", "Often less."]),
         ('He said "stop." Then he left.', ['He said "stop."', "Then he left."]),
         ("the pH rises. pH matters", ["the pH rises. pH matters"]),
