@@ -17,6 +17,7 @@ from hardneg.sources import read_rows
     [
         ("It hurts. It burns! Does it? Yes.", ["It hurts.", "It burns!", "Does it?", "Yes."]),
         ("See Dr. Miller, e.g. Tuesdays. Bring notes.", ["See Dr. Miller, e.g. Tuesdays.", "Bring notes."]),
+        ("Ask (Dr. Miller). Yes.", ["Ask (Dr. Miller).", "Yes."]),
         ("Take 0.5 mg. Or 2.25 mg.", ["Take 0.5 mg.", "Or 2.25 mg."]),
         ("The bacterium E. Coli lives there. It is common.", ["The bacterium E. Coli lives there.", "It is common."]),
         ("Steps: 1. Wash. 2. Dry.", ["Steps: 1. Wash.", "2. Dry."]),

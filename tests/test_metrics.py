@@ -193,7 +193,7 @@ def test_gain_is_the_ratio_of_means() -> None:
         # each draw of the one that is 10 better adds 1; 98.7 % of the resamples draw it up to 3 times, 93 % up to twice
         ([1] * 10, [11] + [1] * 9, 0, 3),
         # a third of the resamples has neither model's only hit: no gain
-        ([0.25, 0, 0, 0, 0], [0.5, 0, 0, 0, 0], 0, 1),
+        ([0.05, 0, 0, 0, 0], [0.1, 0, 0, 0, 0], 0, 1),
     ],
 )
 def test_interval_by_hand(base: list[float], other: list[float], low: float, high: float) -> None:
