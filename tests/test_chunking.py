@@ -79,9 +79,9 @@ def test_a_fragment_is_balanced_with_its_shorter_neighbour() -> None:
 
 @pytest.mark.parametrize("text", ["It" + " " * 100_000 + "hurts.", "E. " * 300_000 + "coli."])
 def test_long_runs_take_no_longer_than_other_text(text: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     assert list(split_sentences(text)) == [" ".join(text.split())]
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def random_text(rng: random.Random) -> str:
