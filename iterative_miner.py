@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from inspect import signature
 from itertools import cycle, islice
@@ -38,7 +38,7 @@ from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, explain_memory_errors
 from hardneg.files import read_text, write_json_lines
-from hardneg.flag_types import Help, positive_int, price, seed, share
+from hardneg.flag_types import Help, positive, positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_guard
 from hardneg.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgment, Pair
 from hardneg.judge_answers import CONSTRAINTS
@@ -279,7 +279,8 @@ def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransf
     """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
     with explain_memory_errors("training"):
         model = deepcopy(setting.base.model)
-        losses = fine_tune(model, learnt, setting.chunks, RECIPE, setting.args.seed + number, setting.base)
+        recipe = recipe_of(setting.args)
+        losses = fine_tune(model, learnt, setting.chunks, recipe, setting.args.seed + number, setting.base)
     strongest = average_with_trained(setting, model, number)
     strengths = average_with_base(setting, model, strongest)
     print(f"Fine-tuning complete for iteration {number}")
@@ -538,12 +539,17 @@ def mine_hard_examples(
 RECIPE = Recipe(
     epochs=1,
     batch_size=32,  # 8 gains more in one iteration and no more in two, as the guard stops it sooner (LOG.md)
-    learning_rate=1e-4,
+    learning_rate=1e-4,  # too much for some models (LOG.md, "A larger model"): --learning-rate
     warmup_fraction=0.1,
     # Two ways of staying near the base model; without either, more is forgotten (LOG.md).
     frozen_contrast_weight=1.0,  # of the contrast of questions with all candidates as the base model embeds them
     distillation_weight=6.0,  # of the distance from the base model's embeddings
 )
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """The recipe at the rate that the flags ask for."""
+    return replace(RECIPE, learning_rate=args.learning_rate)
 
 
 def fine_tune(
@@ -601,6 +607,7 @@ STRENGTHS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # the strongest first
 # Of a single training. Above it a little more is gained, but more than twice as much is forgotten on LiveQA, which the
 # guard does not see. A mean of several trainings may go as far from the base model as this share of the last one would.
 STRONGEST_ALONE = 0.8
+LITTLE = 0.5  # a share that shows that the learning rate may be too high for the model
 POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
 
@@ -639,6 +646,11 @@ def average_with_base(setting: Setting, tuned: "SentenceTransformer", strongest:
     chosen = choose_strength(tried, tolerance)
     average_weights(tuned, base_weights, tuned_weights, chosen.strength)
     print(f"Share of the tuned weights: {chosen.strength:.0%}, the rest the base model's")
+    if chosen.strength <= LITTLE and not tried[0].score.is_harmless(tolerance):
+        print(
+            "The guard passes so little of this training only. Try a lower --learning-rate than "
+            f"{setting.args.learning_rate:g}, a third say, in another --output-dir: nothing is judged again"
+        )
     return [{**asdict(each), "chosen": each is chosen} for each in tried]
 
 
@@ -696,7 +708,7 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
         "guard": args.guard,
         "guard_tolerance": args.guard_tolerance,
         "mining": asdict(MINING) | {"fusion_k": FUSION_K, "boilerplate_rows": BOILERPLATE_ROWS},
-        "training": asdict(RECIPE) | {"scale": SCALE},
+        "training": asdict(recipe_of(args)) | {"scale": SCALE},
         "averaging": {
             "of": "what all iterations trained",
             "strengths": list(STRENGTHS),
@@ -812,6 +824,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=share,
         default=0.02,
         help="relative nDCG@10 loss, as a fraction, that the guard's 95 %% interval must rule out",
+    )
+    add(
+        "--learning-rate",
+        type=positive,
+        default=RECIPE.learning_rate,
+        help="peak rate of the fine-tuning; lower it where the guard passes little of what is trained",
     )
     add("--seed", type=seed, default=42, help="of the question sample and the training order")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (as nvidia-smi counts)")

@@ -37,6 +37,14 @@ def share(text: str) -> float:
     return number
 
 
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    number = finite(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
 def price(text: str) -> float:
     """A finite amount of money, not negative."""
     number = finite(text)

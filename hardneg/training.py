@@ -239,9 +239,7 @@ def train(
         trainer.train()
     losses = [float(record["loss"]) for record in trainer.state.log_history if "loss" in record]  # one per epoch
     if not all(map(math.isfinite, losses)):
-        raise InputError(
-            f"training diverged (epoch losses {losses}); lower the learning rate of RECIPE in iterative_miner.py"
-        )
+        raise InputError(f"training diverged (epoch losses {losses}); lower --learning-rate")
     return losses
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hardneg.flag_types import Help, finite, positive_int, price, seed, share
+from hardneg.flag_types import Help, finite, positive, positive_int, price, seed, share
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ from hardneg.flag_types import Help, finite, positive_int, price, seed, share
         (positive_int, "1", 1),
         (share, "0", 0.0),
         (share, "1", 1.0),
+        (positive, "3e-5", 3e-5),
         (price, "0", 0.0),
         (seed, "0", 0),
         (finite, "-2", -2.0),
@@ -30,6 +31,8 @@ def test_taken(kind: Callable[[str], float], text: str, value: float) -> None:
         (share, "-0.1"),
         (share, "1.1"),
         (share, "nan"),
+        (positive, "0"),
+        (positive, "inf"),
         (price, "-1"),
         (price, "nan"),
         (seed, "-1"),

@@ -213,7 +213,7 @@ def test_a_gpu_that_is_full_is_told_in_a_line(
     ],
 )
 def test_each_strength_is_measured_and_the_chosen_one_is_kept(
-    tiny_model: Path, has_guard: bool, strengths: list[float], chosen: float
+    tiny_model: Path, has_guard: bool, strengths: list[float], chosen: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The gain is highest at 0.6 of the way from the base model to the tuned one; more and more is forgotten on it."""
     base, tuned = (load_model(str(tiny_model), "cpu") for _ in range(2))
@@ -233,18 +233,21 @@ def test_each_strength_is_measured_and_the_chosen_one_is_kept(
         base_pool_score=score(base),
         pool=SimpleNamespace(score=score),
         encoder=lambda model: model,
-        args=argparse.Namespace(guard_tolerance=0.055),
+        args=argparse.Namespace(guard_tolerance=0.055, learning_rate=1e-4),
     )
     tuned_weights = weights_of(tuned)
     tried = miner.average_with_base(setting, tuned, 0.95)
     assert [each["strength"] for each in tried[:2]] == [0.9, 0.8]
     tuned.load_state_dict(tuned_weights)
+    capsys.readouterr()
     tried = miner.average_with_base(setting, tuned, miner.STRONGEST_ALONE)
     assert [each["strength"] for each in tried] == strengths
     assert [each["strength"] for each in tried if each["chosen"]] == [chosen]
     measured = [1 - abs(strength - 0.6) for strength in strengths]
     assert [each["score"]["mrr"] for each in tried] == pytest.approx(measured, abs=1e-5)
     assert share(tuned) == pytest.approx(chosen, abs=1e-6)
+    is_held_back = has_guard  # to half of what was trained
+    assert ("Try a lower --learning-rate than 0.0001" in capsys.readouterr().out) == is_held_back
 
 
 BASE = Score(0.5, 0.5, 0.8, 0.6, 0.0)
@@ -581,6 +584,7 @@ def write_training_questions(data_dir: Path, queries: list[Query]) -> None:
         (nothing, ["--num-queries", "9"], "num_queries: 12 there, 9 now"),
         (nothing, ["--num-candidates", "9"], "num_candidates: 10 there, 9 now"),
         (nothing, ["--positives", "judge"], "positives: known there, judge now"),
+        (nothing, ["--learning-rate", "1e-3"], "training.learning_rate: 0.01 there, 0.001 now"),
         (nothing, ["--guard-tolerance", "0.05"], "guard_tolerance: 0.02 there, 0.05 now"),
         (renamed_base_model, ["--base-model", "renamed"], "base_model: base there, renamed now"),
         (renamed_guard, ["--guard", "renamed.jsonl"], "guard: guard.jsonl there, renamed.jsonl now"),
@@ -593,7 +597,7 @@ def write_training_questions(data_dir: Path, queries: list[Query]) -> None:
         (constant("MINING", replace(miner.MINING, negatives=3)), [], "mining.negatives: 4 there, 3 now"),
         (constant("FUSION_K", 30), [], "mining.fusion_k: 60 there, 30 now"),
         (constant("BOILERPLATE_ROWS", 10), [], "mining.boilerplate_rows: 20 there, 10 now"),
-        (constant("RECIPE", replace(RECIPE, learning_rate=1e-3)), [], "training.learning_rate: 0.01 there, 0.001 now"),
+        (constant("RECIPE", replace(RECIPE, batch_size=5)), [], "training.batch_size: 4 there, 5 now"),
         (constant("SCALE", 10.0), [], "training.scale: 20.0 there, 10.0 now"),
         (constant("STRENGTHS", (0.8, 0.4)), [], "averaging.strengths: "),
         (constant("STRONGEST_ALONE", 0.9), [], "averaging.strongest_alone: 0.8 there, 0.9 now"),
