@@ -21,6 +21,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from hardneg.agreement import agreement, auc, whole_grade
 from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation
 from hardneg.candidates import CandidateList, candidate_pairs, with_grades
 from hardneg.device import find_gpu
@@ -30,7 +31,7 @@ from hardneg.files import check_writable, write_json
 from hardneg.flag_types import Help, positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, NOT_STORED, Judge, Judgment, Pair, as_read
-from hardneg.judge_quality import JudgedPair, agreement, biases, calibration, judged_pairs, whole_grade
+from hardneg.judge_quality import JudgedPair, biases, calibration, judged_pairs
 from hardneg.judge_report import (
     MIN_ASKED,
     describe_effort,
@@ -41,7 +42,7 @@ from hardneg.judge_report import (
     judge_record,
 )
 from hardneg.llm_judge import LLMJudge
-from hardneg.metrics import RELEVANT_GRADE, auc, finite_or_none
+from hardneg.metrics import RELEVANT_GRADE, finite_or_none
 from hardneg.mining import Mined, describe_mining
 from hardneg.models import resolve_model
 from hardneg.probing import JudgeFindings

@@ -29,7 +29,7 @@ Judging
     probing         what a server is and can do
     judgment_store  every judgment ever paid for
     batch_files     judging without a live server
-    judge_quality   agreement with the answer key and with people
+    judge_quality   calibration of its probabilities, and what biases it
     judge_report    what a judge found, will ask and took: in words, and for JSON
 
 Learning
@@ -42,7 +42,8 @@ Learning
     run_folder      the folder of a run: whose it is, and what is finished
 
 Measuring
-    metrics         MRR, DCG and others, kappa, intervals
+    metrics         MRR, DCG and others, intervals of gains
+    agreement       how far two graders agree: kappa, AUC
     graded          questions whose answers people graded
 
 Running

@@ -1,27 +1,17 @@
-"""How good a judge is: agreement with other grades, calibration of its probabilities, and what biases it."""
+"""How good a judge is beside its agreement with others: calibration of its probabilities, and what biases it."""
 
-import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap, spearmanr
+from scipy.stats import spearmanr
 
+from hardneg.agreement import whole_grade
 from hardneg.artifacts import Chunk
 from hardneg.candidates import CandidateList
 from hardneg.judge import GRADES, Judgment, answer_key_grade, as_read
-from hardneg.metrics import (
-    CONFIDENCE,
-    RELEVANT_GRADE,
-    RESAMPLES,
-    auc,
-    cohen_kappa,
-    confusion_matrix,
-    finite_or_none,
-    weighted_kappa,
-    weighted_kappa_interval,
-)
+from hardneg.metrics import RELEVANT_GRADE, finite_or_none
 
 RANK_EDGES = (2, 4, 11)  # the ranks 1, 2-3, 4-10 and the rest
 CALIBRATION_BINS = 10
@@ -70,70 +60,6 @@ def judged_pairs(
             )
         )
     return rows
-
-
-def whole_grade(grade: float) -> int:
-    """An expected grade rounded to a whole one, halves up."""
-    return math.floor(grade + 0.5)
-
-
-def agreement(theirs: Sequence[float], judges: Sequence[float], questions: Sequence[Hashable]) -> dict[str, Any]:
-    """How far the judge agrees with other grades of the same pairs.
-
-    Args:
-        theirs: a key's or people's (mean) grades, 1.0 to 4.0, per pair.
-        judges: the judge's (expected) grades.
-        questions: which question each pair belongs to.
-
-    Returns:
-        "confusion" of the grades, rounded (rows theirs 1-4, columns the judge's), Cohen's kappa, the
-        quadratically weighted one with a 95 % interval over questions, "binary_kappa" of relevant or not (theirs from
-        RELEVANT_GRADE on, the judge's by its rounded grade), and "auc_within_questions", which asks for the order of
-        the judge's grades alone: see `auc_within_questions`. None where undefined.
-    """
-    rows, columns = ([whole_grade(grade) for grade in side] for side in (theirs, judges))
-    confusion = confusion_matrix(rows, columns)
-    relevant = [[GRADES[-1] if grade >= RELEVANT_GRADE else GRADES[0] for grade in side] for side in (theirs, columns)]
-    order, order_ci95 = auc_within_questions(judges, [grade >= RELEVANT_GRADE for grade in theirs], questions)
-    return {
-        "pairs": len(rows),
-        "confusion": confusion.tolist(),
-        "cohen_kappa": finite_or_none(cohen_kappa(confusion)),
-        "weighted_kappa": finite_or_none(weighted_kappa(confusion)),
-        "weighted_kappa_ci95": [finite_or_none(bound) for bound in weighted_kappa_interval(rows, columns, questions)],
-        "binary_kappa": finite_or_none(cohen_kappa(confusion_matrix(*relevant))),
-        "auc_within_questions": finite_or_none(order),
-        "auc_within_questions_ci95": [finite_or_none(bound) for bound in order_ci95],
-    }
-
-
-def auc_within_questions(
-    scores: Sequence[float], positive: Sequence[bool], questions: Sequence[Hashable]
-) -> tuple[float, tuple[float, float]]:
-    """How well scores tell a question's answers from other passages: the mean over questions of `metrics.auc`.
-
-    Grades that are all shifted or squeezed together leave it as it is, unlike kappa.
-
-    Args:
-        scores: per pair.
-        positive: whether each is an answer.
-        questions: which question each pair belongs to; those without both kinds are left out.
-
-    Returns:
-        the mean, and the bounds of its percentile bootstrap interval of 95 % over questions; NaN of no question, and
-        bounds of fewer than two.
-    """
-    of_question: dict[Hashable, list[tuple[float, bool]]] = {}
-    for score, is_one, question in zip(scores, positive, questions, strict=True):
-        of_question.setdefault(question, []).append((score, is_one))
-    areas = np.array([auc(*zip(*pairs, strict=True)) for pairs in of_question.values()])
-    areas = areas[~np.isnan(areas)]
-    if len(areas) < 2:
-        return (areas[0] if len(areas) else math.nan), (math.nan, math.nan)
-    interval = bootstrap(
-        (areas,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile", rng=0
-    ).confidence_interval
-    return areas.mean(), (interval.low, interval.high)
 
 
 def biases(judged: Sequence[JudgedPair]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Retrieval metrics per question, intervals of relative gains, and agreement between graders."""
+"""Retrieval metrics per question, and intervals of relative gains."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -9,7 +9,6 @@ import numpy as np
 from scipy import stats
 
 RELEVANT_GRADE = 3  # of the grades 1-4: from here on an answer counts as one
-N_GRADES = 4
 CONFIDENCE = 0.95
 RESAMPLES = 10_000  # of a bootstrap
 RESAMPLE_BATCH = 500  # of these held in memory at once
@@ -174,11 +173,11 @@ def relative_gain(base: np.ndarray, other: np.ndarray, groups: Sequence[Hashable
 
 def _group_sums(values: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
     """Sum per group: the ratio of two means over drawn groups is the ratio of the sums of these."""
-    place = _places(groups)
+    place = number_groups(groups)
     return np.bincount([place[group] for group in groups], weights=values)
 
 
-def _places(groups: Sequence[Hashable]) -> dict[Hashable, int]:
+def number_groups(groups: Sequence[Hashable]) -> dict[Hashable, int]:
     """The different groups, counted from 0 in the order of their first occurrence."""
     return {group: place for place, group in enumerate(dict.fromkeys(groups))}
 
@@ -192,86 +191,3 @@ def _share(base: np.ndarray, other: np.ndarray, axis: int = -1) -> np.ndarray:
     base_sum, other_sum = base.sum(axis=axis), other.sum(axis=axis)
     total = base_sum + other_sum
     return np.divide(other_sum, total, out=np.full(np.shape(total), 0.5), where=total > 0)
-
-
-def confusion_matrix(first: Sequence[int], second: Sequence[int]) -> np.ndarray:
-    """Counts int64 (4, 4) of pairs of grades: row is the first grader's grade - 1, column the second's."""
-    counts = np.zeros((N_GRADES, N_GRADES), np.int64)
-    np.add.at(counts, (np.asarray(first, int) - 1, np.asarray(second, int) - 1), 1)
-    return counts
-
-
-def cohen_kappa(confusion: np.ndarray) -> float:
-    """Unweighted agreement beyond chance of two graders (Cohen 1960); NaN where chance alone explains everything.
-
-    Args:
-        confusion: counts (4, 4), see `confusion_matrix`.
-    """
-    return float(_kappa(confusion, 1 - np.eye(N_GRADES)))
-
-
-def weighted_kappa(confusion: np.ndarray) -> float:
-    """Agreement beyond chance with quadratic weights (Cohen 1968): grades two apart disagree four times as much.
-
-    Args:
-        confusion: counts (4, 4), see `confusion_matrix`.
-    """
-    return float(_kappa(confusion, _quadratic_weights()))
-
-
-def weighted_kappa_interval(
-    first: Sequence[int], second: Sequence[int], groups: Sequence[Hashable]
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of 95 % of `weighted_kappa` over groups (cluster bootstrap; Field & Welsh 2007).
-
-    Args:
-        first: one grader's grades (1-4) per pair.
-        second: the other's.
-        groups: per pair, the question it belongs to: a grader errs on all answers to it alike.
-
-    Returns:
-        the bounds; NaN of fewer than two groups, and where no resample has a kappa.
-    """
-    place = _places(groups)
-    if len(place) < 2:
-        return np.nan, np.nan
-    counts = np.zeros((len(place), N_GRADES, N_GRADES), np.int64)
-    cells = ([place[group] for group in groups], np.asarray(first, int) - 1, np.asarray(second, int) - 1)
-    np.add.at(counts, cells, 1)
-    drawn = np.random.default_rng(0).multinomial(len(place), np.full(len(place), 1 / len(place)), size=RESAMPLES)
-    kappas = _kappa(np.tensordot(drawn, counts, axes=1), _quadratic_weights())
-    kappas = kappas[~np.isnan(kappas)]
-    if not len(kappas):
-        return np.nan, np.nan
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(kappas, [tail, 100 - tail])
-    return float(low), float(high)
-
-
-def _quadratic_weights() -> np.ndarray:
-    grades = np.arange(N_GRADES)
-    return np.subtract.outer(grades, grades) ** 2
-
-
-def _kappa(confusion: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
-    """1 - observed / expected disagreement of counts (..., 4, 4)."""
-    expected = confusion.sum(axis=-1)[..., :, None] * confusion.sum(axis=-2)[..., None, :]
-    with np.errstate(invalid="ignore"):
-        total = confusion.sum(axis=(-2, -1))
-        return 1 - total * (confusion * disagreement).sum(axis=(-2, -1)) / (expected * disagreement).sum(axis=(-2, -1))
-
-
-def auc(scores: Sequence[float], positive: Sequence[bool]) -> float:
-    """Area under the ROC curve: the chance that a positive outscores a negative, ties counting half.
-
-    By the Mann-Whitney statistic. NaN where one of the classes is empty.
-
-    Args:
-        scores: a grader's (expected) grades.
-        positive: whether each is one, e.g. people's grade >= RELEVANT_GRADE.
-    """
-    values, labels = np.asarray(scores, float), np.asarray(positive, bool)
-    if labels.all() or not labels.any():
-        return np.nan
-    statistic = stats.mannwhitneyu(values[labels], values[~labels], method="asymptotic").statistic
-    return float(statistic / (labels.sum() * (~labels).sum()))

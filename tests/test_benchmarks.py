@@ -17,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 import evaluate
 import iterative_miner as miner
+from hardneg.agreement import agreement
 from hardneg.artifacts import SHARED, Chunk, Query
 from hardneg.candidates import Candidate, CandidateList, read_candidates, training_index
 from hardneg.encoder import CachedEncoder
@@ -24,7 +25,6 @@ from hardneg.errors import InputError
 from hardneg.files import read_json
 from hardneg.graded import open_graded
 from hardneg.judge import AnswerKeyJudge, Pair
-from hardneg.judge_quality import agreement
 from hardneg.metrics import retrieval_metrics
 from hardneg.mining import Mined
 from hardneg.models import load_model

@@ -1,57 +1,8 @@
 """Agreement, calibration and biases of a judge, worked out by hand."""
 
-import math
-
 import pytest
 
 from hardneg import judge_quality
-
-
-@pytest.mark.parametrize(("grade", "whole"), [(1.0, 1), (1.49, 1), (1.5, 2), (2.5, 3), (3.5, 4), (4.0, 4)])
-def test_halves_are_rounded_up(grade: float, whole: int) -> None:
-    assert judge_quality.whole_grade(grade) == whole
-
-
-def test_agreement_by_hand() -> None:
-    """Four of six agree; the margins are 2 1 1 2 and 1 3 1 1, so by chance 8 of 36 do: (24 - 8) / (36 - 8) = 4/7.
-
-    Relevant or not: five of six agree, by chance (3 * 4 + 3 * 2) / 36 = 1/2 of them: 2/3.
-    """
-    found = judge_quality.agreement([1, 1, 2, 3, 4, 4], [1.4, 2, 1.5, 3, 4, 2], range(6))
-    assert found["confusion"] == [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 1]]
-    assert found["cohen_kappa"] == pytest.approx(4 / 7)
-    assert found["binary_kappa"] == pytest.approx(2 / 3)
-    low, high = found["weighted_kappa_ci95"]
-    assert low < found["weighted_kappa"] < high
-    nothing = judge_quality.agreement([], [], [])
-    assert (nothing["pairs"], nothing["weighted_kappa"], nothing["weighted_kappa_ci95"]) == (0, None, [None, None])
-
-
-def test_what_people_disagree_on_is_relevant_where_their_mean_is() -> None:
-    """As in the AUC beside it: a mean of 2.5 is no answer, though the whole grade next to it is 3."""
-    found = judge_quality.agreement([2.5, 2.5, 4, 4], [1, 2, 3, 2.5], range(4))
-    assert found["confusion"] == [[0] * 4, [0] * 4, [1, 1, 0, 0], [0, 0, 2, 0]]
-    assert found["binary_kappa"] == 1
-
-
-def test_the_order_of_grades_within_questions_by_hand() -> None:
-    """a: both answers above the one other passage; b: one of two others below, one level with it: 3/4; c has no
-    answer. Shifted or squeezed together, grades keep their order; across questions none is asked for."""
-    questions = ["a", "a", "a", "b", "b", "b", "c"]
-    positive = [True, True, False, True, False, False, False]
-    grades = [1.5, 2.0, 1.0, 4.0, 4.0, 3.0, 4.0]
-    order, (low, high) = judge_quality.auc_within_questions(grades, positive, questions)
-    assert (order, low, high) == (pytest.approx(7 / 8), 0.75, 1)
-    squeezed = [2.5 + grade / 10 for grade in grades]
-    assert judge_quality.auc_within_questions(squeezed, positive, questions) == (order, (low, high))
-    found = judge_quality.agreement([4 if is_one else 2.5 for is_one in positive], grades, questions)
-    assert found["auc_within_questions"] == order and found["auc_within_questions_ci95"] == [low, high]
-
-
-def test_the_order_within_too_few_questions() -> None:
-    order, bounds = judge_quality.auc_within_questions([1, 2], [True, False], ["a", "a"])
-    assert order == 0 and all(map(math.isnan, bounds))
-    assert math.isnan(judge_quality.auc_within_questions([1, 2], [True, False], ["a", "b"])[0])
 
 
 def test_calibration_by_hand() -> None:

@@ -15,12 +15,11 @@ import numpy as np
 from scipy.stats import norm
 
 import iterative_miner as miner
+from hardneg.agreement import agreement, confusion_matrix, weighted_kappa, whole_grade
 from hardneg.encoder import CachedEncoder
 from hardneg.flag_types import share
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, JudgeStats, Judgment, Pair, answer_key_grade
-from hardneg.judge_quality import agreement, whole_grade
-from hardneg.metrics import confusion_matrix, weighted_kappa
 from hardneg.models import load_model
 from hardneg.script import run
 
