@@ -31,7 +31,7 @@ from hardneg.files import check_writable, write_json
 from hardneg.flag_types import Help, positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, NOT_STORED, Judge, Judgment, Pair, as_read
-from hardneg.judge_quality import JudgedPair, biases, calibration, judged_pairs
+from hardneg.judge_quality import JudgedPair, biases, calibration, corrections, judged_pairs
 from hardneg.judge_report import (
     MIN_ASKED,
     describe_effort,
@@ -73,6 +73,9 @@ MAX_WITHOUT_PROBABILITIES = 0.02  # share of the grades without, from a server t
 # AUC within questions, 0.5 by chance. The noisy judge that training was measured with has 0.76 to 0.86 with the answer
 # key on samples of 30 questions, where it grades 16 to 23 % of the known answers as none (LOG.md, "A 1.5B judge").
 LOW_AUC = 0.75
+# Share of the passages ranked above an answer that are graded below it, 0.5 by chance: there 0.62 to 0.85. A judge that
+# costs half of the gain has 0.54 to 0.62 (LOG.md, "A judge that is misled as the model is").
+LOW_CORRECTIONS = 0.65
 LOW_KAPPA_WITH_PEOPLE = 0.5  # quadratically weighted; the noisy judge would have 0.54 with the bundled questions
 LENGTH_BIAS = 0.5  # rank correlation of grade and passage length
 
@@ -295,6 +298,7 @@ def measure(
             [row.grade for row in judged],
             [row.query_id for row in judged],
         ),
+        "corrections": corrections(judged),
         "biases": biases(judged),
     }
 
@@ -397,6 +401,7 @@ def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
         yield from stored_warnings(results, judge.store.path)
     yield from unjudged_warnings(results["unjudged"]["reasons"], len(results["sample_judgments"]), "the sample's")
     yield from order_warnings(results["agreement"], "the answer key")
+    yield from correction_warnings(results["corrections"]["share"])
     yield from mining_warnings(results)
     length = results["biases"]["length"]["spearman"]
     if length is not None and abs(length) > LENGTH_BIAS:
@@ -492,6 +497,16 @@ def order_warnings(agreement: dict[str, Any], whom: str) -> Iterator[str]:
         )
 
 
+def correction_warnings(share: float | None) -> Iterator[str]:
+    """On a judge that is misled by what misleads the model."""
+    if share is not None and share < LOW_CORRECTIONS:
+        yield (
+            f"of the passages that the model ranks above an answer, the judge grades {share:.0%} below it (half by "
+            "chance): it spares hard negatives. Serve a better model, try another prompt, or compare the result with "
+            f"that of --judge answer-key; see {PROMPT_PLACE}"
+        )
+
+
 def people_warnings(graded: dict[str, Any]) -> Iterator[str]:
     """On a judge that agrees too little with people."""
     whom, kappa = f"people ({graded['file']})", graded["agreement"]["weighted_kappa"]
@@ -524,6 +539,7 @@ def print_report(results: dict[str, Any], args: argparse.Namespace) -> None:
     print_biases(results["biases"])
     if args.judge == "llm":
         print_agreement("AGREEMENT WITH THE ANSWER KEY", results["agreement"], "key")
+        print_corrections(results["corrections"])
         print_rate(results["rate"])
     if results["graded"]:
         print_graded(results["graded"])
@@ -597,6 +613,16 @@ def print_agreement(title: str, found: dict[str, Any], rows: str) -> None:
     print(
         f"  AUC of answers against other passages of their question {figure(found['auc_within_questions'])} "
         f"(95% CI over questions {figure(low)} to {figure(high)}; 0.50 by chance)"
+    )
+
+
+def print_corrections(found: dict[str, Any]) -> None:
+    """Whether the judge contradicts the model where the model is wrong."""
+    low, high = found["share_ci95"]
+    print(
+        f"  of {found['pairs']:,} passages that the model ranks above an answer, the judge grades below it "
+        f"{figure(found['share'])} (95% CI over {found['questions']} questions {figure(low)} to {figure(high)}; 0.50 "
+        "by chance)"
     )
 
 

@@ -66,13 +66,17 @@ def auc_within_questions(
     for score, is_one, question in zip(scores, positive, questions, strict=True):
         of_question.setdefault(question, []).append((score, is_one))
     areas = np.array([auc(*zip(*pairs, strict=True)) for pairs in of_question.values()])
-    areas = areas[~np.isnan(areas)]
-    if len(areas) < 2:
-        return (areas[0] if len(areas) else math.nan), (math.nan, math.nan)
+    return mean_and_interval(areas[~np.isnan(areas)])
+
+
+def mean_and_interval(values: Sequence[float] | np.ndarray) -> tuple[float, tuple[float, float]]:
+    """The mean and its percentile bootstrap interval of 95 %; NaN of no value, and bounds of fewer than two."""
+    if len(values) < 2:
+        return (float(values[0]) if len(values) else math.nan), (math.nan, math.nan)
     interval = bootstrap(
-        (areas,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile", rng=0
+        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile", rng=0
     ).confidence_interval
-    return areas.mean(), (interval.low, interval.high)
+    return float(np.mean(values)), (float(interval.low), float(interval.high))
 
 
 def confusion_matrix(first: Sequence[int], second: Sequence[int]) -> np.ndarray:

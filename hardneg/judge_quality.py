@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from hardneg.agreement import whole_grade
+from hardneg.agreement import mean_and_interval, whole_grade
 from hardneg.artifacts import Chunk
 from hardneg.candidates import CandidateList
 from hardneg.judge import GRADES, Judgment, answer_key_grade, as_read
@@ -60,6 +60,36 @@ def judged_pairs(
             )
         )
     return rows
+
+
+def corrections(judged: Sequence[JudgedPair]) -> dict[str, Any]:
+    """Whether the judge corrects the model, which is what mining needs it for.
+
+    Of the passages that the model ranks above a known answer: the share that the judge grades below it (equal grades
+    count half), as the mean over questions.
+
+    A judge that tells nothing has 0.5, one that grades as the model ranks 0, and both train little: a judge that goes
+    by what looks alike may order a question's passages well and still spare just the hard negatives.
+    """
+    of_question: dict[str, list[JudgedPair]] = {}
+    for row in judged:
+        of_question.setdefault(row.query_id, []).append(row)
+    wins = [
+        [
+            (answer.grade > other.grade) + (answer.grade == other.grade) / 2
+            for answer in (row for row in rows if row.known_answer)
+            for other in rows
+            if not other.known_answer and other.rank < answer.rank
+        ]
+        for rows in of_question.values()
+    ]
+    share, bounds = mean_and_interval([float(np.mean(of_one)) for of_one in wins if of_one])
+    return {
+        "questions": sum(map(bool, wins)),
+        "pairs": sum(map(len, wins)),
+        "share": finite_or_none(share),
+        "share_ci95": [finite_or_none(bound) for bound in bounds],
+    }
 
 
 def biases(judged: Sequence[JudgedPair]) -> dict[str, Any]:

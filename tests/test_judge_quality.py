@@ -1,4 +1,6 @@
-"""Agreement, calibration and biases of a judge, worked out by hand."""
+"""Corrections, calibration and biases of a judge, worked out by hand."""
+
+from dataclasses import replace
 
 import pytest
 
@@ -21,6 +23,25 @@ def pair(grade: float, rank: int = 1, length: int = 10, known: bool = False) -> 
 
 
 @pytest.mark.filterwarnings("error")
+def test_corrections_by_hand() -> None:
+    """a: of the two passages above the first answer one is graded below it and one level with it, of those above the
+    second none and two below: (0.5 + 1 + 0 + 0) / 4; b: the one passage is graded below; c ranks its answer first."""
+
+    def of(query_id: str, *rows: judge_quality.JudgedPair) -> list[judge_quality.JudgedPair]:
+        return [replace(row, query_id=query_id) for row in rows]
+
+    rows = [
+        *of("a", pair(2, 1), pair(3, 2), pair(3, 3, known=True), pair(1.5, 40, known=True), pair(1, 50)),
+        *of("b", pair(2, 1), pair(4, 2, known=True)),
+        *of("c", pair(1, 1, known=True), pair(4, 2)),
+    ]
+    found = judge_quality.corrections(rows)
+    assert (found["questions"], found["pairs"], found["share"]) == (2, 5, pytest.approx((0.375 + 1) / 2))
+    assert found["share_ci95"] == [0.375, 1]
+    nothing = {"questions": 0, "pairs": 0, "share": None, "share_ci95": [None, None]}
+    assert judge_quality.corrections(of("c", pair(1, 1, known=True), pair(4, 2))) == nothing
+
+
 def test_biases_by_hand() -> None:
     rest = [
         pair(1, rank=1, length=10),

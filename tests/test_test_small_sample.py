@@ -468,6 +468,7 @@ def sample_results(**changes: Any) -> dict[str, Any]:
         "unjudged": {"count": 2, "reasons": {"refused": 2}},
         "without_probabilities": 0,
         "agreement": {"auc_within_questions": 0.75},
+        "corrections": {"share": 0.65},
         "biases": {"known_answers": known, "length": {"spearman": 0.5}},
         "graded": None,
         "refused": None,
@@ -496,6 +497,11 @@ def with_people(kappa: float, order: float | None = 0.75) -> dict[str, Any]:
         ),
         ({"agreement": {"auc_within_questions": 0.74}}, "the judge hardly tells .*AUC 0.74 with the .*JUDGE_PROMPT"),
         ({"agreement": {"auc_within_questions": None}}, None),
+        (
+            {"corrections": {"share": 0.64}},
+            "of the passages that the model ranks above .* 64% .*JUDGE_PROMPT",
+        ),
+        ({"corrections": {"share": None}}, None),
         ({"graded": with_people(0.5)}, None),
         ({"graded": with_people(0.5, None)}, None),
         (
@@ -589,6 +595,7 @@ REPORTED = {
         "auc_within_questions": 0.987,
         "auc_within_questions_ci95": [0.954, None],
     },
+    "corrections": {"questions": 25, "pairs": 1347, "share": 0.851, "share_ci95": [0.79, 0.9]},
     "rate": {
         "asked": 40,
         "from_store": 1960,
@@ -697,6 +704,8 @@ AGREEMENT WITH THE ANSWER KEY (1,980 pairs)
   4                0    0  0  480
   Cohen's kappa 0.99, weighted kappa 0.90 (95% CI over questions 0.85 to 0.95), relevant or not n/a
   AUC of answers against other passages of their question 0.99 (95% CI over questions 0.95 to n/a; 0.50 by chance)
+  of 1,347 passages that the model ranks above an answer, the judge grades below it \
+0.85 (95% CI over 25 questions 0.79 to 0.90; 0.50 by chance)
 
 RATE
   1,960 from the store, 40 asked in 10.0 s, 4.0/s, 12,000 prompt tokens (75% cached); unjudged: refused 20
