@@ -62,6 +62,7 @@ from hardneg.mining import (
     check_examples,
     describe_mining,
     examples_of,
+    irrelevant_up_to,
     surest,
 )
 from hardneg.model_files import corpora_of, foreign_training, strength_of, training_record
@@ -476,6 +477,7 @@ def check_unjudged(lists: Iterable[CandidateList], most: float, reasons: Counter
 MINING = MiningRules(
     relevant_grade=3.0,
     irrelevant_grade=2.0,
+    clearly_below=0.5,
     negatives=4,
     max_positives=2,
     max_found=1,  # what a noisy judge finds second is mostly wrong (LOG.md)
@@ -505,7 +507,8 @@ def mine_hard_examples(
         graded = [candidate for candidate in candidates if candidate.grade is not None]
         # The data says that a known answer is one: the judge, which is noisy in the middle, need only not refute it.
         positives = [c for c in graded if c.grade >= relevant_grade or (c.known and c.grade > irrelevant_grade)]
-        irrelevant = [c for c in graded if c.grade <= irrelevant_grade and not c.known]
+        no_answer = irrelevant_up_to(graded, rules)
+        irrelevant = [c for c in graded if c.grade <= no_answer and not c.known]
         refuted = [c for c in graded if c.grade <= irrelevant_grade and c.known]
         hard_positives = [c for c in positives if irrelevant and c.rank > irrelevant[0].rank]
         hard_negatives = [c for c in irrelevant if positives and c.rank < positives[-1].rank]
@@ -513,7 +516,7 @@ def mine_hard_examples(
         mined.hard_negatives.extend((query, c) for c in hard_negatives)
         mined.candidates.update(candidate.chunk_id for candidate in candidates)
         mined.spared[query["query_id"]] = {
-            c.chunk_id for c in candidates if c.known or c.grade is None or c.grade > irrelevant_grade
+            c.chunk_id for c in candidates if c.known or c.grade is None or c.grade > no_answer
         }
         known = [candidate for candidate in candidates if candidate.known]
         trusted = surest(positives, known, boilerplate)[: rules.max_positives if known else rules.max_found]

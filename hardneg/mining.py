@@ -1,5 +1,6 @@
 """What mining finds: training examples, how they are put together, and how they add up over iterations."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -20,7 +21,8 @@ class MiningRules:
     """What counts as an answer, and how much of a query is trained on."""
 
     relevant_grade: float  # expected grade from which a chunk is an answer; a known one need only not be refuted
-    irrelevant_grade: float  # expected grade up to which it is none; in between the judge is unsure: not used
+    irrelevant_grade: float  # expected grade up to which it is none; in between the judge is unsure
+    clearly_below: float  # how far below the best known answer's grade a chunk in between must lie to be none
     negatives: int  # per example; a query without irrelevant candidates gives none
     max_positives: int  # examples per query; a long answer has many chunks
     max_found: int  # the same where no answer is known
@@ -60,6 +62,22 @@ def surest(
     by_grade = sorted(trusted, key=lambda candidate: (-candidate.grade, candidate.rank))
     fused = [1 / (FUSION_K + place) + 1 / (FUSION_K + c.rank) for place, c in enumerate(by_grade, start=1)]
     return [by_grade[place] for place in sorted(range(len(by_grade)), key=lambda place: -fused[place])]
+
+
+def irrelevant_up_to(graded: Sequence[Candidate], rules: MiningRules) -> float:
+    """The expected grade up to which a query's chunks are no answers: of those in between, those that the judge grades
+    clearly below the best known answer.
+
+    A judge may err most on chunks that look like answers to the model too, which are the hard negatives. Their grades
+    then lie in between, but below those of the known answers (LOG.md, "A judge that is misled as the model is").
+
+    Args:
+        graded: the query's graded candidates.
+        rules: the thresholds.
+    """
+    best = max((candidate.grade for candidate in graded if candidate.known), default=0.0)
+    in_between = math.nextafter(rules.relevant_grade, 0.0)
+    return max(rules.irrelevant_grade, min(best - rules.clearly_below, in_between))
 
 
 def examples_of(
@@ -107,7 +125,7 @@ def describe_mining(counts: Mapping[str, int], rules: MiningRules) -> str:
             counts["relevant"],
         ),
         ("of these trained on, the surest", counts["trained_on"]),
-        (f"irrelevant (grade <= {rules.irrelevant_grade:g}, no known answer)", counts["irrelevant"]),
+        (f"irrelevant (grade <= {rules.irrelevant_grade:g}, or clearly below a known answer)", counts["irrelevant"]),
         (f"refuted (known answers <= {rules.irrelevant_grade:g}): not used", counts["refuted"]),
         ("in between: not used", counts["uncertain"]),
         ("unjudged: not used", counts["unjudged"]),

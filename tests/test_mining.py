@@ -118,6 +118,17 @@ def test_thresholds_are_included_and_can_be_moved() -> None:
     assert mine([item], irrelevant_grade=1.5).hard_negatives == []
 
 
+def test_in_between_a_chunk_is_none_if_it_lies_clearly_below_the_best_known_answer() -> None:
+    grades = (3.25, 2.25, 2.75, 2.76, 3.0, 1.0)
+    mined = mine([graded(make_query("q", 100, 101), *grades)], negatives=9)
+    assert {chunk_id for example in mined.examples for chunk_id in example.negative_ids} == {102, 105}
+    assert mined.spared["q"] == {100, 101, 103, 104}
+    sure = mine([graded(make_query("q", 100), 4.0, 2.99, 3.0)])  # what counts as an answer is never one's negative
+    assert (sure.examples[0].negative_ids[0], sure.spared["q"]) == (101, {100, 102})
+    unknown = mine([graded(make_query("q"), *grades)], negatives=9)
+    assert set(unknown.examples[0].negative_ids) == {105}
+
+
 def test_a_known_answer_ranked_far_below_the_candidates_is_a_hard_positive() -> None:
     item = graded(make_query("q", 101), 1.0, 4.0, ranks=[1, 812])
     assert ids(mine([item]).hard_positives) == [101]
@@ -171,7 +182,7 @@ def test_the_table_says_what_became_of_every_candidate() -> None:
     """Of q's three answers two are trained on and one is refuted; nobody judged one candidate, and the judge was in
     doubt about two. p and r have no answer, s has nothing else.
     """
-    several = graded(make_query("q", 100, 101, 102), 4.0, 4.0, 2.0, 1.0, 2.5, None, 2.9)
+    several = graded(make_query("q", 100, 101, 102), 3.0, 3.0, 2.0, 1.0, 2.6, None, 2.9)
     mined = mine([several, graded(make_query("p"), 1.0), graded(make_query("r"), 1.0), graded(make_query("s"), 4.0)])
     assert mined.counts["trained_on"] == len(mined.examples) == 2
     rows = [line.rsplit(maxsplit=1) for line in describe_mining(mined.counts, miner.MINING).splitlines()]

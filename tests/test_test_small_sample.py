@@ -654,15 +654,15 @@ SCORE DISTRIBUTION
   unjudged     20   1.0%  █
 
 WHAT TRAINING WOULD USE: 90 examples
-  candidates                                2,000
-  relevant (grade >= 3; known answers > 2)    480
-  of these trained on, the surest              90
-  irrelevant (grade <= 2, no known answer)  1,500
-  refuted (known answers <= 2): not used        0
-  in between: not used                          0
-  unjudged: not used                           20
-  queries skipped: no answer to trust           3
-  queries skipped: nothing irrelevant           1
+  candidates                                                2,000
+  relevant (grade >= 3; known answers > 2)                    480
+  of these trained on, the surest                              90
+  irrelevant (grade <= 2, or clearly below a known answer)  1,500
+  refuted (known answers <= 2): not used                        0
+  in between: not used                                          0
+  unjudged: not used                                           20
+  queries skipped: no answer to trust                           3
+  queries skipped: nothing irrelevant                           1
 
 HARD POSITIVES: relevant, but ranked low by the model (5)
   grade 3.60 (1-4: 0.00 0.10 0.20 0.70), rank 9, cosine 0.25, known answer
