@@ -649,10 +649,10 @@ def average_with_base(setting: Setting, tuned: "SentenceTransformer", strongest:
     chosen = choose_strength(tried, tolerance)
     average_weights(tuned, base_weights, tuned_weights, chosen.strength)
     print(f"Share of the tuned weights: {chosen.strength:.0%}, the rest the base model's")
-    if chosen.strength <= LITTLE and not tried[0].score.is_harmless(tolerance):
+    if not any(each.strength > LITTLE and each.score.is_harmless(tolerance) for each in tried):
         print(
-            "The guard passes so little of this training only. Try a lower --learning-rate than "
-            f"{setting.args.learning_rate:g}, a third say, in another --output-dir: nothing is judged again"
+            f"The guard passes {LITTLE:.0%} at most: --learning-rate {setting.args.learning_rate:g} may be too high "
+            "for this model (a third of it is worth a try, in another --output-dir), or the guard has few questions"
         )
     return [{**asdict(each), "chosen": each is chosen} for each in tried]
 

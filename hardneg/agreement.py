@@ -69,6 +69,22 @@ def auc_within_questions(
     return mean_and_interval(areas[~np.isnan(areas)])
 
 
+def auc(scores: Sequence[float], positive: Sequence[bool]) -> float:
+    """Area under the ROC curve: the chance that a positive outscores a negative, ties counting half.
+
+    By the Mann-Whitney statistic. NaN where one of the classes is empty.
+
+    Args:
+        scores: a grader's (expected) grades.
+        positive: whether each is one, e.g. people's grade >= RELEVANT_GRADE.
+    """
+    values, labels = np.asarray(scores, float), np.asarray(positive, bool)
+    if labels.all() or not labels.any():
+        return np.nan
+    statistic = mannwhitneyu(values[labels], values[~labels], method="asymptotic").statistic
+    return float(statistic / (labels.sum() * (~labels).sum()))
+
+
 def mean_and_interval(values: Sequence[float] | np.ndarray) -> tuple[float, tuple[float, float]]:
     """The mean and its percentile bootstrap interval of 95 %; NaN of no value, and bounds of fewer than two."""
     if len(values) < 2:
@@ -144,19 +160,3 @@ def _kappa(confusion: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         total = confusion.sum(axis=(-2, -1))
         return 1 - total * (confusion * disagreement).sum(axis=(-2, -1)) / (expected * disagreement).sum(axis=(-2, -1))
-
-
-def auc(scores: Sequence[float], positive: Sequence[bool]) -> float:
-    """Area under the ROC curve: the chance that a positive outscores a negative, ties counting half.
-
-    By the Mann-Whitney statistic. NaN where one of the classes is empty.
-
-    Args:
-        scores: a grader's (expected) grades.
-        positive: whether each is one, e.g. people's grade >= RELEVANT_GRADE.
-    """
-    values, labels = np.asarray(scores, float), np.asarray(positive, bool)
-    if labels.all() or not labels.any():
-        return np.nan
-    statistic = mannwhitneyu(values[labels], values[~labels], method="asymptotic").statistic
-    return float(statistic / (labels.sum() * (~labels).sum()))

@@ -247,7 +247,7 @@ def test_each_strength_is_measured_and_the_chosen_one_is_kept(
     assert [each["score"]["mrr"] for each in tried] == pytest.approx(measured, abs=1e-5)
     assert share(tuned) == pytest.approx(chosen, abs=1e-6)
     is_held_back = has_guard  # to half of what was trained
-    assert ("Try a lower --learning-rate than 0.0001" in capsys.readouterr().out) == is_held_back
+    assert ("--learning-rate 0.0001 may be too high for this model" in capsys.readouterr().out) == is_held_back
 
 
 BASE = Score(0.5, 0.5, 0.8, 0.6, 0.0)

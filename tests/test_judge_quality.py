@@ -22,7 +22,6 @@ def pair(grade: float, rank: int = 1, length: int = 10, known: bool = False) -> 
     return judge_quality.JudgedPair("?", "", "x" * length, grade, None, None, rank, 0.5, known, 1, "q", 0)
 
 
-@pytest.mark.filterwarnings("error")
 def test_corrections_by_hand() -> None:
     """a: of the two passages above the first answer one is graded below it and one level with it, of those above the
     second none and two below: (0.5 + 1 + 0 + 0) / 4; b: the one passage is graded below; c ranks its answer first."""
@@ -42,6 +41,7 @@ def test_corrections_by_hand() -> None:
     assert judge_quality.corrections(of("c", pair(1, 1, known=True), pair(4, 2))) == nothing
 
 
+@pytest.mark.filterwarnings("error")
 def test_biases_by_hand() -> None:
     rest = [
         pair(1, rank=1, length=10),

@@ -344,24 +344,39 @@ def test_the_largest_disagreements_with_people_are_listed_first(base: list[str],
     assert [each["judge"] for each in listed] == pytest.approx([judged[n] for n in order[:20]])
 
 
-def test_a_sample_with_nothing_to_learn_from_ends_with_status_1(
-    base: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The pipeline stops there, before all questions' candidates are judged."""
-    with pytest.raises(SystemExit) as status:
-        script.main([*base, *of_server(NOWHERE), "--stored-only"])
-    assert status.value.code == 1
-    shown, found = capsys.readouterr(), results(tmp_path)
-    assert shown.err.splitlines()[-1] == found["refused"] == found["warnings"][0]
-    assert f"  - {found['refused']}\n" in shown.out
+def sample_of(order: float | None, *rows: tuple[float | None, bool], examples: int = 0) -> dict[str, Any]:
+    """Results of a sample with these grades, of known answers or not."""
+    judged = [{"grade": grade, "known_answer": known} for grade, known in rows]
+    return {
+        "mining": {"examples": examples},
+        "agreement": {"auc_within_questions": order},
+        "sample_judgments": judged,
+    }
 
 
 @pytest.mark.parametrize(("order", "place"), [(None, "JUDGE_PROMPT"), (0.74, "JUDGE_PROMPT"), (0.75, "MINING")])
-def test_thresholds_are_moved_only_for_a_judge_that_orders_passages_well(order: float | None, place: str) -> None:
-    found = {"mining": {"examples": 0}, "agreement": {"auc_within_questions": order}}
-    why = script.nothing_to_learn(found)
-    assert why is not None and why.startswith("there is nothing to learn from") and why.endswith(place)
-    assert script.nothing_to_learn(found | {"mining": {"examples": 1}}) is None
+def test_where_an_llm_s_grades_give_no_example_the_pipeline_stops(
+    order: float | None, place: str, stub: LLMStub, tmp_path: Path
+) -> None:
+    """Thresholds are worth moving only for a judge that orders passages well."""
+    judge = make_judge(stub, tmp_path)
+    why = script.nothing_to_learn(sample_of(order, (2.5, False), (2.5, True)), judge)
+    assert why is not None and re.match(f"there is nothing to learn from: .*, {place} .*--from train", why)
+    assert script.nothing_to_learn(sample_of(order, (2.5, False), examples=1), judge) is None
+
+
+@pytest.mark.parametrize("rows", [[(None, False), (None, True)], [(4.0, True), (None, False)], []])
+def test_it_does_not_stop_for_want_of_judgments_of_other_passages_than_answers(
+    rows: list[tuple[float | None, bool]], stub: LLMStub, tmp_path: Path
+) -> None:
+    assert script.nothing_to_learn(sample_of(None, *rows), make_judge(stub, tmp_path)) is None
+
+
+def test_the_answer_key_stops_no_pipeline_but_its_sample_may_have_nothing_to_learn_from() -> None:
+    found = sample_results(**sample_of(None, (1.0, False)))
+    assert script.nothing_to_learn(found, AnswerKeyJudge()) is None
+    (warning,) = script.find_warnings(found, AnswerKeyJudge())
+    assert warning.startswith(script.NO_EXAMPLES) and "--num-candidates" in warning
 
 
 def test_a_kappa_that_is_undefined_does_not_pass_the_gate() -> None:
@@ -463,7 +478,7 @@ def sample_results(**changes: Any) -> dict[str, Any]:
     known = {"pairs": 100, "share_graded_1": 0.2}
     return {
         "score_distribution": {"1": 5, "2": 5, "3": 5, "4": 5, "unjudged": 0},
-        "mining": {"candidates": 100, "uncertain": 50, "refuted": 35, "examples": 1},
+        "mining": {"candidates": 100, "uncertain": 50, "refuted": 30, "examples": 1},
         "sample_judgments": [{}] * 100,
         "unjudged": {"count": 2, "reasons": {"refused": 2}},
         "without_probabilities": 0,
@@ -489,8 +504,14 @@ def with_people(kappa: float, order: float | None = 0.75) -> dict[str, Any]:
     ("changes", "warning"),
     [
         ({}, None),
-        ({"mining": {"candidates": 100, "uncertain": 51, "refuted": 35}}, "51% of the pairs are graded in .*MINING"),
-        ({"mining": {"candidates": 100, "uncertain": 50, "refuted": 36}}, "36% of the 100 known answers .*MINING"),
+        (
+            {"mining": {"candidates": 100, "uncertain": 51, "refuted": 30, "examples": 1}},
+            "51% of the pairs .*MINING",
+        ),
+        (
+            {"mining": {"candidates": 100, "uncertain": 50, "refuted": 31, "examples": 1}},
+            "31% of the 100 .*MINING",
+        ),
         (
             {"unjudged": {"count": 3, "reasons": {"refused": 3}}},
             r"3.0% of the sample's pairs are unjudged \(refused 3\)",
@@ -509,7 +530,7 @@ def with_people(kappa: float, order: float | None = 0.75) -> dict[str, Any]:
             r"the judge hardly tells .*AUC 0.74 with people \(p.jsonl\).*JUDGE_PROMPT",
         ),
         ({"graded": with_people(0.49)}, r"weighted kappa with people \(p.jsonl\) is only 0.49.*JUDGE_PROMPT"),
-        ({"graded": with_people(0.5), "refused": "judge not good enough: ..."}, "judge not good enough"),
+        ({"graded": with_people(0.2), "refused": "judge not good enough: ..."}, "judge not good enough"),
         (
             {"biases": {"known_answers": {"pairs": 99, "share_graded_1": 0.3}, "length": {"spearman": None}}},
             "30% of the 99 known answers are graded 1.*JUDGE_PROMPT",
@@ -831,9 +852,10 @@ def test_against_a_real_server(base: list[str], tmp_path: Path) -> None:
     prompt = tmp_path / "prompt.txt"
     prompt.write_text(PROMPT, encoding="utf-8")
     small = ["--num-queries", "3", "--num-candidates", "3", "--prompt", str(prompt), "--concurrency", "2"]
-    with RealLLM(context_tokens=512) as server, pytest.raises(SystemExit):
+    with RealLLM(context_tokens=512) as server, pytest.raises(SystemExit) as status:
         script.main([*base, *of_server(server.url, server.model), *small])
     found = results(tmp_path)
+    assert status.value.code == 1 and found["refused"].startswith(script.NO_EXAMPLES)
     assert found["judge"]["prompt_sha256"] == sha256_text(PROMPT)
     assert found["judge"]["findings"]["constraint"] == "integer"
     assert found["rate"]["asked"] == len(found["sample_judgments"]) >= 9

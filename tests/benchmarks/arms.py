@@ -40,8 +40,7 @@ from tests.benchmarks.paraphrased import WORDINGS, paraphrase
 
 View = Callable[[Query, int, random.Random], str]  # another question with the same answer, of a query and its positive
 TRAINED_WORDINGS, HELD_OUT_WORDINGS = slice(0, 2), slice(2, 3)  # of each type's three
-# a grade that makes neither a positive nor a negative
-UNUSED = None  # as if nobody had judged it: neither a positive nor a negative
+UNUSED = None  # a grade as if nobody had judged: neither a positive nor a negative
 
 
 def main(argv: Sequence[str] | None = None) -> None:

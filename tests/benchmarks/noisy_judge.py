@@ -1,4 +1,4 @@
-"""The miner with a judge that is as noisy as a small LLM: does the gain survive, and does nothing collapse?
+"""The miner with a judge that errs often, at random or where the model errs: does the gain survive?
 
     python -m tests.benchmarks.noisy_judge --base-model all-MiniLM-L6-v2 --data-dir data --output-dir models/noisy
     python -m tests.benchmarks.noisy_judge --correlation 0.7 ...    # what looks right to the base model misleads it too
