@@ -6,9 +6,10 @@
 
 Needs the outputs of prepare_corpus.py and prepare_queries.py. Prints how the grades are distributed, what training
 would use of them, what the model ranks wrongly, single judgments, the agreement with the answer key (and with people),
-the time that the full run would take, and what looks wrong and where to turn. small_sample_results.json has all of it,
-every judgment included. The embeddings and judgments are kept in the data folder. The questions are among the first
-that iterative_miner.py asks with the same seed and as many queries as --full-run says: it pays for none of them again.
+the time that the full run would take, and what looks wrong and where to turn; ends with status 1 where nothing can be
+learnt from an LLM's grades. small_sample_results.json has all of it, every judgment included. The embeddings and
+judgments are kept in the data folder. The questions are among the first that iterative_miner.py asks with the same seed
+and as many queries as --full-run says: it pays for none of them again.
 """
 
 import argparse
@@ -393,7 +394,8 @@ def nothing_to_learn(results: dict[str, Any], judge: Judge) -> str | None:
 
 def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
     """One line per thing that looks wrong, with the place to turn to."""
-    if not results["mining"]["examples"] and not results["refused"]:
+    is_judged = any(results["score_distribution"][str(grade)] for grade in GRADES)
+    if is_judged and not results["mining"]["examples"] and not results["refused"]:
         yield f"{NO_EXAMPLES}; with more --num-candidates there may be some"
     if not isinstance(judge, LLMJudge):  # the answer key's scores are the data's, and nothing to mend
         return

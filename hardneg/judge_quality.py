@@ -68,8 +68,8 @@ def corrections(judged: Sequence[JudgedPair]) -> dict[str, Any]:
     Of the passages that the model ranks above a known answer: the share that the judge grades below it (equal grades
     count half), as the mean over questions.
 
-    A judge that tells nothing has 0.5, one that grades as the model ranks 0, and both train little: a judge that goes
-    by what looks alike may order a question's passages well and still spare just the hard negatives.
+    A judge that tells nothing has 0.5, one that grades as the model ranks 0. A judge that goes by what looks alike may
+    order a question's passages well and still spare just the hard negatives (LOG.md).
     """
     of_question: dict[str, list[JudgedPair]] = {}
     for row in judged:
