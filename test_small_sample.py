@@ -29,7 +29,7 @@ from hardneg.device import find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, Unavailable
 from hardneg.files import check_writable, write_json
-from hardneg.flag_types import Help, positive_int, seed
+from hardneg.flag_types import Help, kappa, positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, NOT_STORED, Judge, Judgment, Pair, as_read
 from hardneg.judge_quality import JudgedPair, biases, calibration, corrections, judged_pairs
@@ -154,14 +154,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise InputError("--min-kappa is about the agreement with people; name a graded set too, e.g. --graded bundled")
     check_judge_arguments(args)
     return args
-
-
-def kappa(text: str) -> float:
-    """argparse type: a number between -1 and 1."""
-    value = float(text)
-    if not -1 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between -1 and 1")
-    return value
 
 
 def miner_run_size() -> str:

@@ -2,6 +2,10 @@
 
 import argparse
 import math
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T", int, float)
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -13,49 +17,24 @@ class Help(argparse.RawDescriptionHelpFormatter):
         return text if has_none or "%(default)" in text else f"{text} (default: %(default)s)"
 
 
-def positive_int(text: str) -> int:
-    """A whole number of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
+def checked(kind: Callable[[str], T], is_taken: Callable[[T], bool], wanted: str) -> Callable[[str], T]:
+    """An argparse type: `kind` of the text, where `is_taken` holds; otherwise a usage error says what is `wanted`."""
+
+    def parse(text: str) -> T:
+        value = kind(text)
+        if not is_taken(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse: "invalid int value: 'ten'"
+    return parse
 
 
-def finite(text: str) -> float:
-    """A number that is neither infinite nor NaN."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text} is no finite number")
-    return number
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return number
-
-
-def positive(text: str) -> float:
-    """A finite number above 0."""
-    number = finite(text)
-    if number <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
-
-
-def price(text: str) -> float:
-    """A finite amount of money, not negative."""
-    number = finite(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return number
-
-
-def seed(text: str) -> int:
-    """A seed that every library takes, with room for the iterations, which add their number to it."""
-    number = int(text)
-    if not 0 <= number < 2**31:
-        raise argparse.ArgumentTypeError(f"{number} is not between 0 and {2**31 - 1}")
-    return number
+positive_int = checked(int, lambda value: value >= 1, "at least 1")
+finite = checked(float, math.isfinite, "a finite number")
+positive = checked(float, lambda value: 0 < value < math.inf, "a finite number above 0")
+share = checked(float, lambda value: 0 <= value <= 1, "between 0 and 1")
+kappa = checked(float, lambda value: -1 <= value <= 1, "between -1 and 1")
+price = checked(float, lambda value: 0 <= value < math.inf, "a finite price from 0 on")
+# What every library takes, with room for the iterations, which add their number to it.
+seed = checked(int, lambda value: 0 <= value < 2**31, f"between 0 and {2**31 - 1}")

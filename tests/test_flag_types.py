@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hardneg.flag_types import Help, finite, positive, positive_int, price, seed, share
+from hardneg.flag_types import Help, finite, kappa, positive, positive_int, price, seed, share
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,8 @@ from hardneg.flag_types import Help, finite, positive, positive_int, price, seed
         (price, "0", 0.0),
         (seed, "0", 0),
         (finite, "-2", -2.0),
+        (kappa, "-1", -1.0),
+        (kappa, "1", 1.0),
     ],
 )
 def test_taken(kind: Callable[[str], float], text: str, value: float) -> None:
@@ -38,11 +40,26 @@ def test_taken(kind: Callable[[str], float], text: str, value: float) -> None:
         (seed, "-1"),
         (seed, str(2**31)),
         (finite, "inf"),
+        (kappa, "-1.1"),
+        (kappa, "nan"),
     ],
 )
 def test_refused(kind: Callable[[str], float], text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         kind(text)
+
+
+def test_a_usage_error_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser(prog="x")
+    parser.add_argument("--rate", type=positive)
+    parser.add_argument("--count", type=positive_int)
+    for flags, words in (
+        (["--rate", "0"], "argument --rate: 0 is not a finite number above 0"),
+        (["--count", "ten"], "argument --count: invalid int value: 'ten'"),
+    ):
+        with pytest.raises(SystemExit):
+            parser.parse_args(flags)
+        assert words in capsys.readouterr().err
 
 
 def test_help_is_the_docstring_and_the_defaults_that_there_are() -> None:
