@@ -477,6 +477,7 @@ def check_unjudged(lists: Iterable[CandidateList], most: float, reasons: Counter
 MINING = MiningRules(
     relevant_grade=3.0,
     irrelevant_grade=2.0,
+    refuted_below=1.5,
     clearly_below=0.5,
     negatives=4,
     max_positives=2,
@@ -502,14 +503,13 @@ def mine_hard_examples(
         rules: the thresholds.
     """
     mined = Mined([], {}, set(), [], [], Counter())
-    relevant_grade, irrelevant_grade = rules.relevant_grade, rules.irrelevant_grade
     for query, candidates in ((item.query, item.candidates) for item in lists):
         graded = [candidate for candidate in candidates if candidate.grade is not None]
-        # The data says that a known answer is one: the judge, which is noisy in the middle, need only not refute it.
-        positives = [c for c in graded if c.grade >= relevant_grade or (c.known and c.grade > irrelevant_grade)]
+        # The data says that a known answer is one; a judge that may be wrong must be sure of the contrary to refute it.
+        positives = [c for c in graded if c.grade >= (rules.refuted_below if c.known else rules.relevant_grade)]
         no_answer = irrelevant_up_to(graded, rules)
         irrelevant = [c for c in graded if c.grade <= no_answer and not c.known]
-        refuted = [c for c in graded if c.grade <= irrelevant_grade and c.known]
+        refuted = [c for c in graded if c.grade < rules.refuted_below and c.known]
         hard_positives = [c for c in positives if irrelevant and c.rank > irrelevant[0].rank]
         hard_negatives = [c for c in irrelevant if positives and c.rank < positives[-1].rank]
         mined.hard_positives.extend((query, c) for c in hard_positives)

@@ -20,8 +20,9 @@ FUSION_K = 60  # constant of reciprocal rank fusion, as published
 class MiningRules:
     """What counts as an answer, and how much of a query is trained on."""
 
-    relevant_grade: float  # expected grade from which a chunk is an answer; a known one need only not be refuted
+    relevant_grade: float  # expected grade from which a chunk is an answer
     irrelevant_grade: float  # expected grade up to which it is none; in between the judge is unsure
+    refuted_below: float  # expected grade below which the judge refutes a known answer; from there on it is one
     clearly_below: float  # how far below the best known answer's grade a chunk in between must lie to be none
     negatives: int  # per example; a query without irrelevant candidates gives none
     max_positives: int  # examples per query; a long answer has many chunks
@@ -121,12 +122,12 @@ def describe_mining(counts: Mapping[str, int], rules: MiningRules) -> str:
     rows = [
         ("candidates", counts["candidates"]),
         (
-            f"relevant (grade >= {rules.relevant_grade:g}; known answers > {rules.irrelevant_grade:g})",
+            f"relevant (grade >= {rules.relevant_grade:g}; known answers >= {rules.refuted_below:g})",
             counts["relevant"],
         ),
         ("of these trained on, the surest", counts["trained_on"]),
         (f"irrelevant (grade <= {rules.irrelevant_grade:g}, or clearly below a known answer)", counts["irrelevant"]),
-        (f"refuted (known answers <= {rules.irrelevant_grade:g}): not used", counts["refuted"]),
+        (f"refuted (known answers < {rules.refuted_below:g}): not used", counts["refuted"]),
         ("in between: not used", counts["uncertain"]),
         ("unjudged: not used", counts["unjudged"]),
         ("queries skipped: no answer to trust", counts["queries_without_answer"]),

@@ -44,16 +44,16 @@ def test_known_answers_never_become_negatives() -> None:
 
 
 def test_a_known_answer_needs_only_not_be_refuted() -> None:
-    """The judge is unsure of 2.5; the data says that 101 answers the question."""
-    mined = mine([graded(make_query("q", 101), 1.0, 2.5, 2.5, 4.0, 1.0)])
+    """The judge doubts 101 and 102; the data says that 101 answers the question."""
+    mined = mine([graded(make_query("q", 101), 1.0, 1.5, 2.5, 4.0, 1.0)])
     assert ids(mined.hard_positives) == [101, 103] and ids(mined.hard_negatives) == [100]
     # what the judge finds besides is not trained on, nor pushed away
     assert mined.examples == [Example("q", "q?", 101, (100,))]
     assert mined.spared == {"q": {101, 102, 103}}
 
 
-def test_a_grade_of_just_2_refutes_a_known_answer_and_makes_a_negative_of_another() -> None:
-    mined = mine([graded(make_query("q", 101), 2.0, 2.0, 3.0)])
+def test_a_grade_of_just_2_makes_a_negative_and_a_grade_below_one_and_a_half_refutes_a_known_answer() -> None:
+    mined = mine([graded(make_query("q", 101), 2.0, 1.49, 3.0)])
     assert mined.examples == []  # 101 is refuted, and 102 is not in the data
     assert (ids(mined.hard_positives), ids(mined.hard_negatives)) == ([102], [100])
     assert mined.spared == {"q": {101, 102}}
@@ -182,7 +182,7 @@ def test_the_table_says_what_became_of_every_candidate() -> None:
     """Of q's three answers two are trained on and one is refuted; nobody judged one candidate, and the judge was in
     doubt about two. p and r have no answer, s has nothing else.
     """
-    several = graded(make_query("q", 100, 101, 102), 3.0, 3.0, 2.0, 1.0, 2.6, None, 2.9)
+    several = graded(make_query("q", 100, 101, 102), 3.0, 1.5, 1.4, 1.0, 2.6, None, 2.9)
     mined = mine([several, graded(make_query("p"), 1.0), graded(make_query("r"), 1.0), graded(make_query("s"), 4.0)])
     assert mined.counts["trained_on"] == len(mined.examples) == 2
     rows = [line.rsplit(maxsplit=1) for line in describe_mining(mined.counts, miner.MINING).splitlines()]
