@@ -68,7 +68,7 @@ from hardneg.mining import (
 from hardneg.model_files import corpora_of, foreign_training, strength_of, training_record
 from hardneg.models import check_trainable, load_model, resolve_model, truncation_notes
 from hardneg.prompting import PromptTemplate
-from hardneg.recipe import SCALE, Recipe
+from hardneg.recipe import Recipe
 from hardneg.script import run
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 from hardneg.validation import K, Score, Validator, describe_score
@@ -544,6 +544,7 @@ RECIPE = Recipe(
     batch_size=32,  # 8 gains more in one iteration and no more in two, as the guard stops it sooner (LOG.md)
     learning_rate=1e-4,  # too much for some models (LOG.md, "A larger model"): --learning-rate
     warmup_fraction=0.1,
+    scale=20.0,  # what all-MiniLM was trained with
     # Two ways of staying near the base model; without either, more is forgotten (LOG.md).
     frozen_contrast_weight=1.0,  # of the contrast of questions with all candidates as the base model embeds them
     distillation_weight=6.0,  # of the distance from the base model's embeddings
@@ -576,7 +577,7 @@ def fine_tune(
     from hardneg.training import make_teacher, train
 
     texts = [chunk["text"] for chunk in chunks]
-    teacher = make_teacher(base, recipe, mined.examples, mined.candidates, texts, model.device)
+    teacher = make_teacher(base, mined.examples, mined.candidates, texts, model.device)
     free = free_bytes(model.device.type)  # beside the teacher
     longest = activation_bytes(model, texts, [example.query for example in mined.examples])
     most = mini_batch_size(free, weight_bytes(model), longest)
@@ -711,7 +712,7 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
         "guard": args.guard,
         "guard_tolerance": args.guard_tolerance,
         "mining": asdict(MINING) | {"fusion_k": FUSION_K, "boilerplate_rows": BOILERPLATE_ROWS},
-        "training": asdict(recipe_of(args)) | {"scale": SCALE},
+        "training": asdict(recipe_of(args)),
         "averaging": {
             "of": "what all iterations trained",
             "strengths": list(STRENGTHS),

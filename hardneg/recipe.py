@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-SCALE = 20.0  # 1 / temperature, the value all-MiniLM was trained with
-
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -23,5 +21,6 @@ class Recipe:
     batch_size: int
     learning_rate: float
     warmup_fraction: float
+    scale: float  # of the cosines in the contrast: 1 / temperature of its softmax
     frozen_contrast_weight: float  # of the contrast with the base model's embeddings of the candidates
     distillation_weight: float  # of the distance from the base model's embeddings

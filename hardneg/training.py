@@ -20,7 +20,7 @@ from hardneg.device import has_bfloat16
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.models import prompts_of
-from hardneg.recipe import SCALE, Example, Recipe
+from hardneg.recipe import Example, Recipe
 
 
 class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
@@ -40,7 +40,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         model: SentenceTransformer,
         spared: Sequence[AbstractSet[int]],
         mini_batch_size: int,
-        scale: float = SCALE,
+        recipe: Recipe,
         teacher: "Teacher | None" = None,
     ) -> None:
         """
@@ -48,13 +48,13 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
             model: the model being trained.
             spared: per query row, the ids of all chunks that must not serve as its negatives.
             mini_batch_size: passages whose activations are held at once.
-            scale: 1 / temperature of the softmax over cosines.
+            recipe: for its scale, and for the weights of what the teacher adds.
             teacher: the base model's embeddings; None for contrast in the batch alone.
         """
         super().__init__()
         self.model = model
         self.mini_batch_size = mini_batch_size
-        self.scale = scale
+        self._recipe = recipe
         self._teacher = teacher
         self._spared = [torch.tensor(sorted(chunk_ids), dtype=torch.long) for chunk_ids in spared]
         self._spared_places = [teacher.places(chunk_ids) for chunk_ids in self._spared] if teacher else []
@@ -86,9 +86,9 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         loss = self._contrast(queries, chunks, torch.arange(len(queries)), spared)
         if self._teacher is not None:
             frozen = self._frozen_contrast(queries, query_rows, labels[:, 1])
-            loss = loss + self._teacher.frozen_contrast_weight * frozen
+            loss = loss + self._recipe.frozen_contrast_weight * frozen
             distance = self._teacher.distance(torch.cat([queries, chunks]), query_rows, chunk_ids)
-            loss = loss + self._teacher.distillation_weight * distance
+            loss = loss + self._recipe.distillation_weight * distance
         if with_backward:
             loss.backward()
             loss = loss.detach()
@@ -112,7 +112,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
             spared: bool (B, C), chunks left out of a query's competition; overwritten.
         """
         spared[torch.arange(len(queries)), targets] = False
-        logits = self.scale * queries @ chunks.T
+        logits = self._recipe.scale * queries @ chunks.T
         logits = logits.masked_fill(spared.to(logits.device), -torch.inf)
         return nn.functional.cross_entropy(logits, targets.to(logits.device))
 
@@ -128,8 +128,6 @@ class Teacher:
     queries: Tensor  # float32 (Q, d), unit rows, by query row
     chunks: Tensor  # float32 (C, d), unit rows
     chunk_ids: Tensor  # int64 (C,), theirs, ascending, on the CPU
-    frozen_contrast_weight: float  # of the contrast with `chunks`
-    distillation_weight: float  # of `distance`
 
     def places(self, chunk_ids: Tensor) -> Tensor:
         """The rows of `chunks` that hold these ids (int64, on the CPU), in their order; others are left out."""
@@ -150,32 +148,26 @@ class Teacher:
 
 def make_teacher(
     base: CachedEncoder,
-    recipe: Recipe,
     examples: Sequence[Example],
     candidates: AbstractSet[int],
     chunk_texts: Sequence[str],
     device: torch.device,
-) -> Teacher | None:
+) -> Teacher:
     """The teacher of these examples, whose embeddings the base model's encoder has in its cache.
 
     Args:
         base: the base model's encoder.
-        recipe: its weights; None is returned where both are 0.
         examples: what is trained on.
         candidates: ids of further chunks that the queries are contrasted with.
         chunk_texts: text of every chunk, by chunk id.
         device: where the model is trained.
     """
-    if not (recipe.frozen_contrast_weight or recipe.distillation_weight):
-        return None
     trained_on = {chunk_id for example in examples for chunk_id in (example.positive_id, *example.negative_ids)}
     ids = sorted(trained_on | candidates)
     return Teacher(
         queries=torch.from_numpy(base.encode_queries(list(_queries(examples).values()))).to(device),
         chunks=torch.from_numpy(base.encode_passages([chunk_texts[chunk_id] for chunk_id in ids])).to(device),
         chunk_ids=torch.tensor(ids),
-        frozen_contrast_weight=recipe.frozen_contrast_weight,
-        distillation_weight=recipe.distillation_weight,
     )
 
 
@@ -224,7 +216,7 @@ def train(
     """
     rows = {query_id: row for row, query_id in enumerate(_queries(examples))}
     masks = [spared[query_id] for query_id in rows]
-    loss = MaskedContrastiveLoss(model, masks, mini_batch_size, teacher=teacher)
+    loss = MaskedContrastiveLoss(model, masks, mini_batch_size, recipe, teacher)
     dataset = _dataset(examples, chunk_texts, rows)
     recipe = _without_idle_step(recipe, len(examples))
     with same_configuration(model), TemporaryDirectory() as scratch:

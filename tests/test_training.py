@@ -15,15 +15,22 @@ from transformers import BertTokenizer, MPNetConfig, MPNetModel
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.models import fingerprint, load_model
-from hardneg.recipe import SCALE, Example, Recipe
+from hardneg.recipe import Example, Recipe
 from hardneg.search import top_k
 from hardneg.training import MaskedContrastiveLoss, Teacher, make_teacher, train
 from tests.tiny_data import tiny_corpus
 from tests.tiny_model import build_tiny_model
 
 RECIPE = Recipe(
-    epochs=1, batch_size=6, learning_rate=5e-3, warmup_fraction=0.1, frozen_contrast_weight=0.0, distillation_weight=0.0
+    epochs=1,
+    batch_size=6,
+    learning_rate=5e-3,
+    warmup_fraction=0.1,
+    scale=20.0,
+    frozen_contrast_weight=0.0,
+    distillation_weight=0.0,
 )
+UNSCALED = replace(RECIPE, scale=1.0, frozen_contrast_weight=1.0)
 QUERIES = ["How is gout treated?", "How is asthma treated?", "What are the symptoms of scurvy?"]
 POSITIVES = ["Gout is treated with allopurinol.", "Inhaled steroids.", "Bleeding gums and loose teeth, for weeks."]
 NEGATIVES = ["Colchicine eases the attack.", "A tight chest and cough at night.", "Vitamin C"]
@@ -62,8 +69,8 @@ def test_without_masks_it_is_multiple_negatives_ranking_loss(
     model: SentenceTransformer, columns: tuple[list[str], ...], mini_batch_size: int
 ) -> None:
     model.double()  # in single precision the order of a sum over threads shows in small gradients
-    theirs = MultipleNegativesRankingLoss(model, scale=SCALE)(features(model, *columns), torch.zeros(3))
-    ours = MaskedContrastiveLoss(model, [set(), set(), set()], mini_batch_size)
+    theirs = MultipleNegativesRankingLoss(model, scale=RECIPE.scale)(features(model, *columns), torch.zeros(3))
+    ours = MaskedContrastiveLoss(model, [set(), set(), set()], mini_batch_size, RECIPE)
     loss = ours(features(model, *columns), LABELS[:, : len(columns)])
     assert loss.item() == pytest.approx(theirs.item(), rel=1e-5)
     assert_same(gradients(model, loss), gradients(model, theirs))
@@ -73,8 +80,8 @@ def test_without_masks_it_is_multiple_negatives_ranking_loss(
 def test_gradient_cache_changes_nothing(model: SentenceTransformer, mini_batch_size: int) -> None:
     model.double()
     relevant = [{10, 11}, {11, 22}, {12}]
-    whole = MaskedContrastiveLoss(model, relevant, 6)(features(model, QUERIES, POSITIVES, NEGATIVES), LABELS)
-    cached = MaskedContrastiveLoss(model, relevant, mini_batch_size)
+    whole = MaskedContrastiveLoss(model, relevant, 6, RECIPE)(features(model, QUERIES, POSITIVES, NEGATIVES), LABELS)
+    cached = MaskedContrastiveLoss(model, relevant, mini_batch_size, RECIPE)
     loss = cached(features(model, QUERIES, POSITIVES, NEGATIVES), LABELS)
     assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
     assert_same(gradients(model, loss), gradients(model, whole))
@@ -83,7 +90,7 @@ def test_gradient_cache_changes_nothing(model: SentenceTransformer, mini_batch_s
 def hand_made(relevant: Sequence[set[int]], labels: list[list[int]], *columns: list[list[float]]) -> tuple[Tensor, ...]:
     """Loss of embeddings given as numbers, scale 1, and the gradient of each column."""
     tensors = [torch.tensor(column, requires_grad=True) for column in columns]
-    loss = MaskedContrastiveLoss(nn.Identity(), relevant, 8, scale=1.0)  # type: ignore[arg-type]
+    loss = MaskedContrastiveLoss(nn.Identity(), relevant, 8, UNSCALED)  # type: ignore[arg-type]
     value = loss.calculate_loss([[tensor] for tensor in tensors], torch.tensor(labels))
     value.backward()
     return value.detach(), *(tensor.grad for tensor in tensors if tensor.grad is not None)
@@ -160,13 +167,9 @@ def test_a_row_number_belongs_to_a_query_not_to_a_place_in_the_batch() -> None:
     assert value.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def teacher_of(
-    queries: Sequence[list[float]], chunks: dict[int, list[float]], contrast: float = 1.0, distance: float = 1.0
-) -> Teacher:
+def teacher_of(queries: Sequence[list[float]], chunks: dict[int, list[float]]) -> Teacher:
     """The base model's embeddings, given as numbers."""
-    return Teacher(
-        torch.tensor(queries), torch.tensor(list(chunks.values())), torch.tensor(list(chunks)), contrast, distance
-    )
+    return Teacher(torch.tensor(queries), torch.tensor(list(chunks.values())), torch.tensor(list(chunks)))
 
 
 def test_places_of_the_teacher_s_chunks() -> None:
@@ -184,8 +187,9 @@ def test_distance_from_the_teacher_by_hand() -> None:
 
 def test_contrast_with_the_teacher_s_chunks_by_hand() -> None:
     """Of query 1 alone: beside its positive 5, 3 and 9 compete; 6 is relevant too, and the batch holds nothing else."""
-    teacher = teacher_of([EAST, EAST], {3: EAST, 5: NORTH, 6: WEST, 9: WEST}, contrast=2.0, distance=0.0)
-    loss = MaskedContrastiveLoss(nn.Identity(), [set(), {5, 6}], 8, scale=1.0, teacher=teacher)  # type: ignore[arg-type]
+    teacher = teacher_of([EAST, EAST], {3: EAST, 5: NORTH, 6: WEST, 9: WEST})
+    recipe = replace(UNSCALED, frozen_contrast_weight=2.0)
+    loss = MaskedContrastiveLoss(nn.Identity(), [set(), {5, 6}], 8, recipe, teacher)  # type: ignore[arg-type]
     query, positive = torch.tensor([[0.6, 0.8]], requires_grad=True), torch.tensor([EAST], requires_grad=True)
     value = loss.calculate_loss([[query], [positive]], torch.tensor([[1, 5]]))
     # its cosines with the base model's 3, 5 and 9 are 0.6, 0.8 and -0.6, wherever its positive now is
@@ -197,8 +201,8 @@ def test_contrast_with_the_teacher_s_chunks_by_hand() -> None:
 
 def test_the_teacher_s_rows_are_found_by_id_whatever_the_order_of_the_batch() -> None:
     """Query 1 first; both have chunk 5 as their positive, and 9 is relevant to query 0 alone."""
-    teacher = teacher_of([EAST, NORTH], {3: EAST, 5: NORTH, 9: WEST}, distance=0.0)
-    loss = MaskedContrastiveLoss(nn.Identity(), [{5, 9}, {5}], 8, scale=1.0, teacher=teacher)  # type: ignore[arg-type]
+    teacher = teacher_of([EAST, NORTH], {3: EAST, 5: NORTH, 9: WEST})
+    loss = MaskedContrastiveLoss(nn.Identity(), [{5, 9}, {5}], 8, UNSCALED, teacher)  # type: ignore[arg-type]
     value = loss.calculate_loss(
         [[torch.tensor([NORTH, EAST])], [torch.tensor([EAST, EAST])]], torch.tensor([[1, 5], [0, 5]])
     )
@@ -214,13 +218,13 @@ def test_the_teacher_is_added_to_the_contrast_with_and_without_gradient_cache(mo
     columns, relevant = (QUERIES, POSITIVES, NEGATIVES), [{10, 11}, {11, 22}, {12}]
 
     def loss(mini_batch_size: int, contrast: float, distance: float) -> Tensor:
-        teacher = Teacher(queries, chunks, ids, contrast, distance)
-        masked = MaskedContrastiveLoss(model, relevant, mini_batch_size, teacher=teacher)
+        recipe = replace(RECIPE, frozen_contrast_weight=contrast, distillation_weight=distance)
+        masked = MaskedContrastiveLoss(model, relevant, mini_batch_size, recipe, Teacher(queries, chunks, ids))
         return masked(features(model, *columns), LABELS)
 
     own, *passages = (model(column)["sentence_embedding"] for column in features(model, *columns))
     distance = 1 - (torch.cat([own, *passages]) * torch.cat([queries, chunks[1:]])).sum(dim=1).mean()
-    logits = SCALE * own @ chunks.T
+    logits = RECIPE.scale * own @ chunks.T
     logits[[0, 1], [2, 6]] = -torch.inf  # chunks 11 and 22, relevant to queries 0 and 1 beside their own
     contrast = nn.functional.cross_entropy(logits, torch.tensor([1, 2, 3]))
     whole, cached, alone = loss(6, 0.5, 2.0), loss(2, 0.5, 2.0), loss(6, 0.0, 0.0)
@@ -333,7 +337,7 @@ def test_distillation_holds_the_model_near_the_base(tiny_model: Path, tmp_path: 
     def distance(weight: float) -> float:
         model = load_model(str(tiny_model), "cpu")
         recipe = replace(RECIPE, epochs=4, distillation_weight=weight)
-        teacher = make_teacher(base, recipe, examples, set(), texts, model.device)
+        teacher = make_teacher(base, examples, set(), texts, model.device)
         train(model, examples, texts, relevant, recipe, seed=7, mini_batch_size=6, teacher=teacher)
         moved = model.encode(texts, normalize_embeddings=True)
         return float(1 - (moved * base.encode_passages(texts)).sum(axis=1).mean())
@@ -359,8 +363,7 @@ def test_the_base_model_is_no_distance_from_itself(tiny_model: Path, tmp_path: P
     def losses(weight: float) -> list[float]:
         model = load()
         recipe = replace(RECIPE, learning_rate=0.0, distillation_weight=weight)
-        teacher = make_teacher(base, recipe, examples, set(), texts, model.device)
-        assert (teacher is None) == (weight == 0)
+        teacher = make_teacher(base, examples, set(), texts, model.device)
         once = examples, texts, relevant, recipe
         return train(model, *once, seed=7, mini_batch_size=6, teacher=teacher)
 
@@ -379,13 +382,13 @@ def test_the_contrast_takes_in_all_candidates(tiny_model: Path, tmp_path: Path) 
     def loss(weight: float) -> float:
         model = load_model(str(tiny_model), "cpu")
         recipe = replace(RECIPE, learning_rate=0.0, frozen_contrast_weight=weight)
-        teacher = make_teacher(base, recipe, [example], candidates, texts, model.device)
+        teacher = make_teacher(base, [example], candidates, texts, model.device)
         once = [example], texts, relevant, recipe
         return train(model, *once, seed=7, mini_batch_size=6, teacher=teacher)[0]
 
     ids = [example.positive_id, *dict.fromkeys([*example.negative_ids, *others[-3:]])]
     cosines = base.encode_passages([texts[chunk_id] for chunk_id in ids]) @ base.encode_queries([example.query])[0]
-    expected = nn.functional.cross_entropy(SCALE * torch.from_numpy(cosines), torch.tensor(0)).item()
+    expected = nn.functional.cross_entropy(RECIPE.scale * torch.from_numpy(cosines), torch.tensor(0)).item()
     assert (loss(1.0) - loss(0.0), loss(3.0) - loss(0.0)) == pytest.approx((expected, 3 * expected), rel=0.02)
 
 

@@ -10,8 +10,9 @@ from torch import nn
 
 from hardneg.artifacts import Chunk
 from hardneg.candidates import CandidateList
-from hardneg.recipe import SCALE, Example, Recipe
+from hardneg.recipe import Example, Recipe
 from hardneg.training import column_prompts
+from iterative_miner import RECIPE
 
 TRIPLET_MARGIN = 0.1  # of cosines, as published
 COSINE_PER_GRADE = 0.1  # what MarginMSE takes a grade's difference to be worth in cosine
@@ -95,7 +96,7 @@ def listwise(
         for place, candidate in enumerate(graded):
             rows[f"passage_{place}"].append(chunks[candidate.chunk_id]["text"])
     label = rows.pop("label")
-    loss = losses.DistillKLDivLoss(model, student_temperature=1 / SCALE, teacher_temperature=TEACHER_TEMPERATURE)
+    loss = losses.DistillKLDivLoss(model, student_temperature=1 / RECIPE.scale, teacher_temperature=TEACHER_TEMPERATURE)
     return Dataset.from_dict(rows | {"label": label}), loss
 
 
