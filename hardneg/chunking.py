@@ -6,8 +6,9 @@ from itertools import pairwise
 
 FRAGMENT_SHARE = 0.1  # a piece below this share of the limit is a fragment and is balanced with its neighbour
 
-# A blank line, or the start of a list item; each run of whitespace is looked at once, from its beginning.
-_BLOCK_BREAK = re.compile(r"\n\s*\n|(?<!\s)\s{2,}(?=[-•*]\s)")
+# A blank line, or the start of a list item: a bullet or number on a new line, or a bullet behind two spaces. Each run
+# of whitespace is looked at once, from its beginning.
+_BLOCK_BREAK = re.compile(r"\n\s*\n|\n\s*(?=(?:[-•*]|\d{1,2}[.)])\s)|(?<!\s)\s{2,}(?=[-•*]\s)")
 _FULL_WIDTH_STOPS = "。！？"  # they end nothing but sentences, and need no space
 _SENTENCE_END = re.compile(
     rf"""(?:[.!?؟।]["'”’»)\]]*\s+|[{_FULL_WIDTH_STOPS}]["'”’」』）]*\s*)"""

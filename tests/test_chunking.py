@@ -29,6 +29,11 @@ from hardneg.sources import read_rows
         ("Surgery\n   \nSurgery is rare", ["Surgery", "Surgery is rare"]),
         ("Signs are\n    - fever    - a dry-cough", ["Signs are", "- fever", "- a dry-cough"]),
         ("wrapped\nline", ["wrapped line"]),
+        (
+            "To reset it\n1. Open the page\n2) Click\n- or\n* press",
+            ["To reset it", "1. Open the page", "2) Click", "- or", "* press"],
+        ),
+        ("since\n1990. Then\n-40 degrees", ["since 1990.", "Then -40 degrees"]),
         ("Подагра болезненна. Она лечится.", ["Подагра болезненна.", "Она лечится."]),
         ("La goutte, p. ex. évitable. Évitez la bière.", ["La goutte, p. ex. évitable.", "Évitez la bière."]),
         ("Duele. ¿Mucho? Sí.", ["Duele.", "¿Mucho?", "Sí."]),
