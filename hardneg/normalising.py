@@ -5,10 +5,11 @@ import unicodedata
 import regex
 
 # Chinese and Japanese have no spaces: each of their characters is a word. Any other word is letters and digits with the
-# marks on them, as Hindi's vowels are.
+# marks on them, as Hindi's vowels are, and signs behind them that make another name of it, as in C++ and C#.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}"
 _WORD = regex.compile(
-    rf"[{_UNSPACED}]|[\p{{L}}\p{{N}}][[\p{{L}}\p{{N}}\p{{M}}\p{{Join_Control}}]--[{_UNSPACED}]]*", regex.VERSION1
+    rf"[{_UNSPACED}]|[\p{{L}}\p{{N}}][[\p{{L}}\p{{N}}\p{{M}}\p{{Join_Control}}]--[{_UNSPACED}]]*(?:[+#]+(?!\w))?",
+    regex.VERSION1,
 )
 
 

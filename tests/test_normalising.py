@@ -40,6 +40,9 @@ def test_questions_that_count_as_the_same(other: str) -> None:
         ("2型糖尿病的症状包括口渴。", "2型糖尿病", True),
         ("HIV感染的症状", "HIV感染", True),
         ("データベースの設定", "データベース", True),
+        ("Bjarne wrote C++.", "C++", True),
+        ("Vitamin C is good, and so is C#.", "C++", False),
+        ("T-B+NK- cells", "B NK cells", True),
     ],
 )
 def test_a_text_names_its_topic_with_every_word_of_it(text: str, topic: str, named: bool) -> None:
