@@ -218,7 +218,7 @@ def train(
     masks = [spared[query_id] for query_id in rows]
     loss = MaskedContrastiveLoss(model, masks, mini_batch_size, recipe, teacher)
     dataset = _dataset(examples, chunk_texts, rows)
-    recipe = _without_idle_step(recipe, len(examples))
+    recipe = _without_idle_warmup(recipe, len(examples))
     with same_configuration(model), TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model=model,
@@ -280,10 +280,11 @@ def column_prompts(model: SentenceTransformer, dataset: Dataset) -> dict[str, st
     return {"anchor": of_queries} | dict.fromkeys(passages, of_passages)
 
 
-def _without_idle_step(recipe: Recipe, examples: int) -> Recipe:
-    """The recipe, without warm-up where there is a single step: it would be all warm-up, whose rate begins at 0."""
-    is_single_step = recipe.epochs == 1 and examples <= recipe.batch_size
-    return replace(recipe, warmup_fraction=0.0) if is_single_step else recipe
+def _without_idle_warmup(recipe: Recipe, examples: int) -> Recipe:
+    """The recipe, without a warm-up of one step: its rate is 0, so one batch of few would teach nothing."""
+    steps = recipe.epochs * math.ceil(examples / recipe.batch_size)
+    is_idle = math.ceil(steps * recipe.warmup_fraction) == 1
+    return replace(recipe, warmup_fraction=0.0) if is_idle else recipe
 
 
 def _arguments(

@@ -294,11 +294,14 @@ def test_the_batch_size_is_how_many_examples_compete(tiny_model: Path) -> None:
     assert loss(12) > loss(6) + 0.3 > loss(2) + 0.9
 
 
-@pytest.mark.parametrize(("warmup_fraction", "moves"), [(0.1, False), (0.0, True)])
-def test_the_first_of_two_steps_is_warm_up(tiny_model: Path, warmup_fraction: float, moves: bool) -> None:
-    """Its rate begins at 0, so the second step meets the loss of the first."""
-    recipe = replace(RECIPE, batch_size=12, epochs=2, warmup_fraction=warmup_fraction)
-    first, second = train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, seed=7, mini_batch_size=24)
+@pytest.mark.parametrize(("warmup_fraction", "moves"), [(0.0, True), (0.1, True), (0.3, True), (0.5, False)])
+def test_warm_up_begins_at_a_rate_of_0_but_is_never_that_alone(
+    tiny_model: Path, warmup_fraction: float, moves: bool
+) -> None:
+    """Of three steps, each an epoch, 0.5 makes two of warm-up: the second meets the loss of the first. 0.1 and 0.3
+    would make one."""
+    recipe = replace(RECIPE, batch_size=12, epochs=3, warmup_fraction=warmup_fraction)
+    first, second, _ = train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, seed=7, mini_batch_size=24)
     assert (second != pytest.approx(first, rel=1e-5)) == moves
 
 
