@@ -127,9 +127,11 @@ def assign_splits(
     """
     sizes = Counter(group for group, _ in set(zip(groups, questions, strict=True)))
     if len(sizes) < len(SPLITS):
+        (question, rows), *_ = Counter(questions).most_common(1)
         raise InputError(
             f"the data falls into {len(sizes)} group(s) of rows tied by a common topic, name, concept, question or "
-            "passage, too few for train, val and test; give more data, or no topic column where it holds categories"
+            "passage, too few for train, val and test; give more data, no topic column where it holds categories, or "
+            f"the topic's name in what is asked of many (the commonest question is {question!r}, {rows} times)"
         )
     total = sum(sizes.values())
     room = {"test": round(test_fraction * total), "val": round(val_fraction * total)}
