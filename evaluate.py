@@ -63,7 +63,7 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
         cache, names = args.data_dir / "embeddings.sqlite", (args.baseline_model, args.specialized_model)
         encoders = {name: CachedEncoder(load_model(name, device), cache) for name in names}
     notes = [note for name in encoders for note in training_notes(name, inputs, args.split)]
-    notes += base_notes(args, encoders[args.baseline_model].fingerprint)
+    notes += base_notes(args, encoders[args.baseline_model].fingerprint) + group_notes(inputs.queries)
     for name, encoder in encoders.items():
         check_comparable(encoder.model, name)
         notes += truncation_notes(name, encoder.model, inputs.chunks, args.seed)
@@ -177,6 +177,13 @@ def base_notes(args: argparse.Namespace, baseline_fingerprint: str) -> list[str]
         f"Warning: {args.specialized_model} was adapted from {specialized.get('base_model')}, not from "
         f"{args.baseline_model}: the improvement is not the adaptation's alone"
     ]
+
+
+def group_notes(queries: Sequence[Query]) -> list[str]:
+    """A line where no interval over groups tells how much the gain depends on the topics."""
+    if len({query["group"] for query in queries}) > 1:
+        return []
+    return ["Note: all questions belong to one group of tied topics: how the gain varies over topics is not known"]
 
 
 # ---------------------------------------------------------------- how good the models are

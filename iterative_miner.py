@@ -862,6 +862,11 @@ def check_batch_arguments(args: argparse.Namespace) -> None:
     """Raise InputError where they do not go with the others."""
     if args.judge != "llm" and (args.judge_batch or args.judge_results):
         raise InputError("--judge-batch and --judge-results are about an LLM's judgments; use them with --judge llm")
+    if args.judge_batch and args.output_dir.resolve() in args.judge_batch.resolve().parents:
+        raise InputError(
+            f"--judge-batch {args.judge_batch} is in --output-dir {args.output_dir}, which training would then take "
+            "for another's; name a file elsewhere"
+        )
     if args.batch_constraint and not args.judge_batch:
         raise InputError("--batch-constraint is about the file of --judge-batch; name that too")
 

@@ -76,6 +76,7 @@ LOW_AUC = 0.75
 # Share of the passages ranked above an answer that are graded below it, 0.5 by chance: there 0.62 to 0.85. A judge that
 # costs half of the gain has 0.54 to 0.62 (LOG.md, "A judge that is misled as the model is").
 LOW_CORRECTIONS = 0.65
+ENOUGH_QUESTIONS = 10  # that such passages must be found for
 LOW_KAPPA_WITH_PEOPLE = 0.5  # quadratically weighted; the noisy judge would have 0.54 with the bundled questions
 LENGTH_BIAS = 0.5  # rank correlation of grade and passage length
 
@@ -396,7 +397,7 @@ def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
         yield from stored_warnings(results, judge.store.path)
     yield from unjudged_warnings(results["unjudged"]["reasons"], len(results["sample_judgments"]), "the sample's")
     yield from order_warnings(results["agreement"], "the answer key")
-    yield from correction_warnings(results["corrections"]["share"])
+    yield from correction_warnings(results["corrections"])
     yield from mining_warnings(results)
     length = results["biases"]["length"]["spearman"]
     if length is not None and abs(length) > LENGTH_BIAS:
@@ -492,13 +493,13 @@ def order_warnings(found: dict[str, Any], whom: str) -> Iterator[str]:
         )
 
 
-def correction_warnings(share: float | None) -> Iterator[str]:
+def correction_warnings(found: dict[str, Any]) -> Iterator[str]:
     """On a judge that is misled by what misleads the model."""
-    if share is not None and share < LOW_CORRECTIONS:
+    if found["questions"] >= ENOUGH_QUESTIONS and found["share"] < LOW_CORRECTIONS:
         yield (
-            f"of the passages that the model ranks above an answer, the judge grades {share:.0%} below it (half by "
-            "chance): it spares hard negatives. Serve a better model, try another prompt, or compare the result with "
-            f"that of --judge answer-key; see {PROMPT_PLACE}"
+            f"of the passages that the model ranks above an answer, the judge grades {found['share']:.0%} below it "
+            "(half by chance): it takes hard negatives for answers. Serve a better model, try another prompt, or "
+            f"compare the result with that of --judge answer-key; see {PROMPT_PLACE}"
         )
 
 

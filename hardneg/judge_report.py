@@ -103,7 +103,7 @@ def estimate_full_run(
     """What judging takes in a run of `size` (queries, candidates, iterations) at the rate of all `effort_record`s
     together; None where nothing was asked.
 
-    Slightly too low, as known answers beyond the candidates are judged too; too high where iterations come back to the
+    Too low by the known answers beyond the candidates, which are judged too; too high where iterations come back to the
     same questions and so find many pairs in the store.
     """
     efforts = list(efforts)

@@ -19,7 +19,13 @@ from hardneg.errors import InputError, Unavailable
 from hardneg.script import run
 
 # Flags that both stages that judge must be given alike, and the variable that gives them to both.
-SHARED_FLAGS = {"judge": "JUDGE", "llm_model": "LLM_MODEL", "prompt": "JUDGE_FLAGS", "positives": "JUDGE_FLAGS"}
+SHARED_FLAGS = {
+    "judge": "JUDGE",
+    "llm_model": "LLM_MODEL",
+    "prompt": "JUDGE_FLAGS",
+    "positives": "JUDGE_FLAGS",
+    "base_model": "BASE_MODEL",
+}
 
 # Scripts and all that they need are imported where they are used, so that `main` can say which package is missing.
 
@@ -62,8 +68,6 @@ def script_of(name: str) -> ModuleType:
 
 def check_together(stages: dict[str, Namespace]) -> None:
     """Raise InputError where stages do not go together; `stages`: flags by script."""
-    from iterative_miner import check_output_dir, ends_before_judging
-
     judging = [args for args in stages.values() if "judge" in args]
     for name, variable in SHARED_FLAGS.items():
         if len({getattr(args, name) for args in judging}) > 1:
@@ -74,15 +78,31 @@ def check_together(stages: dict[str, Namespace]) -> None:
             "--data-dir must be the same for all stages; give it in DATA_DIR (run evaluate.py yourself to evaluate on "
             "other data)"
         )
-    corpus, miner = stages.get("prepare_corpus.py"), stages.get("iterative_miner.py")
-    if miner is None:
-        return
-    if "evaluate.py" in stages and ends_before_judging(miner):
+    if "iterative_miner.py" in stages:
+        check_training(stages)
+
+
+def check_training(stages: dict[str, Namespace]) -> None:
+    """Raise InputError where the stages around the training do not go with it, or its folder is not free."""
+    from iterative_miner import check_output_dir, ends_before_judging
+
+    corpus, sample = stages.get("prepare_corpus.py"), stages.get("test_small_sample.py")
+    miner, evaluation = stages["iterative_miner.py"], stages.get("evaluate.py")
+    if sample and miner.output_dir.resolve() in sample.output_file.resolve().parents:
+        raise InputError(
+            f"--output-file {sample.output_file} is in --output-dir {miner.output_dir}, which training would then take "
+            "for another's; name a file elsewhere"
+        )
+    if evaluation and evaluation.baseline_model != miner.base_model:
+        raise InputError(
+            f"--baseline-model {evaluation.baseline_model} is not --base-model {miner.base_model}, so the gain would "
+            "not be the training's; give the model in BASE_MODEL (run evaluate.py yourself to compare with another)"
+        )
+    if evaluation and ends_before_judging(miner):
         raise InputError(
             "--dry-run, --judge-batch and --export-judgments train nothing: an earlier run's model would be "
             "evaluated, or none; stop before, with --to train"
         )
-    evaluation = stages.get("evaluate.py")
     if evaluation and miner.output_dir.resolve() not in Path(evaluation.specialized_model).resolve().parents:
         raise InputError(
             f"--specialized-model {evaluation.specialized_model} is not in --output-dir {miner.output_dir}, so what is "

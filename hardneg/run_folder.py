@@ -192,7 +192,7 @@ def check_finished(folder: Path) -> None:
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
     write_json(folder / "training.json", dict(record))
-    (folder / "README.md").write_text(model_card(record), encoding="utf-8")
+    (folder / "README.md").write_bytes(model_card(record).encode(errors="backslashreplace"))  # a path may be no UTF-8
 
 
 def finished_iterations(folder: Path) -> list[dict[str, Any]]:

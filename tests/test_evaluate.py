@@ -213,6 +213,12 @@ def test_an_interval_that_begins_below_the_target_is_said(capsys: pytest.Capture
     assert "Note: DCG@5" not in printed
 
 
+def test_questions_of_one_group_are_said_to_be() -> None:
+    assert evaluate.group_notes(queries_of(5)) == []
+    (note,) = evaluate.group_notes(queries_of(4))
+    assert note.startswith("Note: all questions belong to one group of tied topics")
+
+
 def test_question_types_and_extremes(capsys: pytest.CaptureFixture[str]) -> None:
     rest = {"Precision": [0.2] * 5, "Recall": [0.2] * 5}
     before = {"MRR": [1, 0.5, 0, 0, 0.25], "DCG": [1, 0.5, 0, 0, 0.25]} | rest

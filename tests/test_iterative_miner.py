@@ -1362,6 +1362,14 @@ def test_batch_flags_without_an_llm_are_refused(
         assert flags[0] in refused([*arguments, *flags], capsys)
 
 
+def test_a_batch_file_in_the_models_folder_is_refused(
+    asking: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing was trained there yet: the run that comes back with its results would take the folder for another's."""
+    error = refused([*asking, "--judge-batch", str(tmp_path / "models" / "batch.jsonl")], capsys)
+    assert "batch.jsonl is in --output-dir" in error and not (tmp_path / "models").exists()
+
+
 def test_a_constraint_without_a_batch_is_refused(asking: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "--judge-batch" in refused([*asking, "--batch-constraint", "object"], capsys)
 

@@ -279,6 +279,12 @@ def test_a_saved_model_loads_and_is_documented(model: SentenceTransformer, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["iteration_3"]
 
 
+def test_a_path_that_is_no_utf_8_costs_no_iteration(model: SentenceTransformer, tmp_path: Path) -> None:
+    record = make_record() | {"configuration": {**make_record()["configuration"], "source": "caf\udce9.csv"}}
+    save_model(model, tmp_path / "iteration_0", record, LISTS)
+    assert r"caf\udce9.csv" in (tmp_path / "iteration_0" / "README.md").read_text()
+
+
 def test_a_model_without_candidates_has_no_file_of_them(model: SentenceTransformer, tmp_path: Path) -> None:
     """As the base model that is kept as `final`."""
     save_model(model, tmp_path / "final", make_record())

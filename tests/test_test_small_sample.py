@@ -483,7 +483,7 @@ def sample_results(**changes: Any) -> dict[str, Any]:
         "unjudged": {"count": 2, "reasons": {"refused": 2}},
         "without_probabilities": 0,
         "agreement": {"auc_within_questions": 0.75},
-        "corrections": {"share": 0.65},
+        "corrections": {"questions": 10, "share": 0.65},
         "biases": {"known_answers": known, "length": {"spearman": 0.5}},
         "graded": None,
         "refused": None,
@@ -515,10 +515,11 @@ def with_people(kappa: float, order: float | None = 0.75) -> dict[str, Any]:
         ({"agreement": {"auc_within_questions": 0.74}}, "the judge hardly tells .*AUC 0.74 with the .*JUDGE_PROMPT"),
         ({"agreement": {"auc_within_questions": None}}, None),
         (
-            {"corrections": {"share": 0.64}},
+            {"corrections": {"questions": 10, "share": 0.64}},
             "of the passages that the model ranks above .* 64% .*JUDGE_PROMPT",
         ),
-        ({"corrections": {"share": None}}, None),
+        ({"corrections": {"questions": 9, "share": 0.64}}, None),
+        ({"corrections": {"questions": 0, "share": None}}, None),
         ({"graded": with_people(0.5)}, None),
         ({"graded": with_people(0.5, None)}, None),
         (
