@@ -33,7 +33,6 @@ from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_prepa
 from hardneg.averaging import average_weights, average_with_earlier, weights_of
 from hardneg.batch_files import check_files, export_batch, import_batch
 from hardneg.candidates import CandidateList, Index, candidate_pairs, rank_candidates, training_index, with_grades
-from hardneg.choosing import Tried, best_iteration, choose_strength, past_the_best, why_none
 from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, explain_memory_errors
@@ -71,7 +70,17 @@ from hardneg.prompting import PromptTemplate
 from hardneg.recipe import Recipe
 from hardneg.script import run
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
-from hardneg.validation import K, Score, Validator, describe_score
+from hardneg.validation import (
+    K,
+    Score,
+    Tried,
+    Validator,
+    best_iteration,
+    choose_strength,
+    describe_score,
+    past_the_best,
+    why_none,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -89,9 +98,7 @@ class Setting:
     judge: Judge
     base: CachedEncoder  # the base model
     validator: Validator  # validation questions against the whole corpus
-    base_score: Score
     pool: Validator  # fewer of them against the base model's candidates: to compare strengths quickly
-    base_pool_score: Score
     configuration: dict[str, Any]
 
     def encoder(self, model: "SentenceTransformer") -> CachedEncoder:
@@ -145,10 +152,11 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
         run_folder.check_finished(args.output_dir)
         validator = Validator(chunks, val_queries, guard, base)
         with progress_bar("Embedding (base model)", len(chunks)) as bar:
-            score = validator.score(base, bar.update)
-        print(f"Base model {args.base_model} on {len(val_queries)} validation questions: {describe_score(score)}")
-        pool = validator.pool(base, POOL_QUERIES, POOL_DEPTH, args.seed)
-        yield Setting(args, chunks, queries, judge, base, validator, score, pool, pool.score(base), configuration)
+            base.encode_passages([chunk["text"] for chunk in chunks], bar.update)
+        found = describe_score(validator.base_score)
+        print(f"Base model {args.base_model} on {len(val_queries)} validation questions: {found}")
+        pool = validator.pool(POOL_QUERIES, POOL_DEPTH, args.seed)
+        yield Setting(args, chunks, queries, judge, base, validator, pool, configuration)
 
 
 def load_base(args: argparse.Namespace, chunks: Sequence[Chunk]) -> "SentenceTransformer":
@@ -287,7 +295,7 @@ def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransf
     print(f"Fine-tuning complete for iteration {number}")
     with progress_bar("Validating", len(setting.chunks)) as bar:
         score = setting.validator.score(setting.encoder(model), bar.update)
-    print(f"Validation after iteration {number}: {describe_score(score, setting.base_score)}")
+    print(f"Validation after iteration {number}: {describe_score(score, setting.validator.base_score)}")
     return model, {"epoch_losses": losses, "strengths": strengths, "validation": asdict(score)}
 
 
@@ -303,7 +311,7 @@ def run_record(setting: Setting) -> dict[str, Any]:
     """What the training.json of every model of a run says, also that of the base model where none is better."""
     return {
         "configuration": setting.configuration,
-        "base_validation": asdict(setting.base_score),
+        "base_validation": asdict(setting.validator.base_score),
         "base_trained_on": corpora_of(training_record(Path(setting.configuration["base_model"]))),
         "arguments": vars(setting.args),
         "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
@@ -313,7 +321,7 @@ def run_record(setting: Setting) -> dict[str, Any]:
 def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
     """Make `final/` the best iteration on validation that the guard passes, or else the base model."""
     scores = [Score(**record["validation"]) for record in records]
-    base, tolerance = setting.base_score, setting.args.guard_tolerance
+    base, tolerance = setting.validator.base_score, setting.args.guard_tolerance
     final = setting.args.output_dir / "final"
     best = best_iteration(scores, base, tolerance)
     if best is None:
@@ -369,8 +377,8 @@ def retrieve_candidates(
 
     Args:
         queries: training queries.
-        k: chunks per query; what is set here is the default of --num-candidates. 50 as in the paper; 10 are a fifth
-            of the judgments.
+        k: chunks per query; what is set here is the default of --num-candidates. 50 as in the paper; 10
+            would need a fifth of the judgments.
         index: the searchable chunks.
         known_answers: False for a corpus without an answer key: the judge alone decides what is relevant.
     """
@@ -492,7 +500,8 @@ def mine_hard_examples(
 ) -> Mined:
     """Find what the model ranks wrongly, and build training examples.
 
-    A query trains on its surest positives (see `surest`), each against the hardest of its negatives.
+    A query trains on its surest positives (see `surest`): the first against its hardest negatives, the next against the
+    negatives after these.
 
     A hard positive is a relevant chunk ranked below an irrelevant one; a hard negative is an irrelevant chunk ranked
     above a relevant one: among the candidates, by their order alone.
@@ -503,12 +512,12 @@ def mine_hard_examples(
         rules: the thresholds.
     """
     mined = Mined([], {}, set(), [], [], Counter())
-    for query, candidates in ((item.query, item.candidates) for item in lists):
+    for query, candidates in lists:
         graded = [candidate for candidate in candidates if candidate.grade is not None]
         # The data says that a known answer is one; a judge that may be wrong must be sure of the contrary to refute it.
         positives = [c for c in graded if c.grade >= (rules.refuted_below if c.known else rules.relevant_grade)]
-        no_answer = irrelevant_up_to(graded, rules)
-        irrelevant = [c for c in graded if c.grade <= no_answer and not c.known]
+        up_to = irrelevant_up_to(graded, rules)
+        irrelevant = [c for c in graded if c.grade <= up_to and not c.known]
         refuted = [c for c in graded if c.grade < rules.refuted_below and c.known]
         hard_positives = [c for c in positives if irrelevant and c.rank > irrelevant[0].rank]
         hard_negatives = [c for c in irrelevant if positives and c.rank < positives[-1].rank]
@@ -516,7 +525,7 @@ def mine_hard_examples(
         mined.hard_negatives.extend((query, c) for c in hard_negatives)
         mined.candidates.update(candidate.chunk_id for candidate in candidates)
         mined.spared[query["query_id"]] = {
-            c.chunk_id for c in candidates if c.known or c.grade is None or c.grade > no_answer
+            c.chunk_id for c in candidates if c.known or c.grade is None or c.grade > up_to
         }
         known = [candidate for candidate in candidates if candidate.known]
         trusted = surest(positives, known, boilerplate)[: rules.max_positives if known else rules.max_found]
@@ -617,7 +626,7 @@ POOL_DEPTH = 10  # the base model's candidates per such question that they are r
 
 
 def average_with_trained(setting: Setting, tuned: "SentenceTransformer", number: int) -> float:
-    """Set what iteration `number` trained to the mean of what it and all iterations before it trained, in place.
+    """Replace the newest weights by the mean over the trainings of the iterations 0 to `number`, in place.
 
     Alone, a later iteration gains less where questions are worded otherwise than in training (LOG.md).
 
@@ -637,7 +646,7 @@ def average_with_trained(setting: Setting, tuned: "SentenceTransformer", number:
 def average_with_base(setting: Setting, tuned: "SentenceTransformer", strongest: float) -> list[dict[str, Any]]:
     """Average the tuned model with the base model, in place, at the best strength up to the `strongest`; returns all
     that were tried."""
-    base_score, tolerance = setting.base_pool_score, setting.args.guard_tolerance
+    base_score, tolerance = setting.pool.base_score, setting.args.guard_tolerance
     base_weights, tuned_weights = setting.base.model.state_dict(), weights_of(tuned)
     tried: list[Tried] = []
     for strength in (each for each in STRENGTHS if each <= strongest):

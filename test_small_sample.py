@@ -264,11 +264,8 @@ def as_mined(lists: Sequence[CandidateList], args: argparse.Namespace) -> Sequen
     if args.positives == "known":
         return lists
     return [
-        CandidateList(
-            item.query,
-            tuple(replace(each, known=False) for each in item.candidates if each.rank <= args.num_candidates),
-        )
-        for item in lists
+        CandidateList(query, tuple(replace(each, known=False) for each in found if each.rank <= args.num_candidates))
+        for query, found in lists
     ]
 
 
@@ -284,7 +281,9 @@ def measure(
         "score_distribution": {str(grade): scores[grade] for grade in GRADES} | {"unjudged": len(rows) - len(judged)},
         "mining": dict(mined.counts) | {"examples": len(mined.examples)},
         "hard_examples": hard_examples(mined, rows),
-        "sample_judgments": [asdict(row) for row in random.Random(0).sample(rows, len(rows))],  # the first few: fair
+        "sample_judgments": [
+            asdict(row) for row in random.Random(0).sample(rows, len(rows))
+        ],  # shuffled: the first few are fair
         "unjudged": {"count": len(rows) - len(judged), "reasons": dict(reasons.most_common())},
         "without_probabilities": sum(row.probabilities is None for row in judged),
         "agreement": agreement(

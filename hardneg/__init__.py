@@ -37,8 +37,7 @@ Learning
     recipe          what fine-tuning is given
     training        the loss and the trainer
     averaging       means of models
-    validation      how good a model is, and what it forgot
-    choosing        the best that the guard passes
+    validation      how good a model is, what it forgot, and which is the best
     run_folder      the folder of a run: whose it is, and what is finished
 
 Measuring

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import bootstrap, mannwhitneyu
 
 from hardneg.judge import GRADES
-from hardneg.metrics import CONFIDENCE, RELEVANT_GRADE, RESAMPLES, finite_or_none, number_groups
+from hardneg.metrics import CONFIDENCE, RELEVANT_GRADE, RESAMPLES, finite_or_none, numbered
 
 
 def whole_grade(grade: float) -> int:
@@ -133,7 +133,7 @@ def weighted_kappa_interval(
     Returns:
         the bounds; NaN of fewer than two groups, and where no resample has a kappa.
     """
-    place = number_groups(groups)
+    place = numbered(groups)
     if len(place) < 2:
         return np.nan, np.nan
     counts = np.zeros((len(place), len(GRADES), len(GRADES)), np.int64)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,8 +27,7 @@ class Candidate:
     grade: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CandidateList:
+class CandidateList(NamedTuple):
     """A query's candidates, best ranked first."""
 
     query: Query
@@ -86,19 +86,15 @@ def with_grades(lists: Iterable[CandidateList], judgments: Iterable[Judgment]) -
     grades = {(judgment.query_id, judgment.chunk_id): judgment.grade for judgment in judgments}
     return [
         CandidateList(
-            item.query,
-            tuple(
-                replace(candidate, grade=grades.get((item.query["query_id"], candidate.chunk_id)))
-                for candidate in item.candidates
-            ),
+            query, tuple(replace(each, grade=grades.get((query["query_id"], each.chunk_id))) for each in found)
         )
-        for item in lists
+        for query, found in lists
     ]
 
 
 def candidate_pairs(lists: Iterable[CandidateList], chunks: Sequence[Chunk]) -> Iterator[Pair]:
     """What is to be judged, query by query."""
-    return (Pair(item.query, chunks[candidate.chunk_id]) for item in lists for candidate in item.candidates)
+    return (Pair(query, chunks[candidate.chunk_id]) for query, found in lists for candidate in found)
 
 
 def read_candidates(path: Path) -> list[CandidateList]:
@@ -115,5 +111,5 @@ def write_candidates(path: Path, lists: Iterable[CandidateList]) -> None:
     """One JSON line per query, for jq. Raises InputError where it cannot be written."""
     write_json_lines(
         path,
-        ({"query": item.query, "candidates": [asdict(candidate) for candidate in item.candidates]} for item in lists),
+        ({"query": query, "candidates": [asdict(candidate) for candidate in found]} for query, found in lists),
     )

@@ -1,4 +1,4 @@
-"""The model and data hub: asked once whether it is there, as its own client would retry for a minute."""
+"""The model and data hub: asked once whether it is there, because its own client would retry for a minute."""
 
 from functools import cache
 from pathlib import Path

@@ -41,7 +41,7 @@ def judged_pairs(
     """One row per candidate, in the candidates' order."""
     said = {(judgment.query_id, judgment.chunk_id): judgment for judgment in judgments}
     rows = []
-    for query, candidate in ((item.query, candidate) for item in lists for candidate in item.candidates):
+    for query, candidate in ((query, candidate) for query, found in lists for candidate in found):
         chunk, judgment = chunks[candidate.chunk_id], said[query["query_id"], candidate.chunk_id]
         rows.append(
             JudgedPair(

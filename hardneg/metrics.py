@@ -173,11 +173,11 @@ def relative_gain(base: np.ndarray, other: np.ndarray, groups: Sequence[Hashable
 
 def _group_sums(values: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
     """Sum per group: the ratio of two means over drawn groups is the ratio of the sums of these."""
-    place = number_groups(groups)
+    place = numbered(groups)
     return np.bincount([place[group] for group in groups], weights=values)
 
 
-def number_groups(groups: Sequence[Hashable]) -> dict[Hashable, int]:
+def numbered(groups: Sequence[Hashable]) -> dict[Hashable, int]:
     """The different groups, counted from 0 in the order of their first occurrence."""
     return {group: place for place, group in enumerate(dict.fromkeys(groups))}
 

@@ -41,11 +41,11 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]], texts: Se
         The group of every row, named after its alphabetically first topic.
     """
     members: dict[tuple[str, str], list[int]] = defaultdict(list)
-    annotations = tying_annotations([(topic_of(row), row.concept, row.synonyms) for row in rows])
+    ties = ties_of([(topic_of(row), row.concept, row.synonyms) for row in rows])
     for position, (row, of_row, as_chunks) in enumerate(zip(rows, passages, texts, strict=True)):
         members["topic", normalise_topic(topic_of(row))].append(position)
-        for annotation in annotations[position]:
-            members[annotation].append(position)
+        for tie in ties[position]:
+            members[tie].append(position)
         members["question", normalise_question(row.question)].append(position)
         answer = dict.fromkeys(map(normalise, of_row))
         # Counted apart: with titles, one passage is another chunk under each.
@@ -53,9 +53,9 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]], texts: Se
             for text in found:
                 members[kind, text].append(position)
         members["answer", "\0".join(answer)].append(position)
-    ties = [(tied[0], other) for tied in without_boilerplate(members, rows) for other in tied]
-    first, second = np.array(ties).T
-    graph = coo_array((np.ones(len(ties)), (first, second)), shape=(len(rows), len(rows)))
+    edges = [(tied[0], other) for tied in tied_rows(members, rows) for other in tied]
+    first, second = np.array(edges).T
+    graph = coo_array((np.ones(len(edges)), (first, second)), shape=(len(rows), len(rows)))
     numbers = connected_components(graph, directed=False)[1].tolist()
     topics = [normalise_topic(topic_of(row)) for row in rows]
     names: dict[int, str] = {}
@@ -64,11 +64,11 @@ def group_rows(rows: Sequence[Row], passages: Sequence[Sequence[str]], texts: Se
     return [names[number] for number in numbers]
 
 
-def without_boilerplate(members: Mapping[tuple[str, str], list[int]], rows: Sequence[Row]) -> Iterator[list[int]]:
+def tied_rows(members: Mapping[tuple[str, str], list[int]], rows: Sequence[Row]) -> Iterator[list[int]]:
     """The rows that each key ties, but for passages and chunks that more than BOILERPLATE_ROWS rows have.
 
-    A whole answer ties its rows however many they are: they ask one thing in many wordings. Where more than
-    BOILERPLATE_ROWS of them have a topic it is boilerplate, which in MedQuAD is all of many an answer.
+    Of a whole answer only the rows that have a topic count: those without may ask one thing in many wordings. (In
+    MedQuAD many an answer is nothing but boilerplate.)
     """
     for (kind, _), tied in members.items():
         counted = sum(bool(rows[row].topic) for row in tied) if kind == "answer" else len(tied)
@@ -76,7 +76,7 @@ def without_boilerplate(members: Mapping[tuple[str, str], list[int]], rows: Sequ
             yield tied
 
 
-def tying_annotations(labels: Sequence[tuple[str, str, str]]) -> list[list[tuple[str, str]]]:
+def ties_of(labels: Sequence[tuple[str, str, str]]) -> list[list[tuple[str, str]]]:
     """What ties each row to others: its whole annotation, every concept in it and every name, unless too general.
 
     Args:
@@ -160,8 +160,8 @@ def leakage(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, int]:
 
     Names and concepts too general to tie topics and boilerplate chunks are not counted.
     """
-    annotations = tying_annotations([(pair["topic"], pair["concept"], pair["synonyms"]) for pair in pairs])
-    tied = [(key, pair["split"]) for pair, keys in zip(pairs, annotations, strict=True) for key in keys]
+    ties = ties_of([(pair["topic"], pair["concept"], pair["synonyms"]) for pair in pairs])
+    tied = [(key, pair["split"]) for pair, keys in zip(pairs, ties, strict=True) for key in keys]
     split_of = {pair["qa_id"]: pair["split"] for pair in pairs}
     return {
         "questions": _in_several((normalise_question(pair["question"]), pair["split"]) for pair in pairs),

@@ -1,4 +1,4 @@
-"""How good a model is on the validation questions, and how much it has forgotten on the guard questions."""
+"""How good a model is on the validation questions, how much it has forgotten on the guard's, and which is the best."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -105,6 +105,11 @@ class Validator:
         assert self._guard is not None
         return score_graded(self._base, self._guard)
 
+    @cached_property
+    def base_score(self) -> Score:
+        """The base model's."""
+        return self.score(self._base)
+
     def metrics(self, encoder: CachedEncoder, progress: Callable[[int], object] | None = None) -> dict[str, np.ndarray]:
         """`retrieval_metrics` at K of every validation question."""
         vectors = encoder.encode_passages([chunk["text"] for chunk in self._chunks], progress)
@@ -113,17 +118,74 @@ class Validator:
         relevant = [set(query["ground_truth_chunk_ids"]) for query in self._queries]
         return retrieval_metrics(self._chunk_ids[positions], relevant, K)
 
-    def pool(self, encoder: CachedEncoder, n_queries: int, depth: int, seed: int) -> "Validator":
-        """A smaller validator for comparing models: a seeded sample of the questions, and only the chunks that
-        `encoder`'s model ranks in their top `depth` or that answer them.
+    def pool(self, n_queries: int, depth: int, seed: int) -> "Validator":
+        """A smaller validator for comparing models: a seeded sample of the questions, and only the chunks that the base
+        model ranks in their top `depth` or that answer them.
 
-        The figures compare models, they are no result: where `depth` is K or more, those of `encoder`'s model are as on
-        all chunks, and another model's too high, as the passages that it alone would rank wrongly high are missing.
+        The figures compare models, they are no result: where `depth` is K or more, the base model's are as on all
+        chunks, and another model's too high, as the passages that it alone would rank wrongly high are missing.
         """
         queries = random.Random(seed).sample(self._queries, min(n_queries, len(self._queries)))
-        vectors = encoder.encode_passages([chunk["text"] for chunk in self._chunks])
-        positions = top_k(encoder.encode_queries([query["query"] for query in queries]), vectors, depth)
+        vectors = self._base.encode_passages([chunk["text"] for chunk in self._chunks])
+        positions = top_k(self._base.encode_queries([query["query"] for query in queries]), vectors, depth)
         wanted = {chunk_id for query in queries for chunk_id in query["ground_truth_chunk_ids"]}
         wanted.update(self._chunk_ids[positions].ravel().tolist())
         chunks = [chunk for chunk in self._chunks if chunk["chunk_id"] in wanted]
         return Validator(chunks, queries, self._guard, self._base)
+
+
+# ---------------------------------------------------------------- the best that the guard passes
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One strength tried: its scores on the validation pool and the guard, and the gain over the base model."""
+
+    strength: float  # share of the tuned weights
+    score: Score
+    gain: float
+
+
+def choose_strength(tried: Sequence[Tried], tolerance: float) -> Tried:
+    """The strength that gains most in the domain among those that the guard passes.
+
+    Args:
+        tried: the strengths, measured.
+        tolerance: relative loss that the guard must rule out; if it does so for no strength, the one with the
+            highest lower end of the interval is chosen.
+    """
+    harmless = [each for each in tried if each.score.is_harmless(tolerance)]
+    if harmless:
+        return max(harmless, key=lambda each: each.gain)
+    assert all(each.score.guard_low is not None for each in tried)  # without a guard each would be harmless
+    return max(tried, key=lambda each: each.score.guard_low)
+
+
+def past_the_best(tried: Sequence[Tried], tolerance: float) -> bool:
+    """Whether the last strength gains less than an earlier harmless one: weaker ones are assumed to gain even less."""
+    *before, last = tried
+    return any(each.score.is_harmless(tolerance) and each.gain > last.gain for each in before)
+
+
+def best_iteration(scores: Sequence[Score], base: Score, tolerance: float) -> int | None:
+    """The iteration that gains most on validation among those that the guard passes; None where none gains.
+
+    Args:
+        scores: one per iteration.
+        base: the base model's.
+        tolerance: relative loss that the guard must rule out.
+    """
+    gains = [score.gain_over(base) if score.is_harmless(tolerance) else 0.0 for score in scores]
+    best = max(range(len(gains)), key=gains.__getitem__)
+    return best if gains[best] > 0 else None
+
+
+def why_none(scores: Sequence[Score], base: Score, tolerance: float) -> str:
+    """Why `best_iteration` is None; arguments as there."""
+    gained = [score for score in scores if score.gain_over(base) > 0]
+    if not gained:
+        return "no iteration gained on validation"
+    reason = f"for no iteration that gained on validation could the guard rule out a loss of more than {tolerance:.1%}"
+    if any(relative_change(score.guard_ndcg, base.guard_ndcg) >= -tolerance for score in gained):
+        reason += "; what it measured is less than that, so a guard with more questions might"
+    return reason

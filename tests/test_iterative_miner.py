@@ -230,8 +230,7 @@ def test_each_strength_is_measured_and_the_chosen_one_is_kept(
 
     setting: Any = SimpleNamespace(
         base=SimpleNamespace(model=base),
-        base_pool_score=score(base),
-        pool=SimpleNamespace(score=score),
+        pool=SimpleNamespace(score=score, base_score=score(base)),
         encoder=lambda model: model,
         args=argparse.Namespace(guard_tolerance=0.055, learning_rate=1e-4),
     )
@@ -258,9 +257,8 @@ def setting(tiny_model: Path, tmp_path: Path) -> miner.Setting:
     """What `keep_best` looks at."""
     args = argparse.Namespace(guard_tolerance=0.01, output_dir=tmp_path)
     base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
-    nothing: Any = None
-    configuration = {"base_model": "tiny"}
-    return miner.Setting(args, [], [], AnswerKeyJudge(), base, nothing, BASE, nothing, BASE, configuration)
+    measured: Any = SimpleNamespace(base_score=BASE)
+    return miner.Setting(args, [], [], AnswerKeyJudge(), base, measured, measured, {"base_model": "tiny"})
 
 
 def finish(setting: miner.Setting, *scores: Score) -> str:

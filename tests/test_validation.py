@@ -1,4 +1,4 @@
-"""Scores on validation and guard questions: against hand-set vectors, and pools against the whole corpus."""
+"""Scores on validation and guard questions, and what is chosen by them: by hand, and pools against the whole corpus."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +13,18 @@ from hardneg.encoder import CachedEncoder
 from hardneg.graded import GradedAnswer, GradedQuestion, GradedSet
 from hardneg.models import load_model
 from hardneg.search import top_k
-from hardneg.validation import Score, Validator, describe_score, lowest_change, relative_change
+from hardneg.validation import (
+    Score,
+    Tried,
+    Validator,
+    best_iteration,
+    choose_strength,
+    describe_score,
+    lowest_change,
+    past_the_best,
+    relative_change,
+    why_none,
+)
 from tests.records import make_chunk, make_query
 from tests.tiny_data import tiny_corpus
 
@@ -129,7 +140,7 @@ def test_a_pool_is_the_top_of_the_list_and_the_answers() -> None:
     table: Any = Table(angles(10))
     validator = Validator(chunks, [asking("q", 7)], None, table)
     assert validator.score(table).mrr == 0
-    pool = validator.pool(table, n_queries=200, depth=3, seed=0)
+    pool = validator.pool(n_queries=200, depth=3, seed=0)
     table.encoded.clear()
     score = pool.score(table)
     assert table.encoded == ["t0", "t1", "t2", "t7", "q"]
@@ -144,7 +155,7 @@ def test_a_pool_takes_a_seeded_sample_and_the_guard_along() -> None:
     validator = Validator(chunks, [asking(f"q{n}", 0) for n in range(30)], guard, table)
 
     def asked(seed: int) -> list[str]:
-        pool = validator.pool(table, n_queries=5, depth=1, seed=seed)
+        pool = validator.pool(n_queries=5, depth=1, seed=seed)
         table.encoded.clear()
         assert pool.score(table).guard_ndcg == 1.0
         return [text for text in table.encoded if text.startswith("q") and text != "q"]
@@ -158,7 +169,7 @@ def test_a_pool_ranks_like_the_corpus_where_it_holds_all_of_the_top(tiny_model: 
     encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
     validator = Validator(chunks, queries["val"], None, encoder)
     whole = validator.score(encoder)
-    assert validator.pool(encoder, 200, len(chunks), seed=0).score(encoder) == whole
+    assert validator.pool(200, len(chunks), seed=0).score(encoder) == whole
     vectors = encoder.encode_passages([chunk["text"] for chunk in chunks])
     ranked = top_k(encoder.encode_queries([query["query"] for query in queries["val"]]), vectors, 5)
     hits = [
@@ -166,3 +177,77 @@ def test_a_pool_ranks_like_the_corpus_where_it_holds_all_of_the_top(tiny_model: 
         for row, query in zip(ranked.tolist(), queries["val"], strict=True)
     ]
     assert whole.mrr == pytest.approx(sum(max(hit, default=0.0) for hit in hits) / len(hits))
+
+
+# ---------------------------------------------------------------- the best that the guard passes
+
+
+def tried(strength: float, gain: float, guard_low: float) -> Tried:
+    """One strength tried, with this gain and this lower end of the guard's interval."""
+    return Tried(strength, Score(0.0, 0.0, 0.0, None, guard_low), gain)
+
+
+@pytest.mark.parametrize(
+    ("table", "tolerance", "expected"),
+    [
+        ([(1.0, 0.3, -0.05), (0.6, 0.2, -0.005), (0.4, 0.1, 0.01)], 0.01, 0.6),  # the best of the harmless
+        ([(1.0, 0.3, -0.05), (0.6, 0.2, -0.005), (0.4, 0.1, 0.01)], 0.0, 0.4),
+        ([(1.0, 0.3, -0.05), (0.6, 0.2, -0.005), (0.4, 0.1, 0.01)], 0.1, 1.0),
+        ([(1.0, 0.1, 0.0), (0.6, 0.3, 0.0)], 0.01, 0.6),  # not the strongest, the best
+        ([(1.0, 0.3, -0.25), (0.6, 0.2, -0.125)], 0.125, 0.6),  # the tolerance itself is tolerated
+        ([(1.0, 0.9, -0.05), (0.6, 0.5, -0.03), (0.4, 0.1, -0.02)], 0.01, 0.4),  # none harmless: the least harm
+        ([(1.0, -0.2, 0.0), (0.4, -0.1, 0.0)], 0.01, 0.4),  # none gains: the least loss
+    ],
+)
+def test_choose_strength(table: list[tuple[float, float, float]], tolerance: float, expected: float) -> None:
+    assert choose_strength([tried(*row) for row in table], tolerance).strength == expected
+
+
+@pytest.mark.parametrize(
+    ("table", "enough"),
+    [
+        ([(0.8, 0.2, 0.0)], False),
+        ([(0.8, 0.2, 0.0), (0.7, 0.3, 0.0)], False),  # it still rises
+        ([(0.8, 0.2, 0.0), (0.7, 0.2, 0.0)], False),  # nor falls yet
+        ([(0.8, 0.2, 0.0), (0.7, 0.1, 0.0)], True),
+        ([(0.8, 0.2, -0.02), (0.7, 0.1, 0.0)], False),  # what gained more was not harmless
+        ([(0.8, 0.2, -0.02), (0.7, 0.1, 0.0), (0.6, 0.05, 0.0)], True),
+        ([(0.8, 0.2, 0.0), (0.7, 0.1, -0.02)], True),
+    ],
+)
+def test_weaker_than_the_best_is_not_tried(table: list[tuple[float, float, float]], enough: bool) -> None:
+    assert past_the_best([tried(*row) for row in table], 0.01) is enough
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ([(0.6, 0.0), (0.7, -0.01)], 1),  # the tolerance itself is tolerated
+        ([(0.6, 0.0), (0.7, -0.011)], 0),
+        ([(0.6, 0.0), (0.6, 0.0)], 0),  # of equals the first
+        ([(0.5, 0.0), (0.4, 0.1)], None),  # none gains
+        ([(0.9, -0.2)], None),
+        ([(0.9, None)], 0),  # no guard
+    ],
+)
+def test_the_best_iteration(table: list[tuple[float, float | None]], expected: int | None) -> None:
+    scores = [Score(mrr, 0.5, None, 1 - mrr, low) for mrr, low in table]  # the guard's MRR@5 decides nothing
+    assert best_iteration(scores, Score(0.5, 0.5, None, None, None), 0.01) == expected
+
+
+NOT_RULED_OUT = "for no iteration that gained on validation could the guard rule out a loss of more than 1.0%"
+
+
+@pytest.mark.parametrize(
+    ("mrr", "guard_ndcg", "guard_low", "why"),
+    [
+        (0.5, 0.8, 0.0, "no iteration gained on validation"),
+        (0.4, 0.9, 0.1, "no iteration gained on validation"),
+        (0.9, 0.7, -0.2, NOT_RULED_OUT),
+        (0.9, 0.8, -0.02, f"{NOT_RULED_OUT}; what it measured is less than that, so a guard with more questions might"),
+    ],
+)
+def test_why_no_iteration_is_chosen(mrr: float, guard_ndcg: float, guard_low: float, why: str) -> None:
+    score, base = Score(mrr, 0.5, guard_ndcg, 0.6, guard_low), Score(0.5, 0.5, 0.8, 0.6, None)
+    assert best_iteration([score], base, 0.01) is None
+    assert why_none([score], base, 0.01) == why

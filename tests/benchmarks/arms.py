@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     in_held_out_words = [reworded(query, HELD_OUT_WORDINGS) for query in queries if query["qtype"] in WORDINGS]
     apart = [query for query in queries if is_any_of(query, args.apart, chunks)]
     pools = {
-        name: Validator(chunks, asked, None, encoder).pool(encoder, args.pool_queries, args.pool_depth, args.seed)
+        name: Validator(chunks, asked, None, encoder).pool(args.pool_queries, args.pool_depth, args.seed)
         for name, asked in (("", queries), ("reworded ", in_held_out_words), ("apart ", apart))
         if asked
     }
@@ -114,8 +114,7 @@ def within_margin(item: CandidateList, margin: float) -> CandidateList:
     of NV-Retriever (arXiv 2407.15831), there 0.95.
     """
     best = max((candidate.cosine for candidate in item.candidates if candidate.known), default=0.0)
-    return replace(
-        item,
+    return item._replace(
         candidates=tuple(
             candidate if candidate.known or candidate.cosine <= margin * best else replace(candidate, grade=UNUSED)
             for candidate in item.candidates
@@ -142,7 +141,7 @@ def same_page(lists: Sequence[CandidateList], chunks: Sequence[Chunk], at_least:
             chunk_id for chunk_id in dict.fromkeys(others) if chunk_id not in item.query["ground_truth_chunk_ids"]
         ]
         wrong = [Candidate(chunk_id, rank, 0.0, False, 1.0) for rank, chunk_id in enumerate(others[:at_least], start=1)]
-        found.append(replace(item, candidates=(*answers, *wrong)))
+        found.append(item._replace(candidates=(*answers, *wrong)))
     return found
 
 
@@ -155,8 +154,7 @@ def hardest_positives(item: CandidateList, count: int) -> CandidateList:
     """Only the `count` positives that rank lowest are left; the others are neither positives nor negatives."""
     positives = [candidate for candidate in item.candidates if (candidate.grade or 0) >= miner.MINING.relevant_grade]
     dropped = {candidate.chunk_id for candidate in positives[:-count]}
-    return replace(
-        item,
+    return item._replace(
         candidates=tuple(
             replace(candidate, known=False, grade=UNUSED) if candidate.chunk_id in dropped else candidate
             for candidate in item.candidates
