@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
 from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.files import check_writable, write_json
@@ -138,8 +138,8 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
     """Read all files and check model names and the output's place, so that nothing fails after an hour of encoding."""
     check_beforehand(args)
     resolve_model(args.specialized_model)
-    with one_preparation(args.data_dir) as manifest:
-        chunks, queries = load_chunks(args.data_dir), load_queries(args.data_dir, args.split)
+    manifest = read_manifest(args.data_dir)
+    chunks, queries = load_chunks(args.data_dir, manifest), load_queries(args.data_dir, manifest, args.split)
     graded = open_graded(args.graded) if args.graded else None
     return Inputs(chunks, queries, graded, manifest)
 

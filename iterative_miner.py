@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from hardneg import judge_report, run_folder
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
 from hardneg.averaging import average_weights, average_with_earlier, weights_of
 from hardneg.batch_files import check_files, export_batch, import_batch
 from hardneg.candidates import CandidateList, Index, candidate_pairs, rank_candidates, training_index, with_grades
@@ -131,9 +131,9 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
     check_beforehand(args)
     if not ends_before_judging(args):
         run_folder.check_idle(args.output_dir)  # claimed below, but told before server and GPU are asked for anything
-    with one_preparation(args.data_dir) as manifest:
-        chunks = load_chunks(args.data_dir)
-        queries, val_queries = (load_queries(args.data_dir, split) for split in ("train", "val"))
+    manifest = read_manifest(args.data_dir)
+    chunks = load_chunks(args.data_dir, manifest)
+    queries, val_queries = (load_queries(args.data_dir, manifest, split) for split in ("train", "val"))
     guard = open_guard(args.guard)
     for warning in foreign_training(args.base_model, manifest["corpus"]["sha256"]):
         print(warning)

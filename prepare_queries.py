@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hardneg.artifacts import SPLITS, Chunk, QAPair, Query, load_chunks, load_qa_pairs, one_preparation, spread
+from hardneg.artifacts import SPLITS, Chunk, QAPair, Query, load_chunks, load_qa_pairs, read_manifest, spread
 from hardneg.files import json_bytes, pickle_bytes, write_files, write_json
 from hardneg.flag_types import Help
 from hardneg.normalising import normalise_question
@@ -28,8 +28,8 @@ SAMPLE_QUERIES = 5  # of each split, in queries_sample.json
 def main(argv: list[str] | None = None) -> None:
     """Read the pairs, make the queries, write and report them."""
     args = parse_arguments(argv)
-    with one_preparation(args.data_dir) as manifest:
-        chunks, pairs = load_chunks(args.data_dir), load_qa_pairs(args.data_dir)
+    manifest = read_manifest(args.data_dir)
+    chunks, pairs = load_chunks(args.data_dir, manifest), load_qa_pairs(args.data_dir, manifest)
     queries = build_queries(pairs)
     report = {split: count_queries(queries[split]) for split in SPLITS}
     write_queries(args.data_dir, manifest, queries, chunks, report)
@@ -88,16 +88,14 @@ def write_queries(
     chunks: Sequence[Chunk],
     report: dict[str, Any],
 ) -> None:
-    """Write all files; the manifest, which is the corpus's too and stays, tells of none while they are replaced."""
+    """Write all files, last the manifest, which is the corpus's too and stays: what it does not tell of is not read."""
     files = {f"{split}_queries.pkl": pickle_bytes(queries[split]) for split in SPLITS}
     checksums = {name: hashlib.sha256(payload).hexdigest() for name, payload in files.items()}
-    made_for = {"corpus_sha256": manifest["corpus"]["sha256"]}
     sample = {
         split: [with_answers(query, chunks) for query in spread(queries[split], SAMPLE_QUERIES)] for split in SPLITS
     }
-    write_json(data_dir / "manifest.json", {**manifest, "queries": made_for})
     write_files(data_dir, {**files, "queries_sample.json": json_bytes(sample)})
-    write_json(data_dir / "manifest.json", {**manifest, "queries": {**made_for, "sha256": checksums, "report": report}})
+    write_json(data_dir / "manifest.json", {**manifest, "queries": {"sha256": checksums, "report": report}})
 
 
 def with_answers(query: Query, chunks: Sequence[Chunk]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hardneg.agreement import agreement, auc, whole_grade
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, one_preparation
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
 from hardneg.candidates import CandidateList, candidate_pairs, with_grades
 from hardneg.device import find_gpu
 from hardneg.encoder import CachedEncoder
@@ -186,8 +186,8 @@ class Sample:
 def load_sample(args: argparse.Namespace) -> Sample:
     """Check everything that can be wrong before anything is embedded or judged; raises InputError where it is."""
     check_beforehand(args)
-    with one_preparation(args.data_dir):
-        chunks, queries = load_chunks(args.data_dir), load_queries(args.data_dir, "train")
+    manifest = read_manifest(args.data_dir)
+    chunks, queries = load_chunks(args.data_dir, manifest), load_queries(args.data_dir, manifest, "train")
     asked, candidates, iterations = args.full_run
     asked = min(asked, len(queries))
     first = sample_queries(queries, max(asked, args.num_queries), args.seed, 0)  # what the full run asks anyway

@@ -1,9 +1,8 @@
-"""What passes between the stages: the records of the pickles, read and checked against the manifest beside them."""
+"""What passes between the stages: the records of the pickles, read only where they are what one manifest tells of."""
 
 import math
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -52,9 +51,9 @@ class Query(TypedDict):
     group: str  # as in QAPair: questions of one group were split together and are no independent sample
 
 
-def _read_records(path: Path, remedy: str, fields: type) -> tuple[list[Any], str]:
+def _read_records(path: Path, sha256: str | None, remedy: str, fields: type) -> list[Any]:
     """`read_pickle`, for a list of records that have these fields."""
-    records, sha256 = read_pickle(path, remedy)
+    records = read_pickle(path, sha256, remedy)
     if not isinstance(records, list) or not records:
         raise InputError(f"{path} holds no list of records; {remedy}")
     wanted = set(fields.__annotations__)
@@ -62,7 +61,7 @@ def _read_records(path: Path, remedy: str, fields: type) -> tuple[list[Any], str
         if not isinstance(record, dict) or not wanted <= record.keys():
             found = sorted(record) if isinstance(record, dict) else type(record).__name__
             raise InputError(f"{path}: record {position} has {found}, not the fields {sorted(wanted)}; {remedy}")
-    return records, sha256
+    return records
 
 
 def _corpus_remedy(data_dir: Path) -> str:
@@ -77,6 +76,8 @@ def _command(script: str, data_dir: Path) -> str:
 def read_manifest(data_dir: Path) -> dict[str, dict[str, Any]]:
     """What the prepare scripts noted about their files, under "corpus" and "queries" (empty where not yet prepared).
 
+    All that is loaded with one manifest belongs together, whatever is written to the folder meanwhile.
+
     Raises:
         InputError: it is missing or of another shape.
     """
@@ -90,46 +91,25 @@ def read_manifest(data_dir: Path) -> dict[str, dict[str, Any]]:
     raise InputError(f"{path} is no manifest of a prepared corpus; {_corpus_remedy(data_dir)}")
 
 
-@contextmanager
-def one_preparation(data_dir: Path) -> Iterator[dict[str, dict[str, Any]]]:
-    """The manifest, for reading files that belong together. Raises InputError where they were replaced meanwhile."""
-    manifest = read_manifest(data_dir)
-    yield manifest
-    if read_manifest(data_dir) != manifest:
-        raise InputError(f"{data_dir} was prepared anew while it was read; run the same command again")
-
-
-def load_chunks(data_dir: Path) -> list[Chunk]:
+def load_chunks(data_dir: Path, manifest: dict[str, Any]) -> list[Chunk]:
     """Read the corpus. Raises InputError where it is missing, damaged, or not the one the manifest tells of."""
-    path = data_dir / "corpus_chunks.pkl"
-    chunks, found = _read_records(path, _corpus_remedy(data_dir), Chunk)
-    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("sha256"), _corpus_remedy(data_dir))
-    return chunks
+    sha256 = manifest["corpus"].get("sha256")
+    return _read_records(data_dir / "corpus_chunks.pkl", sha256, _corpus_remedy(data_dir), Chunk)
 
 
-def load_qa_pairs(data_dir: Path) -> list[QAPair]:
+def load_qa_pairs(data_dir: Path, manifest: dict[str, Any]) -> list[QAPair]:
     """Read the question/answer pairs behind the corpus. Raises InputError as `load_chunks` does."""
-    path = data_dir / "qa_pairs.pkl"
-    pairs, found = _read_records(path, _corpus_remedy(data_dir), QAPair)
-    _check_checksum(path, found, read_manifest(data_dir)["corpus"].get("qa_pairs_sha256"), _corpus_remedy(data_dir))
-    return pairs
+    sha256 = manifest["corpus"].get("qa_pairs_sha256")
+    return _read_records(data_dir / "qa_pairs.pkl", sha256, _corpus_remedy(data_dir), QAPair)
 
 
-def load_queries(data_dir: Path, split: str) -> list[Query]:
-    """Read the queries of one of SPLITS. Raises InputError as `load_chunks`, and where made for another corpus."""
+def load_queries(data_dir: Path, manifest: dict[str, Any], split: str) -> list[Query]:
+    """Read the queries of one of SPLITS. Raises InputError as `load_chunks`, and where none are of this corpus."""
     path, remedy = data_dir / f"{split}_queries.pkl", f"run {_command('prepare_queries.py', data_dir)}"
-    queries, found = _read_records(path, remedy, Query)
-    manifest = read_manifest(data_dir)
-    if manifest["queries"].get("corpus_sha256") != manifest["corpus"].get("sha256"):
-        raise InputError(f"the corpus was prepared anew since {path} was made; {remedy}")
-    _check_checksum(path, found, manifest["queries"].get("sha256", {}).get(path.name), remedy)
-    return queries
-
-
-def _check_checksum(path: Path, found: str, told: str | None, remedy: str) -> None:
-    """Raise InputError unless the checksum of what was read is the manifest's."""
-    if found != told:
-        raise InputError(f"{path} is not the file that manifest.json beside it tells of; {remedy}")
+    sha256 = manifest["queries"].get("sha256", {}).get(path.name)
+    if sha256 is None:  # prepare_corpus.py notes none
+        raise InputError(f"the corpus was prepared anew since {path} was made, or that was never finished; {remedy}")
+    return _read_records(path, sha256, remedy, Query)
 
 
 def spread(records: Sequence[Any], count: int) -> Sequence[Any]:

@@ -16,17 +16,6 @@ from typing import Any
 from hardneg.errors import InputError, explain_os_errors
 
 _LEFTOVER = re.compile(r"\.(.+)\.[^.]+\.(?:tmp|old)")  # how atomic_file and atomic_dir name what is not done
-# what the unpickler raises on bytes that are no whole pickle
-UNPICKLING_ERRORS = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    TypeError,
-    ValueError,
-)
 
 
 @contextmanager
@@ -203,27 +192,26 @@ class _BuiltinsUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it refers to {module}.{name}")
 
 
-def read_pickle(path: Path, remedy: str) -> tuple[Any, str]:
-    """Read a pickle of builtin objects without ever running code from it.
+def read_pickle(path: Path, sha256: str | None, remedy: str) -> Any:
+    """Read a pickle of builtin objects if it is the very file that is meant, without ever running code from it.
 
     Args:
         path: the pickle.
+        sha256: the hex checksum that manifest.json tells of it, None where it tells of none.
         remedy: what helps where it cannot be read, for the error.
 
-    Returns:
-        the objects, and the hex SHA-256 of the bytes that they were read from.
-
     Raises:
-        InputError: the file is missing, empty, truncated, no pickle, or holds anything but builtins.
+        InputError: the file is missing, is another or not whole, or holds anything but builtins.
     """
     payload = _read(path, remedy)
-    if not payload:
-        raise InputError(f"{path} is empty; {remedy}")
+    if hashlib.sha256(payload).hexdigest() != sha256:
+        raise InputError(
+            f"{path} is not the file that manifest.json tells of (damaged, or just replaced); run again, or {remedy}"
+        )
     try:
-        return _BuiltinsUnpickler(io.BytesIO(payload)).load(), hashlib.sha256(payload).hexdigest()
-    except UNPICKLING_ERRORS as error:
-        reason = str(error) or type(error).__name__
-        raise InputError(f"{path} is not a whole pickle of plain lists and dicts ({reason}); {remedy}") from error
+        return _BuiltinsUnpickler(io.BytesIO(payload)).load()
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path} holds more than plain lists and dicts ({error}); {remedy}") from error
 
 
 def read_json(path: Path, remedy: str) -> Any:

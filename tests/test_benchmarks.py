@@ -22,7 +22,7 @@ from hardneg.artifacts import SHARED, Chunk, Query
 from hardneg.candidates import Candidate, CandidateList, read_candidates, training_index
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
-from hardneg.files import read_json
+from hardneg.files import read_json, sha256_file, write_json
 from hardneg.graded import open_graded
 from hardneg.judge import AnswerKeyJudge, Pair
 from hardneg.metrics import retrieval_metrics
@@ -475,6 +475,7 @@ def test_questions_that_were_held_out_before_are_left_out(
         folder.mkdir()
         earlier = [{"question": query["query"].upper(), "split": "val"}, {"question": "Another?", "split": "train"}]
         write_pickle(folder / "qa_pairs.pkl", [*earlier, {"question": queries["test"][2]["query"], "split": "train"}])
+        write_json(folder / "manifest.json", {"corpus": {"qa_pairs_sha256": sha256_file(folder / "qa_pairs.pkl")}})
     flags = ["--baseline-model", str(tiny_model), "--specialized-model", str(tiny_model), "--device", "cpu"]
     output, before = tmp_path / "untouched.json", [str(tmp_path / f"earlier{number}") for number in range(2)]
     untouched.main(["--earlier", *before, *flags, "--data-dir", str(tiny_data_dir), "--output", str(output)])

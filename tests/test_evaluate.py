@@ -542,14 +542,18 @@ def test_missing_and_damaged_data(arguments: list[str], tiny_data_dir: Path, tmp
     queries = tiny_data_dir / "test_queries.pkl"
     whole = queries.read_bytes()
     queries.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"test_queries\.pkl is not a whole pickle .* run `python prepare_queries"):
+    with pytest.raises(
+        InputError, match=r"test_queries\.pkl is not the file .*; run again, or run `python prepare_queries"
+    ):
         evaluate.main(arguments)
     queries.unlink()
     with pytest.raises(InputError, match=r"test_queries\.pkl is missing"):
         evaluate.main(arguments)
     write_tiny_data(tiny_data_dir)
     write_pickle(tiny_data_dir / "corpus_chunks.pkl", [])
-    with pytest.raises(InputError, match=r"corpus_chunks\.pkl holds no list of records"):
+    with pytest.raises(
+        InputError, match=r"corpus_chunks\.pkl is not the file .*; run again, or run `python prepare_corp"
+    ):
         evaluate.main(arguments)
     assert not (tmp_path / "results.json").exists()
     assert not (tiny_data_dir / "embeddings.sqlite").exists()

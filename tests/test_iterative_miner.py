@@ -26,7 +26,7 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
-from hardneg.artifacts import Chunk, Query, load_queries
+from hardneg.artifacts import Chunk, Query, read_manifest
 from hardneg.averaging import weights_of
 from hardneg.candidates import Index, read_candidates, training_index
 from hardneg.device import has_bfloat16
@@ -872,17 +872,17 @@ def test_what_the_base_model_was_trained_on_is_told_and_noted(
 
 
 def test_data_that_are_prepared_anew_while_they_are_read(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = tmp_path / "data" / "manifest.json"
+    def change_it_too(data_dir: Path) -> Any:
+        manifest = read_manifest(data_dir)
+        lengthen_three(data_dir)
+        return manifest
 
-    def change_it_too(*reading: Any) -> Any:
-        queries = load_queries(*reading)
-        write_json(manifest, {**read_json(manifest, ""), "prepared": "again"})
-        return queries
-
-    monkeypatch.setattr(miner, "load_queries", change_it_too)
-    assert "data was prepared anew while it was read; run the same command again" in refused(arguments, capsys)
+    monkeypatch.setattr(miner, "read_manifest", change_it_too)
+    assert "corpus_chunks.pkl is not the file that manifest.json tells of (damaged, or just" in refused(
+        arguments, capsys
+    )
 
 
 # ---------------------------------------------------------------- what bad input gets
@@ -904,10 +904,10 @@ def truncate(path: str) -> Callable[[Path], object]:
     ("spoil", "message"),
     [
         (drop("corpus_chunks.pkl"), "corpus_chunks.pkl is missing; run `python prepare_corpus.py --data-dir"),
-        (truncate("corpus_chunks.pkl"), "corpus_chunks.pkl is not a whole pickle"),
-        (write("train_queries.pkl", b""), "train_queries.pkl is empty; run `python prepare_queries.py --data-dir"),
-        (truncate("val_queries.pkl"), "val_queries.pkl is not a whole pickle"),
-        (write("val_queries.pkl", b"cos\nsystem\n(S'true'\ntR."), "it refers to os.system"),
+        (truncate("corpus_chunks.pkl"), "corpus_chunks.pkl is not the file that manifest.json tells of"),
+        (write("train_queries.pkl", b""), "; run again, or run `python prepare_queries.py --data-dir"),
+        (truncate("val_queries.pkl"), "val_queries.pkl is not the file that manifest.json tells of"),
+        (write("val_queries.pkl", b"cos\nsystem\n(S'true'\ntR."), "val_queries.pkl is not the file that manifest.json"),
         (write("manifest.json", b"{"), "manifest.json is not JSON"),
         (write("manifest.json", b"{}"), "manifest.json"),
         (write("embeddings.sqlite", b"not a database " * 100), "it is damaged or no embedding cache; delete it"),

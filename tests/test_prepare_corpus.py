@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import prepare_corpus
-from hardneg.artifacts import SPLITS, Chunk, QAPair, load_chunks, load_qa_pairs
+from hardneg.artifacts import SPLITS, Chunk, QAPair, load_chunks, load_qa_pairs, read_manifest
 from hardneg.errors import InputError
 from hardneg.files import sha256_file
 from hardneg.topics import BOILERPLATE_ROWS
@@ -50,11 +50,19 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def manifest_of(data_dir: Path) -> dict[str, Any]:
-    return json.loads((data_dir / "manifest.json").read_text(encoding="utf-8"))["corpus"]
+    return read_manifest(data_dir)["corpus"]
+
+
+def chunks_of(data_dir: Path) -> list[Chunk]:
+    return load_chunks(data_dir, read_manifest(data_dir))
+
+
+def pairs_of(data_dir: Path) -> list[QAPair]:
+    return load_qa_pairs(data_dir, read_manifest(data_dir))
 
 
 def test_identical_answers_are_one_chunk_of_all_their_rows(prepared: Path) -> None:
-    chunks, pairs = load_chunks(prepared), load_qa_pairs(prepared)
+    chunks, pairs = chunks_of(prepared), pairs_of(prepared)
     assert len(chunks) == 13  # 11 symptoms and two different answers about gout
     assert [pair["chunk_ids"] for pair in pairs[-3:]] == [[11], [12], [11]]
     split = pairs[-1]["split"]
@@ -119,7 +127,7 @@ def test_the_report_on_the_terminal(
 
 
 def test_a_sample_for_jq(prepared: Path) -> None:
-    assert json.loads((prepared / "corpus_sample.json").read_text()) == load_chunks(prepared)
+    assert json.loads((prepared / "corpus_sample.json").read_text()) == chunks_of(prepared)
 
 
 def test_a_sample_for_jq_is_short_and_from_all_over_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +143,7 @@ def test_boilerplate_is_one_chunk_of_many_splits(tmp_path: Path, monkeypatch: py
     lines = [f"Is illness {i} inherited ?,Nobody knows." for i in range(n_rows)]
     source.write_text("question,answer\n" + "\n".join(lines) + "\n")
     prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data")
-    (chunk,) = load_chunks(tmp_path / "data")
+    (chunk,) = chunks_of(tmp_path / "data")
     assert chunk["split"] == "shared"
     assert len(chunk["qa_ids"]) == n_rows
     report = manifest_of(tmp_path / "data")["report"]
@@ -153,13 +161,13 @@ def test_title_in_text_changes_texts_and_nothing_about_the_split(
     source = write_faq(tmp_path)
     prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "bare")
     prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "titled", "--title-in-text")
-    bare, titled = load_chunks(tmp_path / "bare"), load_chunks(tmp_path / "titled")
+    bare, titled = chunks_of(tmp_path / "bare"), chunks_of(tmp_path / "titled")
     assert titled[0]["text"] == f"illness 0: A rash on limb 0. {ADVICE}"
     assert [chunk["text"].split(": ", 1)[1] for chunk in titled] == [chunk["text"] for chunk in bare]
     naming = [manifest_of(tmp_path / name)["report"]["chunks"]["naming_their_topic"] for name in ("bare", "titled")]
     assert naming == [0, len(titled)]
-    assert [pair["split"] for pair in load_qa_pairs(tmp_path / "titled")] == [
-        pair["split"] for pair in load_qa_pairs(tmp_path / "bare")
+    assert [pair["split"] for pair in pairs_of(tmp_path / "titled")] == [
+        pair["split"] for pair in pairs_of(tmp_path / "bare")
     ]
 
 
@@ -173,7 +181,7 @@ def test_titles_that_make_two_rows_texts_the_same_keep_them_together(
     source = tmp_path / "faq.jsonl"
     source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data", "--title-in-text")
-    pairs = load_qa_pairs(tmp_path / "data")
+    pairs = pairs_of(tmp_path / "data")
     assert all(one["chunk_ids"] == other["chunk_ids"] for one, other in zip(pairs[::2], pairs[1::2], strict=True))
     assert all(one["split"] == other["split"] for one, other in zip(pairs[::2], pairs[1::2], strict=True))
 
@@ -184,7 +192,7 @@ def test_a_passage_that_few_rows_share_keeps_them_in_one_split(tmp_path: Path, m
     lines = [f'What helps against illness {i}?,"{answer}"' for i, answer in enumerate(answers)]
     source.write_text("question,answer\n" + "\n".join(lines) + "\n")
     prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data", "--chunk-chars", "100")
-    chunks, pairs = load_chunks(tmp_path / "data"), load_qa_pairs(tmp_path / "data")
+    chunks, pairs = chunks_of(tmp_path / "data"), pairs_of(tmp_path / "data")
     assert [chunk["text"] for chunk in chunks[:3]] == ["A rash on limb 0.", ADVICE, "A rash on limb 1."]
     assert [pair["chunk_ids"] for pair in pairs[:2]] == [[0, 1], [2, 1]]
     assert chunks[1]["qa_ids"] == [f"row{i}" for i in range(11)]
@@ -207,7 +215,7 @@ def test_a_passage_of_several_topics_has_no_title(tmp_path: Path, monkeypatch: p
     lines += [{"question": f"Question {n}?", "answer": f"Answer {n}.", "topic": f"Topic {n}"} for n in range(10)]
     (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", "--data-dir", tmp_path / "data")
-    titles = [(chunk["text"], chunk["title"]) for chunk in load_chunks(tmp_path / "data")[:3]]
+    titles = [(chunk["text"], chunk["title"]) for chunk in chunks_of(tmp_path / "data")[:3]]
     assert titles == [("It is rare.", "Gout"), ("Ask your doctor.", ""), ("Answer 0.", "Topic 0")]
 
 
@@ -232,7 +240,7 @@ def test_validation_and_test_get_their_fractions_by_the_seed(tmp_path: Path, mon
     for seed in ("42", "1"):
         fractions = ("--val-fraction", "0.2", "--test-fraction", "0.3", "--seed", seed)
         prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / seed, *fractions)
-        splits[seed] = [pair["split"] for pair in load_qa_pairs(tmp_path / seed)]
+        splits[seed] = [pair["split"] for pair in pairs_of(tmp_path / seed)]
         assert Counter(splits[seed]) == {"train": 20, "val": 8, "test": 12}
     assert splits["42"] != splits["1"]
 
@@ -243,7 +251,7 @@ def test_columns_are_those_that_the_flags_name(tmp_path: Path, monkeypatch: pyte
     source.write_text("title,reply,subject\n" + "".join(lines))
     named = ("--question-column", "title", "--answer-column", "reply", "--topic-column", "subject")
     prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data", *named)
-    chunks, pairs = load_chunks(tmp_path / "data"), load_qa_pairs(tmp_path / "data")
+    chunks, pairs = chunks_of(tmp_path / "data"), pairs_of(tmp_path / "data")
     assert (pairs[5]["question"], pairs[5]["topic"]) == ("Is illness 5 bad?", "Illness 5")
     assert (chunks[5]["text"], chunks[5]["title"]) == ("It lasts 7 days.", "Illness 5")
 
@@ -252,7 +260,7 @@ def test_an_answer_of_no_known_topic_has_no_title(tmp_path: Path, monkeypatch: p
     """Its question, which counts as its topic, is none."""
     source = write_table(tmp_path / "faq.csv", 12)
     prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data", "--title-in-text")
-    chunk = load_chunks(tmp_path / "data")[0]
+    chunk = chunks_of(tmp_path / "data")[0]
     assert (chunk["text"], chunk["title"]) == ("It lasts 2 days.", "")
 
 
@@ -271,9 +279,9 @@ def test_an_answer_that_says_a_passage_twice_has_it_once(tmp_path: Path, monkeyp
     with source.open("a") as file:
         file.write(f'Is it over?,"{ADVICE} {ADVICE}"\n')
     prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / "data", "--chunk-chars", "100")
-    (chunk,) = (chunk for chunk in load_chunks(tmp_path / "data") if chunk["text"] == ADVICE)
+    (chunk,) = (chunk for chunk in chunks_of(tmp_path / "data") if chunk["text"] == ADVICE)
     assert chunk["qa_ids"] == ["row12"]
-    assert load_qa_pairs(tmp_path / "data")[12]["chunk_ids"] == [chunk["chunk_id"]]
+    assert pairs_of(tmp_path / "data")[12]["chunk_ids"] == [chunk["chunk_id"]]
 
 
 def test_max_topics_is_a_seeded_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +289,7 @@ def test_max_topics_is_a_seeded_subset(tmp_path: Path, monkeypatch: pytest.Monke
     topics = {}
     for name, extra in {"a": [], "b": [], "other seed": ["--seed", "7"]}.items():
         prepare(monkeypatch, "--source", source, "--data-dir", tmp_path / name, "--max-topics", "4", *extra)
-        topics[name] = {pair["topic"].casefold() for pair in load_qa_pairs(tmp_path / name)}
+        topics[name] = {pair["topic"].casefold() for pair in pairs_of(tmp_path / name)}
         assert len(topics[name]) == 4
     assert topics["a"] == topics["b"] != topics["other seed"]
 
@@ -360,7 +368,7 @@ def test_all_of_medquad_in_time_and_memory_without_leaks(tmp_path: Path) -> None
     assert status == 0
     assert time.monotonic() - begun < 60
     assert usage.ru_maxrss * 1024 < 1.5e9  # bytes
-    chunks, pairs = load_chunks(tmp_path), load_qa_pairs(tmp_path)
+    chunks, pairs = chunks_of(tmp_path), pairs_of(tmp_path)
     assert len(pairs) == 16_407
     assert 24_000 < len(chunks) < 28_000
 

@@ -2,15 +2,17 @@
 
 import json
 import sys
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import prepare_corpus
 import prepare_queries
-from hardneg.artifacts import QAPair, Query, load_chunks, load_qa_pairs, load_queries
+from hardneg.artifacts import QAPair, Query, load_chunks, load_qa_pairs, load_queries, read_manifest
 from hardneg.errors import InputError
-from hardneg.files import read_json, sha256_file
+from hardneg.files import sha256_file
 from tests.records import make_qa_pair, make_query
 from tests.tiny_data import write_pickle
 
@@ -93,10 +95,11 @@ def test_a_question_in_two_splits_is_a_programming_error() -> None:
 
 def test_from_the_sample_to_queries_that_load(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(monkeypatch, data_dir)
-    chunks = load_chunks(data_dir)
-    queries = {split: load_queries(data_dir, split) for split in SPLITS}
+    manifest = read_manifest(data_dir)
+    chunks = load_chunks(data_dir, manifest)
+    queries = {split: load_queries(data_dir, manifest, split) for split in SPLITS}
     everything = [query for split in SPLITS for query in queries[split]]
-    pairs = load_qa_pairs(data_dir)
+    pairs = load_qa_pairs(data_dir, manifest)
     assert len({query["query_id"] for query in everything}) == len(everything) == len({p["question"] for p in pairs})
     for split in SPLITS:
         for query in queries[split]:
@@ -104,8 +107,6 @@ def test_from_the_sample_to_queries_that_load(data_dir: Path, monkeypatch: pytes
                 assert chunks[chunk_id]["split"] in (split, "shared")
                 assert chunks[chunk_id]["title"] == query["topic"]
 
-    manifest = read_json(data_dir / "manifest.json", "")
-    assert manifest["queries"]["corpus_sha256"] == manifest["corpus"]["sha256"]
     assert manifest["queries"]["sha256"]["val_queries.pkl"] == sha256_file(data_dir / "val_queries.pkl")
     assert manifest["queries"]["report"]["val"]["queries"] == len(queries["val"])
     assert sum(manifest["queries"]["report"]["val"]["queries_by_type"].values()) == len(queries["val"])
@@ -149,38 +150,70 @@ def test_queries_are_counted_by_type_and_their_answers_by_quantile() -> None:
 
 def test_a_new_corpus_makes_the_queries_stale(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(monkeypatch, data_dir)
-    monkeypatch.setattr(
-        sys, "argv", ["prepare_corpus.py", "--source", "sample", "--data-dir", str(data_dir), "--seed", "1"]
-    )
-    prepare_corpus.main()
+    prepare_corpus.main(["--source", "sample", "--data-dir", str(data_dir), "--seed", "1"])
     with pytest.raises(InputError, match=r"prepared anew since .*; run `python prepare_queries.py --data-dir"):
-        load_queries(data_dir, "train")
+        load_queries(data_dir, read_manifest(data_dir), "train")
     prepare(monkeypatch, data_dir)
-    assert load_queries(data_dir, "train")
+    assert load_queries(data_dir, read_manifest(data_dir), "train")
 
 
-def test_stopped_while_writing_it_can_run_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At each rename in turn; what is half there is not taken for whole."""
-    rename = Path.replace
-    for stop_at in range(1, 7):
-        prepare(monkeypatch, data_dir)
-        renamed = 0
+@pytest.mark.parametrize("moment", ["build_queries", "write_json"])
+def test_a_corpus_that_is_replaced_meanwhile_is_never_used_with_these_queries(
+    data_dir: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest names the corpus that they were made of, which is gone."""
+    step = getattr(prepare_queries, moment)
+
+    def replaced(*given: Any) -> Any:
+        prepare_corpus.main(["--source", "sample", "--data-dir", str(data_dir), "--seed", "1"])
+        return step(*given)
+
+    monkeypatch.setattr(prepare_queries, moment, replaced)
+    prepare(monkeypatch, data_dir)
+    manifest = read_manifest(data_dir)
+    assert load_queries(data_dir, manifest, "train")
+    with pytest.raises(
+        InputError, match=r"corpus_chunks\.pkl is not the file that .*, or run `python prepare_corpus.py"
+    ):
+        load_chunks(data_dir, manifest)
+
+
+@pytest.mark.parametrize("stop_at", range(1, 6))
+def test_stopped_while_writing_it_can_run_again(data_dir: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each rename in turn; what is half there is not taken for whole, whether or not there were other queries."""
+    rename, build = Path.replace, prepare_queries.build_queries
+    fewer = {split: queries[1:] for split, queries in build(load_qa_pairs(data_dir, read_manifest(data_dir))).items()}
+
+    def stop(patch: pytest.MonkeyPatch) -> None:
+        renames = count(1)
 
         def stopping(path: Path, target: Path) -> Path:
-            nonlocal renamed
-            renamed += 1
-            if renamed == stop_at:  # noqa: B023
+            if next(renames) == stop_at:
                 raise KeyboardInterrupt
             return rename(path, target)
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Path, "replace", stopping)
+        patch.setattr(Path, "replace", stopping)
+        with pytest.raises(KeyboardInterrupt):
             prepare(patch, data_dir)
-        if stop_at > 1:
-            with pytest.raises(InputError, match=r"run `python prepare_queries.py --data-dir"):
-                load_queries(data_dir, "train")
+
+    with monkeypatch.context() as patch:
+        stop(patch)
+    with pytest.raises(InputError, match=r"never finished; run `python prepare_queries.py --data-dir"):
+        load_queries(data_dir, read_manifest(data_dir), "train")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_queries, "build_queries", lambda _: fewer)
+        prepare(patch, data_dir)
+    with monkeypatch.context() as patch:
+        stop(patch)
+    for place, split in enumerate(SPLITS, start=1):
+        if place < stop_at:
+            with pytest.raises(InputError, match=r"run again, or run `python prepare_queries.py --data-dir"):
+                load_queries(data_dir, read_manifest(data_dir), split)
+        else:
+            assert load_queries(data_dir, read_manifest(data_dir), split) == fewer[split]
     prepare(monkeypatch, data_dir)
-    assert load_queries(data_dir, "train")
+    assert len(load_queries(data_dir, read_manifest(data_dir), "train")) == len(fewer["train"]) + 1
 
 
 def test_without_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,9 +223,10 @@ def test_without_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("name", ["corpus_chunks.pkl", "qa_pairs.pkl"])
 def test_files_that_do_not_belong_together(data_dir: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_pickle(data_dir / name, (load_chunks if name.startswith("corpus") else load_qa_pairs)(data_dir)[:50])
+    load = load_chunks if name.startswith("corpus") else load_qa_pairs
+    write_pickle(data_dir / name, load(data_dir, read_manifest(data_dir))[:50])
     with pytest.raises(
-        InputError, match=rf"{name} is not the file that .* tells of; run `python prepare_corpus.py --data-dir"
+        InputError, match=rf"{name} is not the file that .*, or run `python prepare_corpus.py --data-dir"
     ):
         prepare(monkeypatch, data_dir)
     assert not (data_dir / "train_queries.pkl").exists()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import test_small_sample as script
-from hardneg.artifacts import Query, load_queries
+from hardneg.artifacts import Query, load_queries, read_manifest
 from hardneg.errors import InputError, Unavailable
 from hardneg.files import read_json, write_json
 from hardneg.judge import AnswerKeyJudge, as_read
@@ -215,7 +215,7 @@ def test_what_is_stored_is_not_asked_again(
 
 def test_the_questions_are_those_that_the_full_run_begins_with(base: list[str], tmp_path: Path) -> None:
     script.main([*base, "--judge", "answer-key", "--full-run", "5xx1", "--num-queries", "3"])
-    queries = load_queries(tmp_path / "data", "train")
+    queries = load_queries(tmp_path / "data", read_manifest(tmp_path / "data"), "train")
     first = {query["query_id"] for query in sample_queries(queries, 5, 42, 0)}
     sampled = {row["query_id"] for row in results(tmp_path)["sample_judgments"]}
     assert len(sampled) == 3 and sampled < first

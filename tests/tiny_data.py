@@ -76,14 +76,13 @@ def write_tiny_data(
     write_pickle(data_dir / "qa_pairs.pkl", changed_pairs or pairs)
     for split, records in queries.items():
         write_pickle(data_dir / f"{split}_queries.pkl", records)
-    corpus_sha256 = sha256_file(data_dir / "corpus_chunks.pkl")
     query_files = [f"{split}_queries.pkl" for split in queries]
     manifest = {
-        "corpus": {"sha256": corpus_sha256, "qa_pairs_sha256": sha256_file(data_dir / "qa_pairs.pkl")},
-        "queries": {
-            "corpus_sha256": corpus_sha256,
-            "sha256": {name: sha256_file(data_dir / name) for name in query_files},
+        "corpus": {
+            "sha256": sha256_file(data_dir / "corpus_chunks.pkl"),
+            "qa_pairs_sha256": sha256_file(data_dir / "qa_pairs.pkl"),
         },
+        "queries": {"sha256": {name: sha256_file(data_dir / name) for name in query_files}},
     }
     write_json(data_dir / "manifest.json", manifest)
     return data_dir

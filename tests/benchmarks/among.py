@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"{part!r} is no part of the passages; begin with one of {', '.join(PARTS)}")
     args = evaluate.parse_arguments(flags)
     inputs = evaluate.load_inputs(args)
-    kept = PARTS[part](inputs, load_qa_pairs(args.data_dir), args.seed)
+    kept = PARTS[part](inputs, load_qa_pairs(args.data_dir, inputs.manifest), args.seed)
     among = only(inputs, kept)
     asked = f"{len(among.queries):,} of {len(inputs.queries):,} questions"
     print(f"{part}: {asked} among {len(kept):,} of {len(inputs.chunks):,} chunks")

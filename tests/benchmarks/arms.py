@@ -19,7 +19,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries
+from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
 from hardneg.averaging import average_weights, weights_of
 from hardneg.candidates import Candidate, CandidateList, Index, training_index
 from hardneg.chunking import split_sentences
@@ -48,11 +48,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     print({name: value for name, value in vars(args).items() if name != "graded"})
     cache = args.data_dir / "embeddings.sqlite"
-    chunks = load_chunks(args.data_dir)
+    manifest = read_manifest(args.data_dir)
+    chunks = load_chunks(args.data_dir, manifest)
     base, tuned = load_model(args.base_model, "cpu"), load_model(args.base_model, "cpu")
     encoder = CachedEncoder(base, cache)
-    lists = candidates(args, encoder, chunks)
-    queries = load_queries(args.data_dir, "val")
+    lists = candidates(args, encoder, chunks, load_queries(args.data_dir, manifest, "train"))
+    queries = load_queries(args.data_dir, manifest, "val")
     in_held_out_words = [reworded(query, HELD_OUT_WORDINGS) for query in queries if query["qtype"] in WORDINGS]
     apart = [query for query in queries if is_any_of(query, args.apart, chunks)]
     pools = {
@@ -77,10 +78,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"strength {strength:g}: {'  '.join(changes)}", flush=True)
 
 
-def candidates(args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Chunk]) -> list[CandidateList]:
-    """The base model's candidates for the sampled training questions, graded."""
+def candidates(
+    args: argparse.Namespace, encoder: CachedEncoder, chunks: list[Chunk], queries: list[Query]
+) -> list[CandidateList]:
+    """The base model's candidates for a sample of the training questions, graded."""
     index = training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
-    queries = load_queries(args.data_dir, "train")
     if args.left_out:
         queries = [query for query in queries if not is_any_of(query, args.apart, chunks)]
     queries = missed(queries, index) if args.missed else queries

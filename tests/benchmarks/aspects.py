@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hardneg.artifacts import SPLITS, Chunk, QAPair, Query, load_chunks, load_qa_pairs, load_queries
+from hardneg.artifacts import SPLITS, Chunk, QAPair, Query, load_chunks, load_qa_pairs, load_queries, read_manifest
 from hardneg.device import claim_device
 from hardneg.encoder import CachedEncoder
 from hardneg.flag_types import seed
@@ -30,8 +30,9 @@ K = 5
 def main(argv: list[str] | None = None) -> None:
     """Measure both models and print every figure with its change."""
     args = parse_arguments(argv)
-    chunks, pairs = load_chunks(args.data_dir), load_qa_pairs(args.data_dir)
-    queries = load_queries(args.data_dir, args.split)
+    manifest = read_manifest(args.data_dir)
+    chunks, pairs = load_chunks(args.data_dir, manifest), load_qa_pairs(args.data_dir, manifest)
+    queries = load_queries(args.data_dir, manifest, args.split)
     models, device = (args.baseline_model, args.specialized_model), claim_device(args.device)
     found = []
     for name in models:

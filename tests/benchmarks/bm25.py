@@ -14,7 +14,7 @@ from pathlib import Path
 import bm25s
 import numpy as np
 
-from hardneg.artifacts import SPLITS, Chunk, Query, load_chunks, load_queries
+from hardneg.artifacts import SPLITS, Chunk, Query, load_chunks, load_queries, read_manifest
 from hardneg.device import claim_device
 from hardneg.encoder import CachedEncoder
 from hardneg.metrics import retrieval_metrics
@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", choices=SPLITS[1:], default="test", help="whose questions")
     parser.add_argument("--models", nargs="*", default=[], help="embedding models to search together with")
     args = parser.parse_args(argv)
-    chunks = load_chunks(args.data_dir)
-    queries = load_queries(args.data_dir, args.split)
+    manifest = read_manifest(args.data_dir)
+    chunks, queries = load_chunks(args.data_dir, manifest), load_queries(args.data_dir, manifest, args.split)
     by_words = bm25_ranking(chunks, queries)
     rankings = {"BM25": by_words}
     device = claim_device("auto") if args.models else ""

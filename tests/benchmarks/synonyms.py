@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     """Evaluate on the questions by another name."""
     args = evaluate.parse_arguments(argv)
     inputs = evaluate.load_inputs(args)
-    names = names_of_one_topic(load_qa_pairs(args.data_dir))
+    names = names_of_one_topic(load_qa_pairs(args.data_dir, inputs.manifest))
     asked = [by_another_name(query, names[normalise_topic(query["topic"])]) for query in inputs.queries]
     found = [query for query in asked if query is not None]
     print(f"{len(found):,} of {len(inputs.queries):,} {args.split} questions asked by another name")

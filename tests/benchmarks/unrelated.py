@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     """Evaluate with the related questions left out."""
     args = evaluate.parse_arguments(argv)
     inputs = evaluate.load_inputs(args)
-    related = related_questions(load_qa_pairs(args.data_dir))[args.split]
+    related = related_questions(load_qa_pairs(args.data_dir, inputs.manifest))[args.split]
     unrelated = [query for query in inputs.queries if normalise_question(query["query"]) not in related]
     print(
         f"{len(unrelated):,} of {len(inputs.queries):,} {args.split} questions share no concept or name with training"

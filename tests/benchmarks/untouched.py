@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import evaluate
+from hardneg.artifacts import read_manifest
 from hardneg.files import read_pickle
 from hardneg.normalising import normalise_question
 from hardneg.script import run
@@ -36,7 +37,8 @@ def held_out(data_dirs: Sequence[Path]) -> set[str]:
     seen = set()
     for data_dir in data_dirs:
         remedy = "let --earlier name what prepare_corpus.py wrote"
-        pairs, _ = read_pickle(data_dir / "qa_pairs.pkl", remedy)  # other fields have changed
+        sha256 = read_manifest(data_dir)["corpus"].get("qa_pairs_sha256")
+        pairs = read_pickle(data_dir / "qa_pairs.pkl", sha256, remedy)  # other fields have changed
         seen |= {normalise_question(pair["question"]) for pair in pairs if pair["split"] != "train"}
     return seen
 
