@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -40,6 +40,9 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
 
 _OTHER_SEPARATOR = re.compile(r"[;\t|]")  # that spreadsheets may write into a CSV file
 SEVERAL = ("concept", "synonyms")  # fields of several values in one, with | between or as a list
+
+# What a reader returns: the names of all columns, and what gives the cells of one of them.
+Table = tuple[Sequence[str], Callable[[str], list[Any] | pa.ChunkedArray]]
 
 # The wordings that 99.8 % of MedQuAD's questions follow: they give the topic where no column does.
 _TEMPLATES = re.compile(
@@ -76,10 +79,9 @@ def read_rows(source: str, columns: Mapping[str, str]) -> list[Row]:
     Raises:
         InputError: the source is unknown, unreachable or unreadable, lacks a column, or has one that is not text.
     """
-    table = _read_table(source, columns)
-    chosen = _choose_columns(source, table.column_names, columns)
-    fields = {field: _cells(source, table, column, field in SEVERAL) for field, column in chosen.items()}
-    return _to_rows(fields, table.num_rows)
+    names, cells_of = _read_table(source)
+    chosen = _choose_columns(source, names, columns)
+    return _to_rows({field: _texts(source, name, cells_of(name), field in SEVERAL) for field, name in chosen.items()})
 
 
 def source_sha256(source: str) -> str | None:
@@ -100,7 +102,7 @@ def source_sha256(source: str) -> str | None:
     return None
 
 
-def _read_table(source: str, columns: Mapping[str, str]) -> pa.Table:
+def _read_table(source: str) -> Table:
     path = Path(source)
     if source == SAMPLE:
         return _read_xml_folder(SAMPLE_DIR)
@@ -109,29 +111,30 @@ def _read_table(source: str, columns: Mapping[str, str]) -> pa.Table:
     if is_dir:
         return _read_xml_folder(path)
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return _read_table_file(path, columns)
+        return _read_table_file(path)
     if not exists and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         return _read_hub(source)
     raise InputError(f"unknown source {source!r}; give {FORMS}")
 
 
-def _read_table_file(path: Path, columns: Mapping[str, str]) -> pa.Table:
+def _read_table_file(path: Path) -> Table:
     if not path.exists():
         raise InputError(f"{path} does not exist; give {FORMS}")
     with explain_os_errors(path, "read"):
         try:
             suffix = path.suffix.lower()
             if suffix == ".parquet":
-                return pyarrow.parquet.read_table(path)
+                table = pyarrow.parquet.read_table(path)
+                return table.column_names, table.column
             with path.open(encoding="utf-8-sig", newline="") as file:
-                return _json_table(path, _read_json_lines(file), columns) if suffix == ".jsonl" else _read_csv(file)
+                return _read_json_lines(file) if suffix == ".jsonl" else _read_csv(file)
         except (pa.ArrowException, ValueError, RecursionError) as error:
             raise InputError(
                 f"{path} is no readable {suffix} file in UTF-8 ({one_line(error)}); export it again"
             ) from error
 
 
-def _read_json_lines(lines: Iterable[str]) -> list[dict[str, Any]]:
+def _read_json_lines(lines: Iterable[str]) -> Table:
     """One object per line, numbers as they are written."""
     rows = []
     for number, line in enumerate(lines, start=1):
@@ -147,29 +150,17 @@ def _read_json_lines(lines: Iterable[str]) -> list[dict[str, Any]]:
             raise ValueError(f"line {number} is no object")
     if not rows:
         raise ValueError("it is empty")
-    return rows
+    return _table_of(rows)
 
 
-def _json_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pa.Table:
-    """Objects as a table; a field that only some have is empty in the others, and one that is not used here in all.
-
-    Unused fields may hold anything, but a table's column has one type.
-    """
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    used = set(_choose_columns(str(path), names, columns).values())
-    arrays = [_json_column(path, rows, name) if name in used else pa.nulls(len(rows)) for name in names]
-    return pa.Table.from_arrays(arrays, names)
+def _table_of(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Objects as a table; a field that only some have is empty in the others."""
+    names = list(dict.fromkeys(name for record in records for name in record))
+    return names, lambda name: [record.get(name) for record in records]
 
 
-def _json_column(path: Path, rows: Sequence[Mapping[str, Any]], name: str) -> pa.Array:
-    try:
-        return pa.array([row.get(name) for row in rows])
-    except (pa.ArrowException, ValueError) as error:  # the latter of text that is no Unicode
-        raise _not_text(str(path), name, "text in every line", error) from error
-
-
-def _read_csv(lines: Iterable[str]) -> pa.Table:
-    """Every column as text, so that an id like "0007" stays what it is; a quote that nothing closes is an error."""
+def _read_csv(lines: Iterable[str]) -> Table:
+    """Every cell as text, so that an id like "0007" stays what it is; a quote that nothing closes is an error."""
     csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(lines, strict=True)
     rows: list[list[str]] = []
@@ -185,16 +176,15 @@ def _read_csv(lines: Iterable[str]) -> pa.Table:
     if not rows:
         raise ValueError("it is empty")
     names, *rows = rows
-    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
-    return pa.Table.from_arrays([pa.array(cells, pa.string()) for cells in columns], names)
+    return names, lambda name: [row[names.index(name)] for row in rows]
 
 
-def _read_xml_folder(folder: Path) -> pa.Table:
+def _read_xml_folder(folder: Path) -> Table:
     """Rows of all XML files below `folder`, in the order of their paths, in lavita/MedQuAD's columns."""
     records = [record for path in sorted(folder.rglob("*.xml")) for record in _read_xml(path)]
     if not records:
         raise InputError(f"{folder} holds no MedQuAD XML (<Document> with <QAPair>s); give {FORMS}")
-    return pa.Table.from_pylist(records)
+    return _table_of(records)
 
 
 def _read_xml(path: Path) -> list[dict[str, str]]:
@@ -224,30 +214,30 @@ def _read_xml(path: Path) -> list[dict[str, str]]:
     return records
 
 
-def _read_hub(name: str) -> pa.Table:
+def _read_hub(name: str) -> Table:
     """All splits of a hub data set, one after the other; the cached copy where the hub does not answer."""
     remedy = "give a local file, a git checkout of MedQuAD's XML, or `--source sample`"
     splits = load_hub_dataset(name, remedy)
     tables = [split.with_format("arrow")[:] for split in splits.values()]
-    return pa.concat_tables(tables, promote_options="permissive")  # the splits may differ in unused columns
+    table = pa.concat_tables(tables, promote_options="permissive")  # the splits may differ in unused columns
+    return table.column_names, table.column
 
 
-def _cells(source: str, table: pa.Table, column: str, may_be_lists: bool) -> list[str | None]:
+def _texts(source: str, name: str, column: list[Any] | pa.ChunkedArray, may_be_lists: bool) -> list[str | None]:
     """A column as text; where it may hold lists, those with | between. A number that is none (NaN) is a missing one."""
-    cells = table[column]
     try:
+        cells = pa.array(column) if isinstance(column, list) else column
         is_record = pa.types.is_struct(cells.type) or pa.types.is_map(cells.type)
         if may_be_lists and pa.types.is_nested(cells.type) and not is_record:
             return ["|".join(filter(None, cell)) if cell else None for cell in cells.to_pylist()]
         if pa.types.is_floating(cells.type):
             cells = pa.compute.if_else(pa.compute.is_nan(cells), pa.scalar(None, cells.type), cells)
         return cells.cast(pa.string()).to_pylist()
-    except (pa.ArrowException, TypeError, UnicodeDecodeError) as error:
-        raise _not_text(source, column, "text", error) from error
-
-
-def _not_text(source: str, column: str, wanted: str, error: Exception) -> InputError:
-    return InputError(f"{source}: the column {column!r} is not {wanted} ({one_line(error)}); make it so, or rename it")
+    except (pa.ArrowException, TypeError, ValueError) as error:  # the last of text that is no Unicode
+        wanted = "text in every line" if isinstance(column, list) else "text"
+        raise InputError(
+            f"{source}: the column {name!r} is not {wanted} ({one_line(error)}); make it so, or rename it"
+        ) from error
 
 
 def _choose_columns(source: str, available: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
@@ -276,9 +266,9 @@ def _choose_columns(source: str, available: Sequence[str], named: Mapping[str, s
     return chosen
 
 
-def _to_rows(fields: Mapping[str, Sequence[str | None]], n_rows: int) -> list[Row]:
+def _to_rows(fields: Mapping[str, Sequence[str | None]]) -> list[Row]:
     cells = {field: [" ".join((cell or "").split()) for cell in cells] for field, cells in fields.items()}
-    blank = [""] * n_rows
+    blank = [""] * len(fields["question"])
     source, question_id, topic = (cells.get(field, blank) for field in ("source", "question_id", "topic"))
     return [
         Row(
