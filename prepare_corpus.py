@@ -11,6 +11,7 @@ Writes corpus_chunks.pkl, qa_pairs.pkl, corpus_sample.json and manifest.json to 
 import argparse
 import hashlib
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -41,6 +42,7 @@ from hardneg.topics import (
 
 MIN_CHUNK_CHARS = 100  # below this a passage is no longer an answer
 SAMPLE_CHUNKS = 20  # in corpus_sample.json
+HTML_TAG = re.compile(r"</?(?:a|b|br|div|em|h[1-6]|img|li|ol|p|span|strong|table|td|tr|ul)\b[^<>]*>", re.IGNORECASE)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -180,6 +182,7 @@ def count_rows(rows: Sequence[Row], kept: Sequence[Row]) -> dict[str, Any]:
         "without_question": sum(bool(row.answer) and not normalise_question(row.question) for row in rows),
         "used": len(kept),
         "without_topic": sum(not row.topic for row in kept),
+        "with_html_tags": sum(HTML_TAG.search(row.answer) is not None for row in kept),
         "sha256": digest.hexdigest(),
     }
 
@@ -261,6 +264,8 @@ def print_report(report: dict[str, dict[str, Any]]) -> None:
     rows, chunks, splits = report["rows"], report["chunks"], report["splits"]
     print("ROWS")
     print(aligned((name.replace("_", " "), rows[name]) for name in rows if name != "sha256"))
+    if rows["with_html_tags"]:
+        print("Note: tags are cut, embedded and judged like words; take them out of the source first")
     print("\nCHUNKS")
     print(aligned((name.replace("_", " "), chunks[name]) for name in chunks if name != "characters"))
     print("\nCHARACTERS PER CHUNK")

@@ -260,9 +260,11 @@ def _choose_columns(source: str, available: Sequence[str], named: Mapping[str, s
             if len(available) == 1 and (found := _OTHER_SEPARATOR.search(available[0])):
                 remedy = f"a CSV file's columns are separated by commas, not by {found[0]!r}; export it so"
             raise InputError(f"{source} has no column '{usual[0]}'; it has {', '.join(available)}: {remedy}")
-    for column in chosen.values():
-        if available.count(column) > 1:
-            raise InputError(f"{source} has several columns named {column!r}; rename all but one")
+    for field, column in chosen.items():
+        alike = str if field in named else str.casefold  # a column that is named is meant as it is spelt
+        same = [name for name in available if alike(name) == alike(column)]
+        if len(same) > 1:
+            raise InputError(f"{source} has several columns {' and '.join(map(repr, same))}; rename all but one")
     return chosen
 
 

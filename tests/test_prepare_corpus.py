@@ -227,6 +227,21 @@ def test_rows_without_a_topic_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
     assert manifest_of(tmp_path / "data")["report"]["rows"]["without_topic"] == 10
 
 
+def test_answers_with_html_tags_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [{"question": f"Is {number} < 5?", "answer": f"{number} < 5 and 6 > {number}."} for number in range(10)]
+    (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", "--data-dir", tmp_path / "data")
+    assert "Note: tags" not in capsys.readouterr().out
+    lines.append({"question": "How?", "answer": '<p class="first">Press</p><p>Enter</p>'})
+    (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", "--data-dir", tmp_path / "data")
+    printed = capsys.readouterr().out
+    assert "with html tags" in printed and "Note: tags are cut, embedded and judged like words" in printed
+    assert manifest_of(tmp_path / "data")["report"]["rows"]["with_html_tags"] == 1
+
+
 def write_table(path: Path, count: int) -> Path:
     """So many questions of no known topic, each with an answer of its own."""
     lines = [f"Is illness {i} bad?,It lasts {i + 2} days.\n" for i in range(count)]
