@@ -81,8 +81,9 @@ def import_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path) -> BatchImp
         records = _records(judge, pending, _results(file, path), found)
         while batch := list(islice(records, RECORDS_AT_ONCE)):
             judge.store.add(batch)
-            found.judged += sum(record.grade is not None for record in batch)
-            found.unjudged.update(record.reason for record in batch if record.reason is not None)
+            answers = [record.answer for record in batch]
+            found.judged += sum(answer.grade is not None for answer in answers)
+            found.unjudged.update(answer.reason for answer in answers if answer.reason is not None)
     return found
 
 

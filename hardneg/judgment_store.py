@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hardneg.errors import InputError, explain_os_errors
+from hardneg.judge_answers import Answer
 from hardneg.signals import held_signals
 from hardneg.sqlite_wal import BUSY_SECONDS, explain_sqlite_errors, write_ahead
 
@@ -74,21 +75,15 @@ class StoredGrade:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One answer with all that is kept of it. With a `grade` it is a judgment; without one, `reason` says why not."""
+    """One answer, and what it answers. With a grade it is a judgment; without one it is kept for diagnosis."""
 
     key: str
-    model: str
-    answered_as: str
+    model: str  # as asked for; `answer.model` is kept as `answered_as`
     prompt_template: str
     query: str
     passage: str  # as sent
-    grade: float | None
-    probabilities: tuple[float, float, float, float] | None
-    reason: str | None
-    content: str
     constrained_by: str
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
+    answer: Answer
 
 
 class JudgmentStore:
@@ -146,7 +141,8 @@ class JudgmentStore:
         """
         records = list(records)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        judged = [record for record in records if record.grade is not None]
+        judged = [record for record in records if record.answer.grade is not None]
+        unjudged = [record for record in records if record.answer.grade is None]
         with held_signals(), self._explain_errors(), self._transaction():
             self._db.executemany("INSERT INTO texts VALUES (?, ?) ON CONFLICT DO NOTHING", _texts(judged))
             self._db.executemany(
@@ -155,11 +151,7 @@ class JudgmentStore:
             )
             self._db.executemany(
                 "INSERT INTO unjudged VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (r.key, r.model, r.query, sha256_text(r.passage), r.reason or "", r.content, now)
-                    for r in records
-                    if r.grade is None
-                ),
+                (_unjudged_row(record, now) for record in unjudged),
             )
 
     def __len__(self) -> int:
@@ -207,18 +199,25 @@ def _texts(records: list[Record]) -> Iterator[tuple[str, str]]:
 
 
 def _row(record: Record, now: str) -> tuple[Any, ...]:
+    answer = record.answer
     return (
         record.key,
         record.model,
-        record.answered_as,
+        answer.model,
         sha256_text(record.prompt_template),
         record.query,
         sha256_text(record.passage),
-        record.grade,
-        *(record.probabilities or (None,) * 4),
-        record.content,
+        answer.grade,
+        *(answer.probabilities or (None,) * 4),
+        answer.content,
         record.constrained_by,
-        record.prompt_tokens,
-        record.cached_tokens,
+        answer.prompt_tokens,
+        answer.cached_tokens,
         now,
     )
+
+
+def _unjudged_row(record: Record, now: str) -> tuple[Any, ...]:
+    answer = record.answer
+    passage_sha256 = sha256_text(record.passage)
+    return record.key, record.model, record.query, passage_sha256, answer.reason or "", answer.content, now

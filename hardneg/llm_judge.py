@@ -201,21 +201,7 @@ class LLMJudge:
 
     def record(self, request: Request, constraint: str, answer: Answer) -> Record:
         """What the store keeps of an answer."""
-        return Record(
-            key=request.key,
-            model=self.model,
-            answered_as=answer.model,
-            prompt_template=self.template.text,
-            query=request.query,
-            passage=request.passage,
-            grade=answer.grade,
-            probabilities=answer.probabilities,
-            reason=answer.reason,
-            content=answer.content,
-            constrained_by=constraint,
-            prompt_tokens=answer.prompt_tokens,
-            cached_tokens=answer.cached_tokens,
-        )
+        return Record(request.key, self.model, self.template.text, request.query, request.passage, constraint, answer)
 
     def room(self, query: str) -> int:
         """Tokens for the passage: the stated budget, or what the server's context leaves beside the question."""
@@ -306,8 +292,9 @@ class _Run:
             return
         records, error = self._store_finished()
         for record in records:
+            answer = record.answer
             for pair in self._waiting.pop(record.key):
-                yield _judgment(pair, record.grade, record.probabilities, record.reason)
+                yield _judgment(pair, answer.grade, answer.probabilities, answer.reason)
         self._check_use()
         if error is not None:
             raise error
@@ -387,12 +374,12 @@ class _Run:
             )
 
     def _count(self, records: list[Record]) -> None:
-        stats = self._judge.stats
-        self._recent.extend(record.reason for record in records)
-        stats.asked += len(records)
-        stats.unjudged.update(record.reason for record in records if record.reason is not None)
-        stats.prompt_tokens += sum(record.prompt_tokens or 0 for record in records)
-        stats.cached_tokens += sum(record.cached_tokens or 0 for record in records)
+        stats, answers = self._judge.stats, [record.answer for record in records]
+        self._recent.extend(answer.reason for answer in answers)
+        stats.asked += len(answers)
+        stats.unjudged.update(answer.reason for answer in answers if answer.reason is not None)
+        stats.prompt_tokens += sum(answer.prompt_tokens or 0 for answer in answers)
+        stats.cached_tokens += sum(answer.cached_tokens or 0 for answer in answers)
         if self._pool is not None:
             stats.requests, self._pool.requests = stats.requests + self._pool.requests, 0
         if records:

@@ -14,31 +14,33 @@ import pytest
 
 from hardneg.errors import InputError
 from hardneg.files import write_json_lines
+from hardneg.judge_answers import Answer
 from hardneg.judgment_store import JudgmentStore, Record, StoredGrade, judgment_key
 
 
-def make_record(number: int, grade: float | None = 3.25, **fields: object) -> Record:
-    values: dict[str, object] = {
-        "key": judgment_key("m", f"prompt {number}", {"temperature": 0}),
-        "model": "m",
-        "answered_as": "m-2",
-        "prompt_template": "Q {query} P {passage}",
-        "query": f"question {number}",
-        "passage": "the passage\nwith “quotes”",
-        "grade": grade,
-        "probabilities": (0.0, 0.25, 0.25, 0.5) if grade else None,
-        "reason": None if grade else "not a grade",
-        "content": "4" if grade else "Score: 4",
-        "constrained_by": "choice",
-        "prompt_tokens": 120,
-        "cached_tokens": None,
-    }
-    return Record(**(values | fields))  # type: ignore[arg-type]
+def make_record(number: int, grade: float | None = 3.25, has_probabilities: bool = True) -> Record:
+    answer = Answer(
+        content="4" if grade else "Score: 4",
+        model="m-2",
+        grade=grade,
+        probabilities=(0.0, 0.25, 0.25, 0.5) if grade and has_probabilities else None,
+        reason=None if grade else "not a grade",
+        prompt_tokens=120,
+    )
+    return Record(
+        key=judgment_key("m", f"prompt {number}", {"temperature": 0}),
+        model="m",
+        prompt_template="Q {query} P {passage}",
+        query=f"question {number}",
+        passage="the passage\nwith “quotes”",
+        constrained_by="choice",
+        answer=answer,
+    )
 
 
 def test_what_was_added_is_found_again_after_opening_anew(tmp_path: Path) -> None:
     path = tmp_path / "data" / "judgments.sqlite"
-    first, second = make_record(1), make_record(2, probabilities=None, grade=2.0)
+    first, second = make_record(1), make_record(2, grade=2.0, has_probabilities=False)
     with JudgmentStore(path) as store:
         store.add([first, second])
     with JudgmentStore(path) as store:
@@ -96,6 +98,8 @@ def test_export_is_one_readable_line_per_judgment(tmp_path: Path) -> None:
     assert {line["query"] for line in lines} == {f"question {n}" for n in range(3)}
     assert lines[0]["passage"] == "the passage\nwith “quotes”" and lines[0]["prompt"] == "Q {query} P {passage}"
     assert lines[0]["probabilities"] == [0.0, 0.25, 0.25, 0.5] and lines[0]["grade"] == 3.25
+    names = ("model", "answered_as", "content", "constrained_by", "prompt_tokens", "cached_tokens")
+    assert [lines[0][name] for name in names] == ["m", "m-2", "4", "choice", 120, None]
 
 
 _WRITER = """
