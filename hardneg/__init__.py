@@ -26,6 +26,7 @@ Judging
     prompting       prompts, and passages cut to fit
     judge_answers   what is asked of a server, and grades read from its answers
     endpoints       requests, retries, pauses, servers that go and come back
+    faults          what went wrong with one request
     probing         what a server is and can do
     judgment_store  every judgment ever paid for
     batch_files     judging without a live server

@@ -8,7 +8,6 @@ probe as at the start, while the others go on.
 """
 
 import asyncio
-import email.utils
 import os
 import random
 import time
@@ -23,9 +22,20 @@ import httpx2
 import openai
 
 from hardneg.errors import PROXY_URL_REMEDY, InputError, Unavailable, one_line
+from hardneg.faults import (
+    TIMEOUT,
+    Fault,
+    GaveUp,
+    Rejected,
+    Throttled,
+    Transient,
+    Unreachable,
+    connection_fault,
+    fault_of,
+    retry_after,
+)
 from hardneg.judge_answers import Answer, MalformedAnswer, read_answer
 
-TIMEOUT = "timeout"  # the kind of fault
 _CLIENT_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
@@ -45,45 +55,6 @@ class RetryPolicy:
         """The pause after so many failures in a row (from 1), with jitter so that clients do not come back as one."""
         first = self.first_pause if first is None else first
         return min(first * 2 ** min(times - 1, 30), self.longest_pause) * random.uniform(0.5, 1.0)
-
-
-class Fault(Exception):
-    """A request that brought no answer. Its text holds no secrets; `kind` is one of few, for counting.
-
-    Args:
-        kind: what went wrong, without the particulars.
-        detail: the particulars, such as the server's own words.
-        status: the HTTP status, where there was one.
-        retry_after: seconds the server asks to wait, where it does.
-    """
-
-    def __init__(
-        self, kind: str, detail: str = "", *, status: int | None = None, retry_after: float | None = None
-    ) -> None:
-        super().__init__(f"{kind}: {detail}" if detail else kind)
-        self.kind = kind
-        self.status = status
-        self.retry_after = retry_after
-
-
-class Transient(Fault):
-    """Trouble with this request that another attempt may not have."""
-
-
-class Unreachable(Fault):
-    """No connection could be made: nothing was asked."""
-
-
-class Throttled(Fault):
-    """The server has too much to do."""
-
-
-class Rejected(Fault):
-    """The server understood the request and will not answer it; asking again is no use."""
-
-
-class GaveUp(Fault):
-    """The last attempt of a request failed."""
 
 
 def checked_url(url: str) -> str:
@@ -240,7 +211,7 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise self._status_fault(error) from None
         except (asyncio.TimeoutError, openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
-            raise _connection_fault(error) from None
+            raise connection_fault(error) from None
         except UnicodeEncodeError:  # openai's transport, of a reason phrase; the status is lost with it
             raise Transient("the status line is not UTF-8") from None
         try:
@@ -253,7 +224,7 @@ class Endpoint:
         words = body.get("message") or body.get("detail") or error.response.reason_phrase
         has_no_credit = error.status_code == 429 and body.get("code") == "insufficient_quota"
         status = 402 if has_no_credit else error.status_code  # what OpenAI means: waiting does not help
-        return _fault_of(status, self._clean(words), _retry_after(error.response.headers))
+        return fault_of(status, self._clean(words), retry_after(error.response.headers))
 
     def _fault_within(self, completion: object) -> Fault | None:
         """The fault of another server that a gateway passes on with status 200, as OpenRouter does; else None."""
@@ -261,52 +232,11 @@ class Endpoint:
         status = error.get("code") if isinstance(error, dict) else None
         if not (isinstance(status, int) and 400 <= status < 600):
             return None
-        return _fault_of(status, self._clean(error.get("message") or ""), None)
+        return fault_of(status, self._clean(error.get("message") or ""), None)
 
     def _clean(self, words: object) -> str:
         """A server's own explanation on one line, without the key should the server repeat it."""
         return one_line(str(words).replace(self._api_key, "[key]"))
-
-
-def _fault_of(status: int, detail: str, retry_after: float | None) -> Fault:
-    """What an HTTP status of 400 and more means for the request."""
-    if status == 429 and "too large" in detail.casefold():  # of OpenAI's limit per minute; llm_judge._TOO_LONG cuts it
-        return Rejected(f"HTTP {status}", detail, status=status)
-    if status in (429, 503):
-        return Throttled(f"HTTP {status}", detail, status=status, retry_after=retry_after)
-    if status in (408, 409) or status >= 500:
-        return Transient(f"HTTP {status}", detail, status=status)
-    return Rejected(f"HTTP {status}", detail, status=status)
-
-
-def _connection_fault(error: BaseException | None) -> Fault:
-    """Which trouble it was, by the first aiohttp error among the causes: the transport calls most of them time-outs."""
-    while error is not None:
-        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            # Its own words say "ssl:default" where there is no TLS, and are needed only to tell a proxy's host.
-            is_proxy = isinstance(error, aiohttp.ClientProxyConnectionError)
-            return Unreachable("no connection", one_line(error if is_proxy else getattr(error, "os_error", error)))
-        if isinstance(error, asyncio.TimeoutError):  # aiohttp's own are such too
-            return Transient(TIMEOUT)
-        if isinstance(error, aiohttp.ClientError | OSError):
-            break
-        error = error.__cause__
-    return Transient("connection lost")
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3)."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, OverflowError):  # the latter: of a year of eleven digits
-            return None
-    return seconds if 0 <= seconds < float("inf") else None
 
 
 class EndpointPool:

@@ -16,8 +16,9 @@ from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hardneg.endpoints import Endpoint, EndpointPool, GaveUp, Rejected, RetryPolicy, checked_url
+from hardneg.endpoints import Endpoint, EndpointPool, RetryPolicy, checked_url
 from hardneg.errors import InputError
+from hardneg.faults import GaveUp, Rejected
 from hardneg.judge import NOT_STORED, JudgeStats, Judgment, Pair, as_read
 from hardneg.judge_answers import DECODING, Answer, request_body, unanswered
 from hardneg.judgment_store import JudgmentStore, Record, judgment_key

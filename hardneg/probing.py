@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from hardneg.endpoints import Endpoint, Fault, Rejected, RetryPolicy, Unreachable
+from hardneg.endpoints import Endpoint, RetryPolicy
 from hardneg.errors import InputError, Unavailable, one_line
+from hardneg.faults import Fault, Rejected, Unreachable
 from hardneg.judge_answers import CONSTRAINTS, TOP_LOGPROBS, Answer, request_body
 from hardneg.prompting import PromptTemplate
 

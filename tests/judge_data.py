@@ -13,6 +13,7 @@ from tests.records import make_chunk, make_query
 
 PROMPT = "Grade 1-4.\nQuestion: {query}\nPassage: {passage}"
 FAST = RetryPolicy(timeout=10.0, attempts=4, first_pause=0.01, throttle_pause=0.01, longest_pause=0.1, patience=5.0)
+NO_YEAR = "Mon, 01 Jan 20260000000 00:00:00 GMT"  # a Retry-After of no use
 
 
 def make_pair(number: int, text: str | None = None) -> Pair:

@@ -8,22 +8,21 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 
-from hardneg.endpoints import Endpoint, EndpointPool, RetryPolicy, Throttled, _retry_after
+from hardneg.endpoints import Endpoint, EndpointPool, RetryPolicy
 from hardneg.errors import InputError, Unavailable
+from hardneg.faults import Throttled
 from hardneg.judge import JudgeStats, Judgment, Pair
 from hardneg.judge_answers import request_body
 from hardneg.llm_judge import LLMJudge
-from tests.judge_data import FAST, assert_right, make_judge, make_pair, make_pairs
+from tests.judge_data import FAST, NO_YEAR, assert_right, make_judge, make_pair, make_pairs
 from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_probabilities
 
 SHORT = replace(FAST, timeout=2.0)
 IMPATIENT = replace(FAST, patience=0.5)
-NO_YEAR = "Mon, 01 Jan 20260000000 00:00:00 GMT"
 
 
 def checked_judge(stub: LLMStub | list[str], folder: Path, policy: RetryPolicy = FAST) -> LLMJudge:
@@ -336,13 +335,6 @@ def test_a_retry_after_of_no_time_is_a_pause_too() -> None:
         return endpoint.resume_at - now
 
     assert asyncio.run(pause()) >= 30
-
-
-def test_retry_after_is_seconds_or_a_date() -> None:
-    assert _retry_after({"retry-after": "1.5"}) == 1.5
-    assert 8 < _retry_after({"retry-after": formatdate(time.time() + 10, usegmt=True)}) <= 10  # type: ignore[operator]
-    assert [_retry_after({"retry-after": value}) for value in ("soon", "-1", "inf", "nan", NO_YEAR)] == [None] * 5
-    assert _retry_after({}) is None
 
 
 def test_a_retry_after_that_is_no_date_is_a_pause_like_any(stub: LLMStub, tmp_path: Path) -> None:
