@@ -40,7 +40,7 @@ from hardneg.files import read_text, write_json_lines
 from hardneg.flag_types import Help, positive, positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_guard
 from hardneg.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgment, Pair
-from hardneg.judge_answers import CONSTRAINTS
+from hardneg.judge_requests import CONSTRAINTS, PromptTemplate
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
 from hardneg.memory import (
@@ -66,7 +66,6 @@ from hardneg.mining import (
 )
 from hardneg.model_files import corpora_of, foreign_training, strength_of, training_record
 from hardneg.models import check_trainable, load_model, resolve_model, truncation_notes
-from hardneg.prompting import PromptTemplate
 from hardneg.recipe import Recipe
 from hardneg.script import run
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids

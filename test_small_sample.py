@@ -440,7 +440,7 @@ def server_warnings(findings: JudgeFindings | None) -> Iterator[str]:
         return
     if findings.constraint == "none":
         yield (
-            "the server holds the model to no grade: no constraint of hardneg/judge_answers.py:CONSTRAINTS binds; "
+            "the server holds the model to no grade: no constraint of hardneg/judge_requests.py:CONSTRAINTS binds; "
             "use vLLM 0.12 or newer, or llama.cpp's server"
         )
     if not findings.probabilities:

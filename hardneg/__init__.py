@@ -23,8 +23,8 @@ Models
 Judging
     judge           what a judge is, and the one that knows the answers
     llm_judge       the one behind OpenAI-compatible servers
-    prompting       prompts, and passages cut to fit
-    judge_answers   what is asked of a server, and grades read from its answers
+    judge_requests  what is sent to a server: prompt, cut passage, constraint
+    judge_answers   grades read from its answers
     endpoints       requests, retries, pauses, servers that go and come back
     faults          what went wrong with one request
     probing         what a server is and can do

@@ -17,7 +17,8 @@ from typing import IO, Any
 from hardneg.errors import InputError, explain_os_errors, one_line
 from hardneg.files import check_writable, write_json_lines
 from hardneg.judge import Pair
-from hardneg.judge_answers import TOP_LOGPROBS, Answer, MalformedAnswer, read_answer
+from hardneg.judge_answers import Answer, MalformedAnswer, read_answer
+from hardneg.judge_requests import TOP_LOGPROBS
 from hardneg.judgment_store import Record
 from hardneg.llm_judge import LLMJudge, Request
 
@@ -50,7 +51,7 @@ def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint:
         judge: gives model, prompt and store; no server is needed.
         pairs: what is to be judged.
         path: the request file, written whole or not at all.
-        constraint: one of hardneg.judge_answers.CONSTRAINTS: "choice" for vLLM, "object" for hosted services.
+        constraint: one of hardneg.judge_requests.CONSTRAINTS: "choice" for vLLM, "object" for hosted services.
 
     Raises:
         InputError: the file cannot be written or the store not be used.

@@ -1,4 +1,4 @@
-"""What a judge is asked to answer, and how its grade is read: from the digits' probabilities, else from strict text.
+"""How a grade is read from a server's answer: from the digits' probabilities, else from strict text.
 
 The grade is the expected grade sum(g * p_g) over the probabilities of the digit tokens 1-4, renormalised over these
 four. An answer that is not exactly one grade is no grade at all.
@@ -12,32 +12,6 @@ from typing import Any
 
 from hardneg.judge import GRADES
 
-# Log-probabilities to ask for per token, best first: the most of vLLM and OpenAI, and that of Fireworks and DashScope.
-TOP_LOGPROBS = (20, 5)
-
-_INTEGER = {"type": "integer", "enum": list(GRADES)}
-_OBJECT = {"type": "object", "properties": {"grade": _INTEGER}, "required": ["grade"], "additionalProperties": False}
-
-
-def _json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": schema}}
-
-
-# Ways to hold the model to a grade, best first. vLLM binds the first (one token, log-probabilities over the four
-# choices); llama.cpp the second; hosted services only take a schema that is an object. vLLM takes the penalty from the
-# model's own settings where none is sent: Qwen2.5's (1.05) then keeps it from writing a digit that the prompt has.
-CONSTRAINTS: Mapping[str, Mapping[str, Any]] = {
-    "choice": {"structured_outputs": {"choice": [str(grade) for grade in GRADES]}, "repetition_penalty": 1.0},
-    "integer": {"response_format": _json_schema(_INTEGER)},
-    "object": {"response_format": _json_schema(_OBJECT), "max_tokens": 16},  # `{"grade": 4}`
-    "none": {},
-}
-MAX_TOKENS = 4  # of an answer: a digit, perhaps with a space and an end mark; a constraint may need more
-
-# What determines an answer besides model and prompt: part of every key of the store. The constraint is not: whichever
-# one a server understands, the grade is the model's distribution over the same four digits, before any penalty.
-DECODING = {"temperature": 0, "seed": 0}
-
 # Where logprobs are unconstrained (llama.cpp), a digit missing among 20 listed tokens may hold up to a 17th of the mass
 # that is not the digits'. With half the mass on digits that is at most 6 % of theirs; with a tenth it would be half.
 # Among 5 it is at most a third of theirs with half the mass on digits, and 4 % with nine tenths: still surer than the
@@ -48,21 +22,6 @@ TIE = 0.02
 
 _BARE = re.compile(r"\s*([1-4])\s*")
 _WRAPPED = re.compile(r'\s*\{\s*"grade"\s*:\s*([1-4])\s*\}\s*')
-
-
-def request_body(model: str, prompt: str, constraint: str, top_logprobs: int) -> dict[str, Any]:
-    """One chat-completions request, the same for a live server and for a batch file.
-
-    Args:
-        model: the served model's name.
-        prompt: the whole prompt, sent as one user message.
-        constraint: one of CONSTRAINTS.
-        top_logprobs: how many log-probabilities to ask for per token; 0 for none.
-    """
-    body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": MAX_TOKENS}
-    if top_logprobs:
-        body |= {"logprobs": True, "top_logprobs": top_logprobs}
-    return body | DECODING | CONSTRAINTS[constraint]
 
 
 class MalformedAnswer(Exception):

@@ -20,10 +20,17 @@ from hardneg.endpoints import Endpoint, EndpointPool, RetryPolicy, checked_url
 from hardneg.errors import InputError
 from hardneg.faults import GaveUp, Rejected
 from hardneg.judge import NOT_STORED, JudgeStats, Judgment, Pair, as_read
-from hardneg.judge_answers import DECODING, Answer, request_body, unanswered
+from hardneg.judge_answers import Answer, unanswered
+from hardneg.judge_requests import (
+    DECODING,
+    PromptTemplate,
+    cut_to_tokens,
+    estimate_tokens,
+    request_body,
+    typical_tokens,
+)
 from hardneg.judgment_store import JudgmentStore, Record, judgment_key
 from hardneg.probing import JudgeFindings, reprobe, survey
-from hardneg.prompting import PromptTemplate, cut_to_tokens, estimate_tokens, typical_tokens
 from hardneg.signals import held_signals
 
 DEFAULT_CONCURRENCY = 64  # at 50 ms a request this allows 1,280/s, twice what the client can do

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from hardneg.endpoints import Endpoint, RetryPolicy
 from hardneg.errors import InputError, Unavailable, one_line
 from hardneg.faults import Fault, Rejected, Unreachable
-from hardneg.judge_answers import CONSTRAINTS, TOP_LOGPROBS, Answer, request_body
-from hardneg.prompting import PromptTemplate
+from hardneg.judge_answers import Answer
+from hardneg.judge_requests import CONSTRAINTS, TOP_LOGPROBS, PromptTemplate, request_body
 
 # Left free, a model answers "Paris": a digit shows that the constraint binds.
 _UNGRADEABLE = "What is the capital of France? Answer with one word."
@@ -39,7 +39,7 @@ class JudgeFindings:
     unreachable: dict[str, str]  # those that do not, each with one line that says why; they are retried
     model: str  # as asked for
     max_model_len: int | None  # tokens of prompt and answer; the least of the endpoints', None where none says
-    constraint: str  # what holds the model to a grade: one of hardneg.judge_answers.CONSTRAINTS
+    constraint: str  # what holds the model to a grade: one of hardneg.judge_requests.CONSTRAINTS
     top_logprobs: int  # log-probabilities to ask for per token; the least of the endpoints', 0 where one gives none
     probabilities: bool  # the grades' probabilities can be read from them
 

@@ -16,7 +16,7 @@ from hardneg.endpoints import Endpoint, EndpointPool, RetryPolicy
 from hardneg.errors import InputError, Unavailable
 from hardneg.faults import Throttled
 from hardneg.judge import JudgeStats, Judgment, Pair
-from hardneg.judge_answers import request_body
+from hardneg.judge_requests import request_body
 from hardneg.llm_judge import LLMJudge
 from tests.judge_data import FAST, NO_YEAR, assert_right, make_judge, make_pair, make_pairs
 from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_probabilities

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hardneg.judge_answers import CONSTRAINTS, MalformedAnswer, read_answer, request_body, unanswered
+from hardneg.judge_answers import MalformedAnswer, read_answer, unanswered
 
 
 def completion(content: str | None, tokens: list[tuple[str, dict[str, float]]] | None = None, **message: Any) -> dict:
@@ -144,25 +144,3 @@ def test_half_a_surrogate_pair_can_be_stored() -> None:
 def test_missing_usage_is_not_zero(usage: Any, prompt_tokens: int | None, cached_tokens: int | None) -> None:
     answer = read_answer(completion("3") | {"usage": usage})
     assert (answer.prompt_tokens, answer.cached_tokens) == (prompt_tokens, cached_tokens)
-
-
-def test_the_request_is_decoded_greedily_and_shows_its_probabilities() -> None:
-    body = request_body("m", "the prompt", "choice", 20)
-    assert body["messages"] == [{"role": "user", "content": "the prompt"}]
-    assert (body["model"], body["temperature"], body["seed"], body["logprobs"], body["top_logprobs"]) == (
-        "m",
-        0,
-        0,
-        True,
-        20,
-    )
-    assert body["structured_outputs"] == {"choice": ["1", "2", "3", "4"]}
-    assert body["repetition_penalty"] == 1.0  # not the model's own, which would weigh the prompt's digits
-    assert request_body("m", "p", "object", 20)["max_tokens"] >= 16  # braces and key take more tokens than a digit
-    assert "logprobs" not in request_body("m", "p", "none", 0)
-    formats = [CONSTRAINTS[name]["response_format"] for name in ("integer", "object")]
-    assert [(each["type"], each["json_schema"]["strict"]) for each in formats] == [("json_schema", True)] * 2
-    digit = {"type": "integer", "enum": [1, 2, 3, 4]}
-    # OpenAI's strict mode takes an object only where every property is required and no other is allowed
-    strict = {"type": "object", "properties": {"grade": digit}, "required": ["grade"], "additionalProperties": False}
-    assert [each["json_schema"]["schema"] for each in formats] == [digit, strict]

@@ -15,10 +15,10 @@ import pytest
 
 from hardneg.errors import InputError
 from hardneg.judge import Pair
+from hardneg.judge_requests import TEMPLATE_TOKENS
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import GRACE, LLMJudge, Request, _Run
 from hardneg.probing import _served
-from hardneg.prompting import TEMPLATE_TOKENS
 from tests.judge_data import FAST, PROMPT, assert_right, make_judge, make_pair, make_pairs, right_grade
 from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_probabilities
 from tests.real_llm import RealLLM, model_path

@@ -468,7 +468,7 @@ def test_what_a_server_cannot_do_is_told() -> None:
     assert list(script.server_warnings(sound)) == []
     poor = JudgeFindings({"http://a/v1": "m"}, {"http://b/v1": "no answer"}, "m", None, "none", 0, False)
     unbound, unsure, silent = script.server_warnings(poor)
-    assert "no constraint of hardneg/judge_answers.py:CONSTRAINTS binds" in unbound
+    assert "no constraint of hardneg/judge_requests.py:CONSTRAINTS binds" in unbound
     assert "no usable token probabilities" in unsure
     assert silent.startswith("http://b/v1 did not answer")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import openai
 
 from hardneg.judge import Pair
-from hardneg.judge_answers import CONSTRAINTS, TOP_LOGPROBS
+from hardneg.judge_requests import CONSTRAINTS, TOP_LOGPROBS
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
 from tests.llm_stub import MODEL, LLMStub

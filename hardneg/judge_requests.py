@@ -1,9 +1,12 @@
-"""What is sent to the judge: a prompt template with checked placeholders, and passages cut to a token budget."""
+"""What is sent to a server: the prompt, a passage cut to a token budget, and what holds the model to a grade."""
 
 import hashlib
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from hardneg.errors import InputError
+from hardneg.judge import GRADES
 
 # Byte-pair vocabularies make about one token of 3 bytes of Chinese; by Qwen2.5's, 3 in 100 MedQuAD passages have fewer
 # bytes per token (LOG.md). Where this is too few after all, the server refuses and the judge cuts further.
@@ -11,6 +14,33 @@ MIN_BYTES_PER_TOKEN = 3.0
 LONGEST_WORD = 50  # characters; more of them without a space are cut anywhere, as Chinese must be
 TYPICAL_BYTES_PER_TOKEN = 4.5  # by Qwen2.5's vocabulary the judge's prompts have 4.42
 TEMPLATE_TOKENS = 29  # of Qwen2.5's chat template around one user message
+
+# Log-probabilities to ask for per token, best first: the most of vLLM and OpenAI, and that of Fireworks and DashScope.
+# judge_answers.MIN_DIGIT_MASS rests on them.
+TOP_LOGPROBS = (20, 5)
+
+_INTEGER = {"type": "integer", "enum": list(GRADES)}
+_OBJECT = {"type": "object", "properties": {"grade": _INTEGER}, "required": ["grade"], "additionalProperties": False}
+
+
+def _json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": schema}}
+
+
+# Ways to hold the model to a grade, best first. vLLM binds the first (one token, log-probabilities over the four
+# choices); llama.cpp the second; hosted services only take a schema that is an object. vLLM takes the penalty from the
+# model's own settings where none is sent: Qwen2.5's (1.05) then keeps it from writing a digit that the prompt has.
+CONSTRAINTS: Mapping[str, Mapping[str, Any]] = {
+    "choice": {"structured_outputs": {"choice": [str(grade) for grade in GRADES]}, "repetition_penalty": 1.0},
+    "integer": {"response_format": _json_schema(_INTEGER)},
+    "object": {"response_format": _json_schema(_OBJECT), "max_tokens": 16},  # `{"grade": 4}`
+    "none": {},
+}
+MAX_TOKENS = 4  # of an answer: a digit, perhaps with a space and an end mark; a constraint may need more
+
+# What determines an answer besides model and prompt: part of every key of the store. The constraint is not: whichever
+# one a server understands, the grade is the model's distribution over the same four digits, before any penalty.
+DECODING = {"temperature": 0, "seed": 0}
 
 
 def estimate_tokens(text: str) -> int:
@@ -74,3 +104,18 @@ class PromptTemplate:
         """The prompt for one question and passage; braces inside them stay as they are."""
         head, middle, tail = self._parts
         return f"{head}{query}{middle}{passage}{tail}"
+
+
+def request_body(model: str, prompt: str, constraint: str, top_logprobs: int) -> dict[str, Any]:
+    """One chat-completions request, the same for a live server and for a batch file.
+
+    Args:
+        model: the served model's name.
+        prompt: the whole prompt, sent as one user message.
+        constraint: one of CONSTRAINTS.
+        top_logprobs: how many log-probabilities to ask for per token; 0 for none.
+    """
+    body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": MAX_TOKENS}
+    if top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": top_logprobs}
+    return body | DECODING | CONSTRAINTS[constraint]
