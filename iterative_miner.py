@@ -138,7 +138,7 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
         print(warning)
     judge = judge or open_judge(args)
     if isinstance(judge, LLMJudge) and asks_server(args):
-        print(judge_report.describe_findings(judge.check()))
+        print(judge_report.describe_findings(judge.check(), judge.store.answered_as(judge.model)))
     model = load_base(args, chunks)
     if model.device.type == "cuda" and trains(args):
         texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)

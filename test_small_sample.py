@@ -242,7 +242,7 @@ def check_server(judge: Judge, pairs: Sequence[Pair] | None = None) -> None:
         return
     try:
         if pairs is None or judge.plan(pairs).to_ask:
-            print(describe_findings(judge.check()))
+            print(describe_findings(judge.check(), judge.store.answered_as(judge.model)))
     except Unavailable:
         if pairs is not None or not len(judge.store):
             raise

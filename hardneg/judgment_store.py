@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS unjudged (
 );
 CREATE TABLE IF NOT EXISTS texts (sha256 TEXT PRIMARY KEY, text TEXT NOT NULL);
 """
+_NAMES = "SELECT DISTINCT answered_as FROM judgments WHERE model = ?"
 _EXPORT = """
 SELECT j.*, prompt.text AS prompt, passage.text AS passage FROM judgments j
 LEFT JOIN texts prompt ON prompt.sha256 = j.prompt_sha256
@@ -129,6 +130,11 @@ class JudgmentStore:
             return None
         grade, *probabilities = row
         return StoredGrade(grade, None if probabilities[0] is None else tuple(probabilities))
+
+    def answered_as(self, model: str) -> set[str]:
+        """How servers named themselves that were asked for this model. Raises InputError where it cannot be read."""
+        with self._explain_errors():
+            return {name for (name,) in self._db.execute(_NAMES, (model,)) if name}
 
     def add(self, records: Iterable[Record]) -> None:
         """Store records in one transaction; durable against a kill when this returns. Of one key the first stays.

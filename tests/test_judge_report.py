@@ -38,7 +38,7 @@ def findings(**changes: object) -> JudgeFindings:
 
 
 def test_findings_say_which_server_answers_and_what_grades_are_read_from() -> None:
-    assert describe_findings(FINDINGS).splitlines() == [
+    assert describe_findings(FINDINGS, {"qwen"}).splitlines() == [
         "Judge: qwen (4,096 tokens) at http://a/v1, http://b/v1",
         "  held to a grade by: choice; grade read from token probabilities",
     ]
@@ -49,11 +49,19 @@ def test_findings_say_which_server_answers_and_what_grades_are_read_from() -> No
         constraint="none",
         probabilities=False,
     )
-    assert describe_findings(poor).splitlines() == [
+    assert describe_findings(poor, set()).splitlines() == [
         "Judge: qwen (length unknown) at http://a/v1",
         "  held to a grade by: none; grade read from the digit it writes (no usable probabilities)",
         "  not answering, will be tried again: http://b/v1: refused",
     ]
+
+
+def test_a_name_that_stands_for_another_model_by_now_is_told() -> None:
+    """As a hosted alias: what is stored is the old model's, and would be mixed with the new one's."""
+    *_, warning = describe_findings(FINDINGS, {"qwen", "qwen-2025", "qwen-2024"}).splitlines()
+    assert warning.startswith(
+        "Warning: it answers as qwen, but stored judgments of qwen come from qwen-2024, qwen-2025; they are not asked"
+    )
 
 
 def test_a_plan_is_one_line_before_the_long_step() -> None:

@@ -48,6 +48,7 @@ def test_what_was_added_is_found_again_after_opening_anew(tmp_path: Path) -> Non
         assert store.get(second.key) == StoredGrade(2.0, None)
         assert store.get("missing") is None
         assert len(store) == 2
+        assert (store.answered_as("m"), store.answered_as("m-2")) == ({"m-2"}, set())
 
 
 def test_the_first_judgment_of_a_key_stays(tmp_path: Path) -> None:
