@@ -198,7 +198,9 @@ def test_stopped_while_writing_it_can_run_again(data_dir: Path, stop_at: int, mo
 
     with monkeypatch.context() as patch:
         stop(patch)
-    with pytest.raises(InputError, match=r"never finished; run `python prepare_queries.py --data-dir"):
+    with pytest.raises(
+        InputError, match=r"train_queries.pkl is not made yet, or .*; run `python prepare_queries.py --data-dir"
+    ):
         load_queries(data_dir, read_manifest(data_dir), "train")
 
     with monkeypatch.context() as patch:
