@@ -294,14 +294,17 @@ def test_the_batch_size_is_how_many_examples_compete(tiny_model: Path) -> None:
     assert loss(12) > loss(6) + 0.3 > loss(2) + 0.9
 
 
-@pytest.mark.parametrize(("warmup_fraction", "moves"), [(0.0, True), (0.1, True), (0.3, True), (0.5, False)])
-def test_warm_up_begins_at_a_rate_of_0_but_is_never_that_alone(
-    tiny_model: Path, warmup_fraction: float, moves: bool
+@pytest.mark.parametrize(
+    ("steps", "warmup_fraction", "moves"),
+    [(3, 0.0, True), (3, 0.1, True), (3, 0.3, True), (3, 0.5, False), (4, 0.1, False), (4, 0.0, True)],
+)
+def test_warm_up_begins_at_a_rate_of_0_but_is_not_that_alone_in_few_steps(
+    tiny_model: Path, steps: int, warmup_fraction: float, moves: bool
 ) -> None:
-    """Of three steps, each an epoch, 0.5 makes two of warm-up: the second meets the loss of the first. 0.1 and 0.3
-    would make one."""
-    recipe = replace(RECIPE, batch_size=12, epochs=3, warmup_fraction=warmup_fraction)
-    first, second, _ = train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, seed=7, mini_batch_size=24)
+    """Each step is an epoch. Where the first is idle, the second meets its loss: of three steps where two are warm-up,
+    of four where one is."""
+    recipe = replace(RECIPE, batch_size=12, epochs=steps, warmup_fraction=warmup_fraction)
+    first, second, *_ = train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, seed=7, mini_batch_size=24)
     assert (second != pytest.approx(first, rel=1e-5)) == moves
 
 
