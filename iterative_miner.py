@@ -666,7 +666,7 @@ def average_with_base(setting: Setting, tuned: "SentenceTransformer", strongest:
     return [{**asdict(each), "chosen": each is chosen} for each in tried]
 
 
-# ---------------------------------------------------------------- flags
+# ---------------------------------------------------------------- what the flags ask for
 
 
 def open_judge(args: argparse.Namespace) -> Judge:
@@ -688,6 +688,32 @@ def open_judge(args: argparse.Namespace) -> Judge:
 def prompt_text(args: argparse.Namespace) -> str:
     """What an LLM judge is asked, before question and passage are put in. Raises InputError as `read_text` does."""
     return read_text(args.prompt) if args.prompt else JUDGE_PROMPT
+
+
+def ends_before_judging(args: argparse.Namespace) -> bool:
+    """Whether the flags ask for something that ends before any judging."""
+    return bool(args.dry_run or args.judge_batch or args.export_judgments)
+
+
+def trains(args: argparse.Namespace) -> bool:
+    """Whether the flags and what is finished leave an iteration to train."""
+    return len(run_folder.finished_iterations(args.output_dir)) < args.iterations and not ends_before_judging(args)
+
+
+def asks_server(args: argparse.Namespace) -> bool:
+    """Whether an LLM judge needs its server: not for a plan or batch file, with --stored-only, or when all is done."""
+    return trains(args) and not args.stored_only
+
+
+def check_beforehand(args: argparse.Namespace) -> None:
+    """Raise InputError where what the flags name is not to be had, as far as that needs no data: the pipeline asks this
+    before its first stage."""
+    find_gpu(args.device)
+    resolve_model(args.base_model)
+    check_files(args.judge_results, args.judge_batch)
+
+
+# ---------------------------------------------------------------- what a run's folder belongs to
 
 
 def whole_configuration(
@@ -733,14 +759,6 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def check_beforehand(args: argparse.Namespace) -> None:
-    """Raise InputError where what the flags name is not to be had, as far as that needs no data: the pipeline asks this
-    before its first stage."""
-    find_gpu(args.device)
-    resolve_model(args.base_model)
-    check_files(args.judge_results, args.judge_batch)
-
-
 def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
     """Raise InputError if --output-dir holds another run, as far as flags and the corpus' source (if given) tell, or if
     another process works there and the flags ask for more than a look."""
@@ -756,52 +774,7 @@ def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
         run_folder.check_idle(args.output_dir)
 
 
-def ends_before_judging(args: argparse.Namespace) -> bool:
-    """Whether the flags ask for something that ends before any judging."""
-    return bool(args.dry_run or args.judge_batch or args.export_judgments)
-
-
-def trains(args: argparse.Namespace) -> bool:
-    """Whether the flags and what is finished leave an iteration to train."""
-    return len(run_folder.finished_iterations(args.output_dir)) < args.iterations and not ends_before_judging(args)
-
-
-def asks_server(args: argparse.Namespace) -> bool:
-    """Whether an LLM judge needs its server: not for a plan or batch file, with --stored-only, or when all is done."""
-    return trains(args) and not args.stored_only
-
-
-def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of who judges and what is made of it, which test_small_sample.py shares."""
-    add = parser.add_argument
-    add("--judge", choices=("llm", "answer-key"), default="llm", help="who grades: a server's LLM or the data itself")
-    add(
-        "--llm-endpoint",
-        action="append",
-        help=f"base URL of a server, may be repeated; {DEFAULT_ENDPOINT} if none; its key, if any, is OPENAI_API_KEY",
-    )
-    add("--llm-model", default="Qwen/Qwen2.5-7B-Instruct", help="model the endpoints serve")
-    add("--concurrency", type=positive_int, default=DEFAULT_CONCURRENCY, help="most requests in flight")
-    add("--prompt", type=Path, help="file with another prompt for the judge, holding {query} and then {passage}")
-    add("--stored-only", action="store_true", help="ask no server: a pair without a stored judgment stays unjudged")
-    add("--gpu-hour-price", type=price, help="price of the server per hour: shows what judging costs")
-    add(
-        "--positives",
-        choices=("known", "judge"),
-        default="known",
-        help="known: the data's answers, unless the judge refutes them, and what it finds for questions without any; "
-        "judge: only what the judge finds",
-    )
-
-
-def check_judge_arguments(args: argparse.Namespace) -> None:
-    """Raise InputError where a flag that only an LLM judge has a use for is given with --judge answer-key."""
-    about_an_llm = args.llm_endpoint or args.prompt or args.stored_only or args.gpu_hour_price is not None
-    if args.judge != "llm" and about_an_llm:
-        raise InputError(
-            "--llm-endpoint, --prompt, --stored-only and --gpu-hour-price are about an LLM's judgments; use them with "
-            "--judge llm"
-        )
+# ---------------------------------------------------------------- flags
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -850,6 +823,39 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     check_batch_arguments(args)
     args.stored_only |= args.judge_results is not None
     return args
+
+
+def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of who judges and what is made of it, which test_small_sample.py shares."""
+    add = parser.add_argument
+    add("--judge", choices=("llm", "answer-key"), default="llm", help="who grades: a server's LLM or the data itself")
+    add(
+        "--llm-endpoint",
+        action="append",
+        help=f"base URL of a server, may be repeated; {DEFAULT_ENDPOINT} if none; its key, if any, is OPENAI_API_KEY",
+    )
+    add("--llm-model", default="Qwen/Qwen2.5-7B-Instruct", help="model the endpoints serve")
+    add("--concurrency", type=positive_int, default=DEFAULT_CONCURRENCY, help="most requests in flight")
+    add("--prompt", type=Path, help="file with another prompt for the judge, holding {query} and then {passage}")
+    add("--stored-only", action="store_true", help="ask no server: a pair without a stored judgment stays unjudged")
+    add("--gpu-hour-price", type=price, help="price of the server per hour: shows what judging costs")
+    add(
+        "--positives",
+        choices=("known", "judge"),
+        default="known",
+        help="known: the data's answers, unless the judge refutes them, and what it finds for questions without any; "
+        "judge: only what the judge finds",
+    )
+
+
+def check_judge_arguments(args: argparse.Namespace) -> None:
+    """Raise InputError where a flag that only an LLM judge has a use for is given with --judge answer-key."""
+    about_an_llm = args.llm_endpoint or args.prompt or args.stored_only or args.gpu_hour_price is not None
+    if args.judge != "llm" and about_an_llm:
+        raise InputError(
+            "--llm-endpoint, --prompt, --stored-only and --gpu-hour-price are about an LLM's judgments; use them with "
+            "--judge llm"
+        )
 
 
 def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
