@@ -74,7 +74,7 @@ MAX_WITHOUT_PROBABILITIES = 0.02  # share of the grades without, from a server t
 # key on samples of 30 questions (LOG.md, "A judge that is misled as the model is").
 LOW_AUC = 0.75
 # Share of the passages ranked above an answer that are graded below it, 0.5 by chance: there 0.62 to 0.85. A judge that
-# costs half of the gain has 0.54 to 0.62 (LOG.md, "A judge that is misled as the model is").
+# errs where the model errs has 0.54 to 0.62: it gains less, and alone, without known answers, next to nothing (LOG.md).
 LOW_CORRECTIONS = 0.65
 ENOUGH_QUESTIONS = 10  # that such passages must be found for
 LOW_KAPPA_WITH_PEOPLE = 0.5  # quadratically weighted; the noisy judge would have 0.54 with the bundled questions
