@@ -66,7 +66,7 @@ from hardneg.mining import (
 )
 from hardneg.model_files import corpora_of, foreign_training, strength_of, training_record
 from hardneg.models import check_trainable, load_model, resolve_model, truncation_notes
-from hardneg.recipe import Recipe
+from hardneg.recipe import FEW_STEPS, Recipe
 from hardneg.script import run
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 from hardneg.validation import (
@@ -109,6 +109,7 @@ def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
     """Adapt the model: iterations of five steps, then keep the best. `judge` replaces the one that the flags name."""
     args = parse_arguments(argv)
     if args.export_judgments:
+        run_folder.check_apart(args.output_dir, {"--export-judgments": args.export_judgments})
         export_judgments(args.data_dir, args.export_judgments)
         return
     with prepared(args, judge) as setting:
@@ -708,6 +709,7 @@ def asks_server(args: argparse.Namespace) -> bool:
 def check_beforehand(args: argparse.Namespace) -> None:
     """Raise InputError where what the flags name is not to be had, as far as that needs no data: the pipeline asks this
     before its first stage."""
+    run_folder.check_apart(args.output_dir, {"--data-dir": args.data_dir, "--judge-batch": args.judge_batch})
     find_gpu(args.device)
     resolve_model(args.base_model)
     check_files(args.judge_results, args.judge_batch)
@@ -746,7 +748,7 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
         "guard": args.guard,
         "guard_tolerance": args.guard_tolerance,
         "mining": asdict(MINING) | {"fusion_k": FUSION_K, "boilerplate_rows": BOILERPLATE_ROWS},
-        "training": asdict(recipe_of(args)),
+        "training": asdict(recipe_of(args)) | {"few_steps": FEW_STEPS},
         "averaging": {
             "of": "what all iterations trained",
             "strengths": list(STRENGTHS),
@@ -876,11 +878,6 @@ def check_batch_arguments(args: argparse.Namespace) -> None:
     """Raise InputError where they do not go with the others."""
     if args.judge != "llm" and (args.judge_batch or args.judge_results):
         raise InputError("--judge-batch and --judge-results are about an LLM's judgments; use them with --judge llm")
-    if args.judge_batch and args.output_dir.resolve() in args.judge_batch.resolve().parents:
-        raise InputError(
-            f"--judge-batch {args.judge_batch} is in --output-dir {args.output_dir}, which training would then take "
-            "for another's; name a file elsewhere"
-        )
     if args.batch_constraint and not args.judge_batch:
         raise InputError("--batch-constraint is about the file of --judge-batch; name that too")
 

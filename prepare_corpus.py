@@ -42,7 +42,11 @@ from hardneg.topics import (
 
 MIN_CHUNK_CHARS = 100  # below this a passage is no longer an answer
 SAMPLE_CHUNKS = 20  # in corpus_sample.json
-HTML_TAG = re.compile(r"</?(?:a|b|br|div|em|h[1-6]|img|li|ol|p|span|strong|table|td|tr|ul)\b[^<>]*>", re.IGNORECASE)
+HTML_TAG = re.compile(
+    r"</?(?:a|b|br|code|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|section|span|strong|su[bp]|table|t[dhr]|tbody|thead|u|ul)"
+    r"(?:\s+[\w-]+\s*=[^<>]*)?\s*/?>",
+    re.IGNORECASE,
+)
 
 
 def main(argv: list[str] | None = None) -> None:

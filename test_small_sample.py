@@ -431,7 +431,7 @@ def mining_warnings(results: dict[str, Any]) -> Iterator[str]:
         yield f"{share:.0%} of the pairs are graded in between: not used; see {where_to_turn(results['agreement'])}"
     if known["pairs"] and known["share_graded_1"] > MAX_REFUTED:
         share = known["share_graded_1"]
-        yield f"{share:.0%} of the {known['pairs']} known answers are graded 1: not used; see {PROMPT_PLACE}"
+        yield f"{share:.0%} of the {known['pairs']} known answers are graded 1; see {PROMPT_PLACE}"
 
 
 def server_warnings(findings: JudgeFindings | None) -> Iterator[str]:

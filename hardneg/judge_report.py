@@ -27,8 +27,8 @@ def describe_findings(findings: JudgeFindings, stored_as: AbstractSet[str]) -> s
         f"  held to a grade by: {findings.constraint}; grade read from {reading}",
     ]
     lines += [f"  not answering, will be tried again: {url}: {why}" for url, why in findings.unreachable.items()]
-    now = set(findings.endpoints.values())
-    if stored_as - now:
+    now = set(findings.endpoints.values()) - {""}
+    if now and stored_as - now and not findings.unreachable:  # which may be the one that answered so
         lines.append(
             f"Warning: it answers as {', '.join(sorted(now))}, but stored judgments of {findings.model} come from "
             f"{', '.join(sorted(stored_as - now))}; they are not asked again: for one judge take another --data-dir"

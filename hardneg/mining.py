@@ -70,7 +70,8 @@ def irrelevant_up_to(graded: Sequence[Candidate], rules: MiningRules) -> float:
     clearly below the best known answer.
 
     A judge may err most on chunks that look like answers to the model too, which are the hard negatives. Their grades
-    then lie in between, but below those of the known answers (LOG.md, "A judge that is misled as the model is").
+    then lie in between, but below those of the known answers (LOG.md, "A judge that is misled as the model is"). Up to
+    `rules.irrelevant_grade` chunks are none whatever the known answers are graded: there the data outweighs the judge.
 
     Args:
         graded: the query's graded candidates.

@@ -8,7 +8,7 @@ import regex
 # marks on them, as Hindi's vowels are, and signs behind them that make another name of it, as in C++ and C#.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}"
 _WORD = regex.compile(
-    rf"[{_UNSPACED}]|[\p{{L}}\p{{N}}][[\p{{L}}\p{{N}}\p{{M}}\p{{Join_Control}}]--[{_UNSPACED}]]*(?:[+#]+(?!\w))?",
+    rf"[{_UNSPACED}]|[\p{{L}}\p{{N}}][[\p{{L}}\p{{N}}\p{{M}}\p{{Join_Control}}]--[{_UNSPACED}]]*(?:(?:\+\+|\#)(?![\p{{L}}+\#]))?",
     regex.VERSION1,
 )
 

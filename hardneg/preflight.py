@@ -84,19 +84,17 @@ def check_together(stages: dict[str, Namespace]) -> None:
 
 def check_training(stages: dict[str, Namespace]) -> None:
     """Raise InputError where the stages around the training do not go with it, or its folder is not free."""
+    from hardneg.run_folder import check_apart
     from iterative_miner import check_output_dir, ends_before_judging
 
     corpus, sample = stages.get("prepare_corpus.py"), stages.get("test_small_sample.py")
     miner, evaluation = stages["iterative_miner.py"], stages.get("evaluate.py")
-    if sample and miner.output_dir.resolve() in sample.output_file.resolve().parents:
-        raise InputError(
-            f"--output-file {sample.output_file} is in --output-dir {miner.output_dir}, which training would then take "
-            "for another's; name a file elsewhere"
-        )
+    reports = {"--output-file": sample and sample.output_file, "--output": evaluation and evaluation.output}
+    check_apart(miner.output_dir, reports)
     if evaluation and evaluation.baseline_model != miner.base_model:
         raise InputError(
-            f"--baseline-model {evaluation.baseline_model} is not --base-model {miner.base_model}, so the gain would "
-            "not be the training's; give the model in BASE_MODEL (run evaluate.py yourself to compare with another)"
+            f"--baseline-model {evaluation.baseline_model} is not written as --base-model {miner.base_model}: the gain "
+            "must be the training's; give the model in BASE_MODEL (run evaluate.py yourself to compare with another)"
         )
     if evaluation and ends_before_judging(miner):
         raise InputError(

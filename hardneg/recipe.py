@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# At most so many steps go without a warm-up of a single one: its rate is 0, so too many examples would teach nothing.
+FEW_STEPS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Example:

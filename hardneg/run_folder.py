@@ -79,6 +79,24 @@ def check_owner(folder: Path, configuration: Mapping[str, Any], in_part: bool = 
         )
 
 
+def check_apart(folder: Path, places: Mapping[str, Path | None]) -> None:
+    """Raise InputError where something is to be written into a run's folder before the run itself has: training would
+    take it for the folder of something else.
+
+    Args:
+        folder: the output folder.
+        places: files and folders that are written to, by flag; None for a flag that is not given.
+    """
+    if run_of(folder) is not None:
+        return
+    for flag, path in places.items():
+        if path is not None and folder.resolve() in (path.resolve(), *path.resolve().parents):
+            raise InputError(
+                f"{flag} {path} is in --output-dir {folder}, which training would then take for another's; name a "
+                "place elsewhere"
+            )
+
+
 def run_of(folder: Path) -> dict[str, Any] | None:
     """The configuration of the run in `folder`; None where there is none, or nothing has come of it yet.
 

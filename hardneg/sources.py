@@ -39,6 +39,7 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 _OTHER_SEPARATOR = re.compile(r"[;\t|]")  # that spreadsheets may write into a CSV file
+COPIED = ("qtype", "source", "url", "question_id")  # fields that decide nothing
 SEVERAL = ("concept", "synonyms")  # fields of several values in one, with | between or as a list
 
 # What a reader returns: the names of all columns, and what gives the cells of one of them.
@@ -261,10 +262,15 @@ def _choose_columns(source: str, available: Sequence[str], named: Mapping[str, s
                 remedy = f"a CSV file's columns are separated by commas, not by {found[0]!r}; export it so"
             raise InputError(f"{source} has no column '{usual[0]}'; it has {', '.join(available)}: {remedy}")
     for field, column in chosen.items():
-        alike = str if field in named else str.casefold  # a column that is named is meant as it is spelt
+        # a column that is named is meant as it is spelt; of one that is copied along alone the first will do
+        alike = str if field in named or field in COPIED else str.casefold
         same = [name for name in available if alike(name) == alike(column)]
         if len(same) > 1:
-            raise InputError(f"{source} has several columns {' and '.join(map(repr, same))}; rename all but one")
+            has_flag = field in ("question", "answer", "topic") and len(set(same)) > 1
+            by_flag = f", or name one with --{field}-column" if has_flag else ""
+            raise InputError(
+                f"{source} has several columns {' and '.join(map(repr, same))}; rename all but one{by_flag}"
+            )
     return chosen
 
 

@@ -14,6 +14,7 @@ from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair
 from hardneg.errors import InputError
 from hardneg.normalising import normalise, normalise_question, normalise_topic
 from hardneg.sources import Row
+from hardneg.tables import excerpt
 
 # A passage in more rows than this does not tie their topics together. Where they are in several splits, it is
 # boilerplate.
@@ -127,11 +128,12 @@ def assign_splits(
     """
     sizes = Counter(group for group, _ in set(zip(groups, questions, strict=True)))
     if len(sizes) < len(SPLITS):
-        (question, rows), *_ = Counter(questions).most_common(1)
+        question, rows = max(Counter(questions).items(), key=lambda item: item[1])
+        of_many = f", or the topic's name in {excerpt(question, 80)!r}, which {rows} rows ask" if rows > 1 else ""
         raise InputError(
             f"the data falls into {len(sizes)} group(s) of rows tied by a common topic, name, concept, question or "
-            "passage, too few for train, val and test; give more data, no topic column where it holds categories, or "
-            f"the topic's name in what is asked of many (the commonest question is {question!r}, {rows} times)"
+            "passage, too few for train, val and test; give more data, no topic column where it holds categories"
+            f"{of_many}"
         )
     total = sum(sizes.values())
     room = {"test": round(test_fraction * total), "val": round(val_fraction * total)}

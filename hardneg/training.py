@@ -20,7 +20,7 @@ from hardneg.device import has_bfloat16
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.models import prompts_of
-from hardneg.recipe import Example, Recipe
+from hardneg.recipe import FEW_STEPS, Example, Recipe
 
 
 class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
@@ -280,14 +280,8 @@ def column_prompts(model: SentenceTransformer, dataset: Dataset) -> dict[str, st
     return {"anchor": of_queries} | dict.fromkeys(passages, of_passages)
 
 
-FEW_STEPS = 3
-
-
 def _without_idle_warmup(recipe: Recipe, examples: int) -> Recipe:
-    """The recipe, without a warm-up of one step of few: its rate is 0, so a third of the examples would teach nothing.
-
-    With more steps it does no harm that shows (LOG.md, "Without warm-up").
-    """
+    """The recipe, without a warm-up of one step where there are only FEW_STEPS (LOG.md, "Without warm-up")."""
     steps = recipe.epochs * math.ceil(examples / recipe.batch_size)
     is_idle = steps <= FEW_STEPS and math.ceil(steps * recipe.warmup_fraction) == 1
     return replace(recipe, warmup_fraction=0.0) if is_idle else recipe

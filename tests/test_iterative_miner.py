@@ -596,6 +596,7 @@ def write_training_questions(data_dir: Path, queries: list[Query]) -> None:
         (constant("FUSION_K", 30), [], "mining.fusion_k: 60 there, 30 now"),
         (constant("BOILERPLATE_ROWS", 10), [], "mining.boilerplate_rows: 20 there, 10 now"),
         (constant("RECIPE", replace(RECIPE, batch_size=5)), [], "training.batch_size: 4 there, 5 now"),
+        (constant("FEW_STEPS", 2), [], "training.few_steps: 3 there, 2 now"),
         (constant("RECIPE", replace(RECIPE, scale=10.0)), [], "training.scale: 20.0 there, 10.0 now"),
         (constant("STRENGTHS", (0.8, 0.4)), [], "averaging.strengths: "),
         (constant("STRONGEST_ALONE", 0.9), [], "averaging.strongest_alone: 0.8 there, 0.9 now"),

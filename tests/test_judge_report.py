@@ -64,6 +64,13 @@ def test_a_name_that_stands_for_another_model_by_now_is_told() -> None:
     )
 
 
+def test_a_name_that_may_be_a_silent_server_s_is_not_told() -> None:
+    half = findings(unreachable={"http://b/v1": "refused"})
+    nameless = findings(endpoints={"http://a/v1": ""})
+    for found in (half, nameless):
+        assert "Warning" not in describe_findings(found, {"other"})
+
+
 def test_a_plan_is_one_line_before_the_long_step() -> None:
     plan = JudgePlan(50_000, 1_234, 48_000, 20_000_000, cut=0, passage_tokens=1024)
     text = "50,000 pairs: 1,234 already stored, 48,000 to ask, about 20,000,000 prompt tokens"

@@ -52,6 +52,10 @@ def test_a_known_answer_needs_only_not_be_refuted() -> None:
     assert mined.spared == {"q": {101, 102, 103}}
 
 
+def test_a_doubtful_known_answer_is_contrasted_with_what_is_no_answer_by_grade_even_if_that_is_graded_higher() -> None:
+    assert mine([graded(make_query("q", 101), 2.0, 1.5)]).examples == [Example("q", "q?", 101, (100,))]
+
+
 def test_a_grade_of_just_2_makes_a_negative_and_a_grade_below_one_and_a_half_refutes_a_known_answer() -> None:
     mined = mine([graded(make_query("q", 101), 2.0, 1.49, 3.0)])
     assert mined.examples == []  # 101 is refuted, and 102 is not in the data

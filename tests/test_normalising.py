@@ -41,6 +41,8 @@ def test_questions_that_count_as_the_same(other: str) -> None:
         ("HIV感染的症状", "HIV感染", True),
         ("データベースの設定", "データベース", True),
         ("Bjarne wrote C++.", "C++", True),
+        ("C++11 adds lambdas.", "C++", True),
+        ("HIV+ people need care.", "HIV", True),
         ("Vitamin C is good, and so is C#.", "C++", False),
         ("T-B+NK- cells", "B NK cells", True),
     ],

@@ -182,10 +182,15 @@ def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source
         ({"MINER_FLAGS": "--judge llm"}, "--judge must be the same for both stages that judge; give it in JUDGE"),
         ({"JUDGE": "llm", "SAMPLE_FLAGS": "--llm-model other"}, "--llm-model must be"),
         ({"MINER_FLAGS": "--base-model other"}, "--base-model must be the same for both stages that judge; give it in"),
-        ({"EVALUATE_FLAGS": "--baseline-model other"}, "--baseline-model other is not --base-model all-MiniLM-L6-v2"),
+        (
+            {"EVALUATE_FLAGS": "--baseline-model other"},
+            "--baseline-model other is not written as --base-model all-Mini",
+        ),
         ({"EVALUATE_FLAGS": "--output p.txt/r.json"}, "cannot write p.txt/r.json"),
         ({"SAMPLE_FLAGS": "--output-file ."}, ". is a folder; name a file"),
         ({"SAMPLE_FLAGS": "--output-file models/quick/s.json"}, "models/quick/s.json is in --output-dir models/quick"),
+        ({"EVALUATE_FLAGS": "--output models/quick/a/e.json"}, "models/quick/a/e.json is in --output-dir models/quick"),
+        ({"DATA_DIR": "models/quick/data"}, "--data-dir models/quick/data is in --output-dir models/quick"),
         (
             {"JUDGE": "llm", "SAMPLE_FLAGS": "--stored-only", "MINER_FLAGS": "--judge-results none.jsonl"},
             "cannot read none.jsonl",

@@ -20,6 +20,7 @@ from hardneg.model_card import model_card
 from hardneg.model_files import check_whole
 from hardneg.models import load_model
 from hardneg.run_folder import (
+    check_apart,
     check_finished,
     check_idle,
     check_owner,
@@ -125,6 +126,19 @@ def test_a_folder_where_nothing_came_of_a_run_is_free_for_another(tmp_path: Path
     assert json.loads((tmp_path / "run.json").read_text()) == other
     (tmp_path / "iteration_0").mkdir()
     assert run_of(tmp_path) == other
+
+
+def test_what_would_make_a_free_folder_another_s_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    check_apart(folder, {"--output": tmp_path / "e.json", "--judge-batch": None})
+    for inside in (folder, folder / "e.json", folder / "a" / "e.json", tmp_path / "data" / ".." / "models" / "e.json"):
+        with pytest.raises(
+            InputError, match=r"--output .* is in --output-dir .*models, which training would then take"
+        ):
+            check_apart(folder, {"--output": inside})
+    claim(folder, CONFIGURATION)
+    (folder / "iteration_0").mkdir()
+    check_apart(folder, {"--output": folder / "e.json"})  # by now it is a run's
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -311,11 +311,16 @@ def test_columns_of_one_name(tmp_path: Path) -> None:
         read_rows(str(tmp_path / "faq.csv"), {})
 
 
+def test_columns_that_are_only_copied_may_differ_in_case_alone(tmp_path: Path) -> None:
+    (tmp_path / "faq.csv").write_text("question,answer,URL,url\na,b,c,d\n")
+    assert [row.url for row in read_rows(str(tmp_path / "faq.csv"), {})] == ["c"]
+
+
 def test_columns_whose_names_differ_in_case_alone(tmp_path: Path) -> None:
     """Rows of the one would be read as rows without a question."""
     path = tmp_path / "faq.jsonl"
     path.write_text('{"Question": "q", "answer": "a"}\n{"question": "r", "answer": "b"}\n')
-    with pytest.raises(InputError, match="several columns 'Question' and 'question'; rename all but one"):
+    with pytest.raises(InputError, match="'Question' and 'question'; rename all but one, or name one with --question-"):
         read_rows(str(path), {})
     assert [row.question for row in read_rows(str(path), {"question": "question"})] == ["", "r"]
 
