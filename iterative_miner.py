@@ -659,9 +659,10 @@ def average_with_base(setting: Setting, tuned: "SentenceTransformer", strongest:
     chosen = choose_strength(tried, tolerance)
     average_weights(tuned, base_weights, tuned_weights, chosen.strength)
     print(f"Share of the tuned weights: {chosen.strength:.0%}, the rest the base model's")
-    if not any(each.strength > LITTLE and each.score.is_harmless(tolerance) for each in tried):
+    most = max((each.strength for each in tried if each.score.is_harmless(tolerance)), default=0.0)
+    if most <= LITTLE:
         print(
-            f"The guard passes {LITTLE:.0%} at most: --learning-rate {setting.args.learning_rate:g} may be too high "
+            f"The guard passes {most:.0%} at most: --learning-rate {setting.args.learning_rate:g} may be too high "
             "for this model (a third of it is worth a try, in another --output-dir), or the guard has few questions"
         )
     return [{**asdict(each), "chosen": each is chosen} for each in tried]
@@ -852,11 +853,17 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_judge_arguments(args: argparse.Namespace) -> None:
     """Raise InputError where a flag that only an LLM judge has a use for is given with --judge answer-key."""
-    about_an_llm = args.llm_endpoint or args.prompt or args.stored_only or args.gpu_hour_price is not None
+    given = {
+        "--llm-endpoint": args.llm_endpoint,
+        "--prompt": args.prompt,
+        "--stored-only": args.stored_only,
+        "--gpu-hour-price": args.gpu_hour_price is not None,
+    }
+    about_an_llm = [flag for flag, value in given.items() if value]
     if args.judge != "llm" and about_an_llm:
         raise InputError(
-            "--llm-endpoint, --prompt, --stored-only and --gpu-hour-price are about an LLM's judgments; use them with "
-            "--judge llm"
+            f"{' and '.join(about_an_llm)} cannot be used with --judge {args.judge}, as no LLM is asked; leave that "
+            "out (of JUDGE_FLAGS, in the pipeline), or use --judge llm"
         )
 
 

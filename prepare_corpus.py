@@ -13,7 +13,7 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -29,7 +29,7 @@ from hardneg.flag_types import Help, seed
 from hardneg.normalising import names_topic, normalise, normalise_question, normalise_topic
 from hardneg.script import run
 from hardneg.sources import FORMS, Row, read_rows, source_sha256
-from hardneg.tables import aligned
+from hardneg.tables import aligned, excerpt
 from hardneg.topics import (
     BOILERPLATE_ROWS,
     assign_splits,
@@ -40,6 +40,9 @@ from hardneg.topics import (
     topic_of,
 )
 
+LARGE_GROUP = 0.1  # share of the rows; MedQuAD's largest has 6 %
+FEW_QUESTIONS = 30
+QUESTION_WIDTH = 80  # characters of a question on the terminal
 MIN_CHUNK_CHARS = 100  # below this a passage is no longer an answer
 SAMPLE_CHUNKS = 20  # in corpus_sample.json
 HTML_TAG = re.compile(
@@ -54,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     columns = {"question": args.question_column, "answer": args.answer_column, "topic": args.topic_column}
     checksum = source_sha256(args.source)
-    rows = read_rows(args.source, {field: name for field, name in columns.items() if name})
+    rows = read_rows(args.source, {field: name for field, name in columns.items() if name}, tell=print)
     kept = choose_topics(answered_rows(rows, args.source), args.max_topics, args.seed)
     passages = [split_text(row.answer, args.chunk_chars) for row in kept]
     texts = [titled(row, found) for row, found in zip(kept, passages, strict=True)] if args.title_in_text else passages
@@ -76,6 +79,8 @@ def main(argv: list[str] | None = None) -> None:
         raise AssertionError(f"the splits leak, which their construction rules out: {report['leakage']}")
     write_corpus(args, checksum, chunks, pairs, report)
     print_report(report)
+    for warning in split_warnings(pairs, report["splits"]):
+        print(warning)
     print(f"\nWrote {len(chunks):,} chunks and {len(pairs):,} question/answer pairs to {args.data_dir}")
 
 
@@ -223,6 +228,25 @@ def count_splits(pairs: Sequence[QAPair]) -> dict[str, dict[str, Any]]:
             "questions_by_type": dict(Counter(questions.values()).most_common()),
         }
     return counts
+
+
+def split_warnings(pairs: Sequence[QAPair], splits: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """A line for each thing that keeps the splits from telling much: a group of most rows, too few questions."""
+    (group, rows), *_ = Counter(pair["group"] for pair in pairs).most_common(1)
+    if rows > LARGE_GROUP * len(pairs):
+        asked = Counter(normalise_question(pair["question"]) for pair in pairs if pair["group"] == group)
+        (question, times), *_ = asked.most_common(1)
+        cause = f", as by {excerpt(question, QUESTION_WIDTH)!r}, which {times} of them ask" if times > 1 else ""
+        yield (
+            f"Warning: {rows:,} of {len(pairs):,} rows are one group that is not parted: their topics are tied by "
+            f"questions, answers or names in common{cause}. Name the topic in such questions and answers"
+        )
+    for split, purpose in (("val", "choose"), ("test", "measure")):
+        if splits[split]["questions"] < FEW_QUESTIONS:
+            yield (
+                f"Warning: {splits[split]['questions']} {split} questions are few to {purpose} a model by; raise "
+                f"--{split}-fraction, or give more data"
+            )
 
 
 def write_corpus(

@@ -130,7 +130,7 @@ def check_corpus(corpus: Namespace, miner: Namespace) -> None:
         differences = "; ".join(f"{name}: {before[name]} there, {now[name]} now" for name in changed)
         raise InputError(
             f"{miner.output_dir} holds a run on the corpus in {corpus.data_dir}, which other settings would replace "
-            f"({differences}); choose another OUTPUT_DIR, or delete that folder"
+            f"({differences}); choose another DATA_DIR and OUTPUT_DIR, or delete that folder"
         )
     checksum, found = made.get("source_sha256"), source_sha256(corpus.source)
     if checksum and found and found != checksum:

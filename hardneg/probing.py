@@ -145,6 +145,7 @@ def _unreachable(url: str, fault: Fault, model: str) -> str:
     if isinstance(fault, Unreachable):
         port = urlsplit(url).port or 8000
         start = f"start it (`vllm serve {model} --port {port}`) and wait until it is up, or correct the address"
+        start += ", or let the data's own answers judge (--judge answer-key)"
         return f"no LLM server answers at {url}; {start} ({fault})"
     return f"the LLM server at {url} does not answer ({fault}); wait until it is up, or see its log"
 

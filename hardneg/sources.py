@@ -18,10 +18,13 @@ import pyarrow.parquet
 from hardneg.errors import InputError, explain_os_errors, one_line
 from hardneg.files import sha256_file
 from hardneg.hub import load_hub_dataset
+from hardneg.tables import excerpt
 
 SAMPLE = "sample"
 SAMPLE_DIR = Path(__file__).parent / "sample" / "medquad"
 TABLE_SUFFIXES = (".parquet", ".jsonl", ".csv")
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+NAME_WIDTH = 40  # characters of a column's name in a message
 LONGEST_CELL = 2**31 - 1  # characters of a CSV cell; the csv module's own limit is 128 Ki
 FORMS = "a hub data set id like lavita/MedQuAD, a .parquet, .jsonl or .csv file, a folder of MedQuAD XML, or `sample`"
 
@@ -70,18 +73,22 @@ class Row:
     synonyms: str = ""  # other names of the topic with | between; "" for none
 
 
-def read_rows(source: str, columns: Mapping[str, str]) -> list[Row]:
+def read_rows(source: str, columns: Mapping[str, str], tell: Callable[[str], object] = lambda words: None) -> list[Row]:
     """Read every row of a source, in its order.
 
     Args:
         source: one of FORMS.
         columns: column names by field ("question", "answer", "topic"), where the usual ones are not meant.
+        tell: called with one line on which columns are read.
 
     Raises:
         InputError: the source is unknown, unreachable or unreadable, lacks a column, or has one that is not text.
     """
     names, cells_of = _read_table(source)
     chosen = _choose_columns(source, names, columns)
+    unused = ", ".join(name for name in names if name not in chosen.values()) or "none"
+    used = ", ".join(f"{chosen.get(field, 'none')} ({field})" for field in ("question", "answer", "topic"))
+    tell(f"Columns: {used}; not used: {unused}")
     return _to_rows({field: _texts(source, name, cells_of(name), field in SEVERAL) for field, name in chosen.items()})
 
 
@@ -113,6 +120,8 @@ def _read_table(source: str) -> Table:
         return _read_xml_folder(path)
     if path.suffix.lower() in TABLE_SUFFIXES:
         return _read_table_file(path)
+    if path.suffix.lower() in SPREADSHEETS:
+        raise InputError(f'{source} is a spreadsheet; save it as "CSV UTF-8 (comma delimited)"')
     if not exists and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         return _read_hub(source)
     raise InputError(f"unknown source {source!r}; give {FORMS}")
@@ -132,6 +141,7 @@ def _read_table_file(path: Path) -> Table:
         except (pa.ArrowException, ValueError, RecursionError) as error:
             raise InputError(
                 f"{path} is no readable {suffix} file in UTF-8 ({one_line(error)}); export it again"
+                + (', as "CSV UTF-8 (comma delimited)" from a spreadsheet' if suffix == ".csv" else "")
             ) from error
 
 
@@ -167,7 +177,9 @@ def _read_csv(lines: Iterable[str]) -> Table:
     rows: list[list[str]] = []
     try:
         for row in filter(None, reader):  # but blank lines
-            rows.append(row)
+            rows.append(row if rows else [name.strip() for name in row])
+            if len(rows) == 1 and len(row) == 1 and (found := _OTHER_SEPARATOR.search(row[0])):
+                raise ValueError(f"its columns are separated by {found[0]!r}, not by commas")
             if len(row) != len(rows[0]):
                 raise ValueError(
                     f"the row that ends in line {reader.line_num} has {len(row)} cells, not {len(rows[0])}"
@@ -257,10 +269,11 @@ def _choose_columns(source: str, available: Sequence[str], named: Mapping[str, s
         if found is not None:
             chosen[field] = found
         elif field in ("question", "answer"):
-            remedy = f"name the right one with --{field}-column"
-            if len(available) == 1 and (found := _OTHER_SEPARATOR.search(available[0])):
-                remedy = f"a CSV file's columns are separated by commas, not by {found[0]!r}; export it so"
-            raise InputError(f"{source} has no column '{usual[0]}'; it has {', '.join(available)}: {remedy}")
+            names = ", ".join(excerpt(name, NAME_WIDTH) for name in available)
+            raise InputError(
+                f"{source} has no column '{usual[0]}'; it has {names}: name the right one with --{field}-column (or is "
+                "the header row missing?)"
+            )
     for field, column in chosen.items():
         # a column that is named is meant as it is spelt; of one that is copied along alone the first will do
         alike = str if field in named or field in COPIED else str.casefold

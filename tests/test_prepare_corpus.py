@@ -227,6 +227,37 @@ def test_rows_without_a_topic_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
     assert manifest_of(tmp_path / "data")["report"]["rows"]["without_topic"] == 10
 
 
+def test_splits_that_tell_little_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Forty topics of ten questions; then eight of them share a question, which ties them; then there are fewer."""
+    lines = [
+        {
+            "question": f"What is item {n} of thing {topic}?",
+            "answer": f"Answer {n} on {topic}.",
+            "topic": f"Thing {topic}",
+        }
+        for topic in range(40)
+        for n in range(10)
+    ]
+    flags = ["--data-dir", tmp_path / "data", "--val-fraction", "0.2", "--test-fraction", "0.2"]
+    (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", *flags)
+    assert "Warning" not in capsys.readouterr().out
+    for line in lines[0:80:10]:
+        line["question"] = "What is it?"
+    (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", *flags)
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
+    assert warning.startswith("Warning: 80 of 400 rows are one group that is not parted")
+    assert "as by 'what is it', which 8 of them ask" in warning
+    (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[80:300]))
+    prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", "--data-dir", tmp_path / "data")
+    first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
+    assert first.startswith("Warning: 20 val questions are few to choose a model by; raise --val-fraction")
+    assert second.startswith("Warning: 20 test questions are few to measure a model by; raise --test-fraction")
+
+
 def test_answers_with_html_tags_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

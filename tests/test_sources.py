@@ -456,8 +456,36 @@ def test_hub_in_trouble(broken_hub: str, tmp_path: Path) -> None:
 def test_a_csv_file_of_another_separator_is_told_so(tmp_path: Path, separator: str) -> None:
     path = tmp_path / "faq.csv"
     path.write_text(f"question{separator}answer\nWhy?{separator}So.\n", encoding="utf-8")
-    with pytest.raises(InputError, match="columns are separated by commas, not by "):
+    with pytest.raises(InputError, match=r"columns are separated by .*, not by commas.*CSV UTF-8"):
         read_rows(str(path), {})
+
+
+def test_a_comma_in_an_answer_does_not_hide_another_separator(tmp_path: Path) -> None:
+    (tmp_path / "faq.csv").write_text("question;answer\nWhy?;So, as ever.\n", encoding="utf-8")
+    with pytest.raises(InputError, match="columns are separated by ';', not by commas"):
+        read_rows(str(tmp_path / "faq.csv"), {})
+
+
+def test_a_spreadsheet_is_told_how_to_save(tmp_path: Path) -> None:
+    (tmp_path / "faq.xlsx").touch()
+    with pytest.raises(InputError, match=r'faq.xlsx is a spreadsheet; save it as "CSV UTF-8'):
+        read_rows(str(tmp_path / "faq.xlsx"), {})
+
+
+def test_names_of_columns_may_have_blanks_around_them(tmp_path: Path) -> None:
+    (tmp_path / "faq.csv").write_text("question, answer\nWhy?,So.\n", encoding="utf-8")
+    assert [row.answer for row in read_rows(str(tmp_path / "faq.csv"), {})] == ["So."]
+
+
+def test_which_columns_are_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "faq.csv").write_text("question,Answer,Topics,Category\nWhy?,So.,Gout,Joints\n", encoding="utf-8")
+    told: list[str] = []
+    read_rows(str(tmp_path / "faq.csv"), {}, tell=told.append)
+    read_rows(str(tmp_path / "faq.csv"), {"topic": "Topics"}, tell=told.append)
+    assert told == [
+        "Columns: question (question), Answer (answer), none (topic); not used: Topics, Category",
+        "Columns: question (question), Answer (answer), Topics (topic); not used: Category",
+    ]
 
 
 def test_the_checksum_of_a_source_that_is_one_file(tmp_path: Path) -> None:

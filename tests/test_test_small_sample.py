@@ -790,7 +790,7 @@ def test_the_runbooks_command_is_accepted() -> None:
         (["--graded", "{folder}/results.json"], "is not JSON"),
         (["--min-kappa", "0.2"], "--min-kappa .*--graded bundled"),
         (["--graded", "bundled", "--judge", "answer-key"], "leave it or use --judge llm"),
-        (["--judge", "answer-key"], "--llm-endpoint, .* use them with --judge llm"),
+        (["--judge", "answer-key"], "^--llm-endpoint cannot be used with --judge answer-key.* or use --judge llm"),
         (["--base-model", "models/none"], "model folder models/none does not exist"),
         (["--data-dir", "{folder}/nothing"], "manifest.json is missing; run `python prepare_corpus.py --data-dir"),
         (["--prompt", "{folder}/results.json"], "holds {query} 0 times"),
