@@ -293,7 +293,7 @@ def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransf
     strongest = average_with_trained(setting, model, number)
     strengths = average_with_base(setting, model, strongest)
     print(f"Fine-tuning complete for iteration {number}")
-    with progress_bar("Validating", len(setting.chunks)) as bar:
+    with progress_bar("Validating", setting.validator.n_passages) as bar:
         score = setting.validator.score(setting.encoder(model), bar.update)
     print(f"Validation after iteration {number}: {describe_score(score, setting.validator.base_score)}")
     return model, {"epoch_losses": losses, "strengths": strengths, "validation": asdict(score)}
@@ -345,9 +345,9 @@ def export_judgments(data_dir: Path, target: Path) -> None:
         print(f"{write_json_lines(target, store):,} judgments written to {target}")
 
 
-def progress_bar(what: str, n_chunks: int) -> tqdm:
+def progress_bar(what: str, n_passages: int) -> tqdm:
     """A bar that vanishes when done, so that the stage's own line stays."""
-    return tqdm(desc=what, total=n_chunks, unit="chunk", leave=False)
+    return tqdm(desc=what, total=n_passages, unit="passage", leave=False)
 
 
 # ---------------------------------------------------------------- what to judge
@@ -651,7 +651,8 @@ def average_with_base(setting: Setting, tuned: "SentenceTransformer", strongest:
     tried: list[Tried] = []
     for strength in (each for each in STRENGTHS if each <= strongest):
         average_weights(tuned, base_weights, tuned_weights, strength)
-        score = setting.pool.score(setting.encoder(tuned))
+        with progress_bar(f"Trying {strength:.0%}", setting.pool.n_passages) as bar:
+            score = setting.pool.score(setting.encoder(tuned), bar.update)
         print(f"  {strength:.0%} tuned + base: {describe_score(score, base_score)}")
         tried.append(Tried(strength, score, score.gain_over(base_score)))
         if past_the_best(tried, tolerance):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -175,14 +176,22 @@ def _nanobeir_questions(split: str) -> tuple[GradedQuestion, ...]:
     return tuple(questions)
 
 
-def score_graded(encoder: CachedEncoder, graded: GradedSet) -> dict[str, np.ndarray]:
+def score_graded(
+    encoder: CachedEncoder, graded: GradedSet, progress: Callable[[int], object] | None = None
+) -> dict[str, np.ndarray]:
     """Rank each question's own judged answers by cosine, ties in the file's order, and score the rankings.
+
+    Args:
+        encoder: the model's.
+        graded: the questions.
+        progress: called with the number of answers embedded since the last call.
 
     Returns:
         per question "MRR@5", "DCG@5" and "nDCG@10"; see `metrics.graded_metrics`.
     """
     queries = encoder.encode_queries([question.question for question in graded.questions])
-    answers = encoder.encode_passages([answer.text for question in graded.questions for answer in question.answers])
+    texts = [answer.text for question in graded.questions for answer in question.answers]
+    answers = encoder.encode_passages(texts, progress)
     bounds = np.cumsum([len(question.answers) for question in graded.questions])[:-1]
     ranked_grades = []
     for question, query, vectors in zip(graded.questions, queries, np.split(answers, bounds), strict=True):

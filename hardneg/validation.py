@@ -90,13 +90,18 @@ class Validator:
         self._guard = guard
         self._base = base
 
+    @property
+    def n_passages(self) -> int:
+        """How many passages `score` embeds, the guard's answers included."""
+        return len(self._chunks) + (self._guard.n_answers if self._guard else 0)
+
     def score(self, encoder: CachedEncoder, progress: Callable[[int], object] | None = None) -> Score:
         """Score a model against all the chunks of this validator (taken from the encoder's cache where there)."""
         metrics = self.metrics(encoder, progress)
         mrr, dcg = float(metrics["MRR"].mean()), float(metrics["DCG"].mean())
         if self._guard is None:
             return Score(mrr, dcg, None, None, None)
-        guard = score_graded(encoder, self._guard)
+        guard = score_graded(encoder, self._guard, progress)
         low = lowest_change(self._base_guard["nDCG@10"], guard["nDCG@10"])
         return Score(mrr, dcg, float(guard["nDCG@10"].mean()), float(guard["MRR@5"].mean()), low)
 

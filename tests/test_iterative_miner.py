@@ -224,13 +224,13 @@ def test_each_strength_is_measured_and_the_chosen_one_is_kept(
         """How far the model is on that way."""
         return float((model.state_dict()[TENSOR] - base.state_dict()[TENSOR]).mean())
 
-    def score(model: SentenceTransformer) -> Score:
+    def score(model: SentenceTransformer, progress: object = None) -> Score:
         guard = (0.5, 0.5, -share(model) / 10) if has_guard else (None, None, None)
         return Score(1 - abs(share(model) - 0.6), 1.0, *guard)
 
     setting: Any = SimpleNamespace(
         base=SimpleNamespace(model=base),
-        pool=SimpleNamespace(score=score, base_score=score(base)),
+        pool=SimpleNamespace(score=score, base_score=score(base), n_passages=0),
         encoder=lambda model: model,
         args=argparse.Namespace(guard_tolerance=0.055, learning_rate=1e-4),
     )

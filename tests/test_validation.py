@@ -235,6 +235,17 @@ def test_the_best_iteration(table: list[tuple[float, float | None]], expected: i
     assert best_iteration(scores, Score(0.5, 0.5, None, None, None), 0.01) == expected
 
 
+def test_progress_covers_all_that_is_embedded(tiny_model: Path, tmp_path: Path) -> None:
+    chunks, _, queries = tiny_corpus()
+    encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+    answers = tuple(GradedAnswer("", f"answer {n}", (n,)) for n in (1, 4))
+    validator = Validator(chunks, queries["val"], GradedSet("guard", (GradedQuestion("g", "q", answers),)), encoder)
+    for _ in ("embedded", "from the cache"):
+        counts: list[int] = []
+        validator.score(encoder, counts.append)
+        assert sum(counts) == validator.n_passages == len(chunks) + 2
+
+
 NOT_RULED_OUT = "for no iteration that gained on validation could the guard rule out a loss of more than 1.0%"
 
 
