@@ -402,13 +402,14 @@ def print_improvement(result: dict[str, Any]) -> None:
     for key, row in rows.items():
         mark = f"  {tick(reached[key])}" if key in reached else ""
         print(f"  {key}: {percent(row['gain'])}{mark}{interval(row['ci95_questions'])}")
-    for key in (key for key in reached if reached[key]):
+    for key, is_reached in reached.items():
         questions, groups = rows[key]["ci95_questions"][0], rows[key]["ci95_groups"][0]
-        if any(low is not None and low < target for low in (questions, groups)):
-            print(
-                f"Note: {key} reaches the target, but its 95% interval begins below it "
-                f"({percent(questions)} over questions, {percent(groups)} over groups of tied topics)"
-            )
+        lows = [low for low in (questions, groups) if low is not None]
+        begins = f"({percent(questions)} over questions, {percent(groups)} over groups of tied topics)"
+        if is_reached and any(low < target for low in lows):
+            print(f"Note: {key} reaches the target, but its 95% interval begins below it {begins}")
+        if not is_reached and lows and all(low > 0 for low in lows):
+            print(f"Note: {key} misses the target, but it did improve: its 95% interval begins above 0 {begins}")
 
 
 def print_without_boilerplate(own: dict[str, Any] | None) -> None:

@@ -213,6 +213,18 @@ def test_an_interval_that_begins_below_the_target_is_said(capsys: pytest.Capture
     assert "Note: DCG@5" not in printed
 
 
+@pytest.mark.parametrize(("gain", "is_noted"), [(1.05, True), (1.0, False), (0.95, False)])
+def test_a_gain_that_is_sure_but_short_of_the_target_is_said(
+    gain: float, is_noted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {key: [0.2, 0.4] * 20 for key in RUNBOOK_BASELINE}
+    after = {key: [value * gain for value in values] for key, values in before.items()}
+    result, args = compared(before, after)
+    evaluate.print_result(result, args.output)
+    words = "Note: MRR@5 misses the target, but it did improve: its 95% interval begins above 0 (+5.0% over"
+    assert (words in capsys.readouterr().out) == is_noted
+
+
 def test_questions_of_one_group_are_said_to_be() -> None:
     assert evaluate.group_notes(queries_of(5)) == []
     (note,) = evaluate.group_notes(queries_of(4))
