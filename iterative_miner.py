@@ -139,7 +139,10 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
         print(warning)
     judge = judge or open_judge(args)
     if isinstance(judge, LLMJudge) and asks_server(args):
-        print(judge_report.describe_findings(judge.check(), judge.store.answered_as(judge.model)))
+        findings = judge.check()
+        print(judge_report.describe_findings(findings))
+        for warning in judge_report.name_warnings(findings, judge.store.answered_as(judge.model)):
+            print(f"Warning: {warning}")
     model = load_base(args, chunks)
     if model.device.type == "cuda" and trains(args):
         texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
@@ -377,8 +380,8 @@ def retrieve_candidates(
 
     Args:
         queries: training queries.
-        k: chunks per query; what is set here is the default of --num-candidates. 50 as in the paper; 10
-            would need a fifth of the judgments.
+        k: chunks per query; what is set here is the default of --num-candidates. 50 as in the paper; 10 would
+            need a fifth of the judgments.
         index: the searchable chunks.
         known_answers: False for a corpus without an answer key: the judge alone decides what is relevant.
     """
@@ -662,9 +665,10 @@ def average_with_base(setting: Setting, tuned: "SentenceTransformer", strongest:
     print(f"Share of the tuned weights: {chosen.strength:.0%}, the rest the base model's")
     most = max((each.strength for each in tried if each.score.is_harmless(tolerance)), default=0.0)
     if most <= LITTLE:
+        passed, rate = f"{most:.0%} at most" if most else "none of them", setting.args.learning_rate
         print(
-            f"The guard passes {most:.0%} at most: --learning-rate {setting.args.learning_rate:g} may be too high "
-            "for this model (a third of it is worth a try, in another --output-dir), or the guard has few questions"
+            f"The guard passes {passed}: --learning-rate {rate:g} may be too high for this model (a third of it is "
+            "worth a try, in another --output-dir), or the guard has few questions"
         )
     return [{**asdict(each), "chosen": each is chosen} for each in tried]
 

@@ -29,11 +29,12 @@ from hardneg.flag_types import Help, seed
 from hardneg.normalising import names_topic, normalise, normalise_question, normalise_topic
 from hardneg.script import run
 from hardneg.sources import FORMS, Row, read_rows, source_sha256
-from hardneg.tables import aligned, excerpt
+from hardneg.tables import aligned
 from hardneg.topics import (
     BOILERPLATE_ROWS,
     assign_splits,
     count_boilerplate,
+    describe_commonest,
     group_rows,
     leakage,
     related_questions,
@@ -41,8 +42,7 @@ from hardneg.topics import (
 )
 
 LARGE_GROUP = 0.1  # share of the rows; MedQuAD's largest has 6 %
-FEW_QUESTIONS = 30
-QUESTION_WIDTH = 80  # characters of a question on the terminal
+FEW_QUESTIONS = 30  # of a split
 MIN_CHUNK_CHARS = 100  # below this a passage is no longer an answer
 SAMPLE_CHUNKS = 20  # in corpus_sample.json
 HTML_TAG = re.compile(
@@ -234,9 +234,10 @@ def split_warnings(pairs: Sequence[QAPair], splits: dict[str, dict[str, Any]]) -
     """A line for each thing that keeps the splits from telling much: a group of most rows, too few questions."""
     (group, rows), *_ = Counter(pair["group"] for pair in pairs).most_common(1)
     if rows > LARGE_GROUP * len(pairs):
-        asked = Counter(normalise_question(pair["question"]) for pair in pairs if pair["group"] == group)
-        (question, times), *_ = asked.most_common(1)
-        cause = f", as by {excerpt(question, QUESTION_WIDTH)!r}, which {times} of them ask" if times > 1 else ""
+        commonest = describe_commonest(
+            [normalise_question(pair["question"]) for pair in pairs if pair["group"] == group]
+        )
+        cause = f", as by {commonest}" if commonest else ""
         yield (
             f"Warning: {rows:,} of {len(pairs):,} rows are one group that is not parted: their topics are tied by "
             f"questions, answers or names in common{cause}. Name the topic in such questions and answers"

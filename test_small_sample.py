@@ -41,6 +41,7 @@ from hardneg.judge_report import (
     effort_record,
     estimate_full_run,
     judge_record,
+    name_warnings,
 )
 from hardneg.llm_judge import LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, finite_or_none
@@ -242,7 +243,7 @@ def check_server(judge: Judge, pairs: Sequence[Pair] | None = None) -> None:
         return
     try:
         if pairs is None or judge.plan(pairs).to_ask:
-            print(describe_findings(judge.check(), judge.store.answered_as(judge.model)))
+            print(describe_findings(judge.check()))
     except Unavailable:
         if pairs is not None or not len(judge.store):
             raise
@@ -281,9 +282,8 @@ def measure(
         "score_distribution": {str(grade): scores[grade] for grade in GRADES} | {"unjudged": len(rows) - len(judged)},
         "mining": dict(mined.counts) | {"examples": len(mined.examples)},
         "hard_examples": hard_examples(mined, rows),
-        "sample_judgments": [
-            asdict(row) for row in random.Random(0).sample(rows, len(rows))
-        ],  # shuffled: the first few are fair
+        # shuffled: the first few are a fair sample
+        "sample_judgments": [asdict(row) for row in random.Random(0).sample(rows, len(rows))],
         "unjudged": {"count": len(rows) - len(judged), "reasons": dict(reasons.most_common())},
         "without_probabilities": sum(row.probabilities is None for row in judged),
         "agreement": agreement(
@@ -392,6 +392,8 @@ def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
         return
     yield from score_warnings(results["score_distribution"])
     yield from server_warnings(judge.findings)
+    if judge.findings is not None:
+        yield from name_warnings(judge.findings, judge.store.answered_as(judge.model))
     if judge.findings is not None and judge.findings.probabilities:
         yield from stored_warnings(results, judge.store.path)
     yield from unjudged_warnings(results["unjudged"]["reasons"], len(results["sample_judgments"]), "the sample's")

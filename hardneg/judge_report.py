@@ -1,6 +1,6 @@
 """What an LLM judge found at start-up, will have to do, and did: in words, and as records for JSON."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from typing import Any
@@ -12,28 +12,32 @@ from hardneg.probing import JudgeFindings
 MIN_ASKED = 50  # judgments before a rate says anything
 
 
-def describe_findings(findings: JudgeFindings, stored_as: AbstractSet[str]) -> str:
-    """Lines on the server(s): what answers, what holds it to a grade, and what its grades are read from.
-
-    Args:
-        findings: of all endpoints.
-        stored_as: how servers named themselves whose judgments of this model are stored: a hosted name may stand for
-            another model by now.
-    """
+def describe_findings(findings: JudgeFindings) -> str:
+    """Lines on the server(s): what answers, what holds it to a grade, and what its grades are read from."""
     length = f"{findings.max_model_len:,} tokens" if findings.max_model_len else "length unknown"
     reading = "token probabilities" if findings.probabilities else "the digit it writes (no usable probabilities)"
     lines = [
         f"Judge: {findings.model} ({length}) at {', '.join(findings.endpoints)}",
         f"  held to a grade by: {findings.constraint}; grade read from {reading}",
     ]
-    lines += [f"  not answering, will be tried again: {url}: {why}" for url, why in findings.unreachable.items()]
+    return "\n".join(
+        lines + [f"  not answering, will be tried again: {url}: {why}" for url, why in findings.unreachable.items()]
+    )
+
+
+def name_warnings(findings: JudgeFindings, stored_as: AbstractSet[str]) -> Iterator[str]:
+    """A line where the name of a hosted model may stand for another model by now than when it was asked before.
+
+    Args:
+        findings: of all endpoints.
+        stored_as: how servers named themselves whose judgments of this model are stored.
+    """
     now = set(findings.endpoints.values()) - {""}
     if now and stored_as - now and not findings.unreachable:  # which may be the one that answered so
-        lines.append(
-            f"Warning: it answers as {', '.join(sorted(now))}, but stored judgments of {findings.model} come from "
+        yield (
+            f"the server answers as {', '.join(sorted(now))}, but stored judgments of {findings.model} come from "
             f"{', '.join(sorted(stored_as - now))}; they are not asked again: for one judge take another --data-dir"
         )
-    return "\n".join(lines)
 
 
 def describe_plan(plan: JudgePlan) -> str:

@@ -19,6 +19,7 @@ from hardneg.tables import excerpt
 # A passage in more rows than this does not tie their topics together. Where they are in several splits, it is
 # boilerplate.
 BOILERPLATE_ROWS = 20
+QUESTION_WIDTH = 80  # characters of a question in a message
 # What more topics than this have does not tie them together. Single concepts of more are mostly broader terms
 # ("Dementia"), and would chain a third of MedQuAD into one group. Names are narrower: siblings share theirs
 # ("Noonan syndrome 1" to 6), and only one of a large family ("hereditary ataxia") would chain other data.
@@ -128,8 +129,8 @@ def assign_splits(
     """
     sizes = Counter(group for group, _ in set(zip(groups, questions, strict=True)))
     if len(sizes) < len(SPLITS):
-        question, rows = max(Counter(questions).items(), key=lambda item: item[1])
-        of_many = f", or the topic's name in {excerpt(question, 80)!r}, which {rows} rows ask" if rows > 1 else ""
+        commonest = describe_commonest(questions)
+        of_many = f", or the topic's name in {commonest}" if commonest else ""
         raise InputError(
             f"the data falls into {len(sizes)} group(s) of rows tied by a common topic, name, concept, question or "
             "passage, too few for train, val and test; give more data, no topic column where it holds categories"
@@ -155,6 +156,16 @@ def assign_splits(
             "--test-fraction"
         )
     return [split_of[group] for group in groups]
+
+
+def describe_commonest(questions: Sequence[str]) -> str:
+    """In words, the question that most rows ask: it may be what ties them. Empty where each row asks another.
+
+    >>> describe_commonest(["what is it", "what is gout", "what is it"])
+    "'what is it', which 2 rows ask"
+    """
+    (question, rows), *_ = Counter(questions).most_common(1)
+    return f"{excerpt(question, QUESTION_WIDTH)!r}, which {rows} rows ask" if rows > 1 else ""
 
 
 def leakage(chunks: Sequence[Chunk], pairs: Sequence[QAPair]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from hardneg.judge_report import (
     effort_record,
     estimate_full_run,
     judge_record,
+    name_warnings,
 )
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import JudgePlan, LLMJudge
@@ -38,7 +39,7 @@ def findings(**changes: object) -> JudgeFindings:
 
 
 def test_findings_say_which_server_answers_and_what_grades_are_read_from() -> None:
-    assert describe_findings(FINDINGS, {"qwen"}).splitlines() == [
+    assert describe_findings(FINDINGS).splitlines() == [
         "Judge: qwen (4,096 tokens) at http://a/v1, http://b/v1",
         "  held to a grade by: choice; grade read from token probabilities",
     ]
@@ -49,7 +50,7 @@ def test_findings_say_which_server_answers_and_what_grades_are_read_from() -> No
         constraint="none",
         probabilities=False,
     )
-    assert describe_findings(poor, set()).splitlines() == [
+    assert describe_findings(poor).splitlines() == [
         "Judge: qwen (length unknown) at http://a/v1",
         "  held to a grade by: none; grade read from the digit it writes (no usable probabilities)",
         "  not answering, will be tried again: http://b/v1: refused",
@@ -58,9 +59,10 @@ def test_findings_say_which_server_answers_and_what_grades_are_read_from() -> No
 
 def test_a_name_that_stands_for_another_model_by_now_is_told() -> None:
     """As a hosted alias: what is stored is the old model's, and would be mixed with the new one's."""
-    *_, warning = describe_findings(FINDINGS, {"qwen", "qwen-2025", "qwen-2024"}).splitlines()
+    assert list(name_warnings(FINDINGS, {"qwen"})) == []
+    (warning,) = name_warnings(FINDINGS, {"qwen", "qwen-2025", "qwen-2024"})
     assert warning.startswith(
-        "Warning: it answers as qwen, but stored judgments of qwen come from qwen-2024, qwen-2025; they are not asked"
+        "the server answers as qwen, but stored judgments of qwen come from qwen-2024, qwen-2025; they are not asked"
     )
 
 
@@ -68,7 +70,7 @@ def test_a_name_that_may_be_a_silent_server_s_is_not_told() -> None:
     half = findings(unreachable={"http://b/v1": "refused"})
     nameless = findings(endpoints={"http://a/v1": ""})
     for found in (half, nameless):
-        assert "Warning" not in describe_findings(found, {"other"})
+        assert list(name_warnings(found, {"other"})) == []
 
 
 def test_a_plan_is_one_line_before_the_long_step() -> None:

@@ -250,7 +250,7 @@ def test_splits_that_tell_little_are_warned_of(
     prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", *flags)
     (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
     assert warning.startswith("Warning: 80 of 400 rows are one group that is not parted")
-    assert "as by 'what is it', which 8 of them ask" in warning
+    assert "as by 'what is it', which 8 rows ask" in warning
     (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[80:300]))
     prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", "--data-dir", tmp_path / "data")
     first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]

@@ -16,11 +16,12 @@ from hardneg.artifacts import Query, load_queries, read_manifest
 from hardneg.errors import InputError, Unavailable
 from hardneg.files import read_json, write_json
 from hardneg.judge import AnswerKeyJudge, as_read
+from hardneg.judge_answers import Answer
 from hardneg.judgment_store import sha256_text
 from hardneg.probing import JudgeFindings
 from hardneg.script import run
 from iterative_miner import JUDGE_PROMPT, sample_queries
-from tests.judge_data import PROMPT, make_judge
+from tests.judge_data import PROMPT, make_judge, make_pair
 from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_grade, true_probabilities
 from tests.real_llm import RealLLM, model_path
 from tests.records import make_query
@@ -545,6 +546,15 @@ def test_each_thing_that_looks_wrong_is_one_line(
     assert len(found) == (warning is not None)
     if warning:
         assert re.match(warning, found[0]) and "\n" not in found[0]
+
+
+def test_a_name_that_stands_for_another_model_by_now_is_among_the_warnings(stub: LLMStub, tmp_path: Path) -> None:
+    judge = make_judge(stub, tmp_path)
+    answer = Answer(content="4", model="older", grade=4.0, probabilities=None, reason=None)
+    judge.store.add([judge.record(judge.request(make_pair(0)), "choice", answer)])
+    judge.check()
+    (warning,) = script.find_warnings(sample_results(), judge)
+    assert warning.startswith(f"the server answers as {MODEL}, but stored judgments of {MODEL} come from older")
 
 
 def test_few_grades_that_cannot_be_read_from_probabilities_are_no_warning(tmp_path: Path) -> None:
