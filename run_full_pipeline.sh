@@ -40,7 +40,8 @@
 #   EVALUATE_FLAGS  none; further flags of evaluate.py, such as --require-target
 #   PYTHON          .venv/bin/python; another interpreter that has the requirements, then .venv is left alone
 # Flags are split at spaces and, coming last, win over the other variables (but an --llm-endpoint is one more server, and
-# stages that do not agree on --data-dir or --output-dir are refused). Paths are relative to this script's folder.
+# stages that do not agree on base model, judge, --data-dir or --output-dir are refused). Paths are relative to this
+# script's folder.
 
 set -euo pipefail
 script=$(readlink -f "${BASH_SOURCE[0]}") # where it really lies, also behind links; absolute: no CDPATH is searched
