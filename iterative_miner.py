@@ -66,7 +66,7 @@ from hardneg.mining import (
 )
 from hardneg.model_files import corpora_of, foreign_training, strength_of, training_record
 from hardneg.models import check_trainable, load_model, resolve_model, truncation_notes
-from hardneg.recipe import FEW_STEPS, Recipe
+from hardneg.recipe import FEW_STEPS, SCALE_EXAMPLES, SCALES, Recipe
 from hardneg.script import run
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 from hardneg.validation import (
@@ -292,14 +292,14 @@ def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransf
     with explain_memory_errors("training"):
         model = deepcopy(setting.base.model)
         recipe = recipe_of(setting.args)
-        losses = fine_tune(model, learnt, setting.chunks, recipe, setting.args.seed + number, setting.base)
+        findings = fine_tune(model, learnt, setting.chunks, recipe, setting.args.seed + number, setting.base)
     strongest = average_with_trained(setting, model, number)
     strengths = average_with_base(setting, model, strongest)
     print(f"Fine-tuning complete for iteration {number}")
     with progress_bar("Validating", setting.validator.n_passages) as bar:
         score = setting.validator.score(setting.encoder(model), bar.update)
     print(f"Validation after iteration {number}: {describe_score(score, setting.validator.base_score)}")
-    return model, {"epoch_losses": losses, "strengths": strengths, "validation": asdict(score)}
+    return model, findings | {"strengths": strengths, "validation": asdict(score)}
 
 
 def iteration_record(setting: Setting, number: int, findings: dict[str, Any]) -> dict[str, Any]:
@@ -556,7 +556,7 @@ RECIPE = Recipe(
     batch_size=32,  # 8 gains more in one iteration and no more in two, as the guard stops it sooner (LOG.md)
     learning_rate=1e-4,  # too much for some models (LOG.md, "A larger model"): --learning-rate
     warmup_fraction=0.1,
-    scale=20.0,  # what all-MiniLM was trained with
+    scale=None,  # `best_scale`: models are trained at anything from 20 (all-MiniLM) to 100 (E5) (LOG.md, "The scale")
     # Two ways of staying near the base model; without either, more is forgotten (LOG.md).
     frozen_contrast_weight=1.0,  # of the contrast of questions with all candidates as the base model embeds them
     distillation_weight=6.0,  # of the distance from the base model's embeddings
@@ -575,21 +575,27 @@ def fine_tune(
     recipe: Recipe,
     seed: int,
     base: CachedEncoder,
-) -> list[float]:
-    """Train `model` in place on the mined examples, held near `base`; returns the mean loss of each epoch.
+) -> dict[str, Any]:
+    """Train `model` in place on the mined examples, held near `base`.
 
     Out of memory does not call for a smaller batch size in the recipe: `hardneg.memory.mini_batch_size` bounds the
     passages held at once by the free memory, and where that was too many, fewer are tried; it affects rounding only.
+
+    Returns:
+        the scale of the cosines, and the mean loss of each epoch.
 
     Raises:
         torch.OutOfMemoryError: one passage at once is too much too.
     """
     import torch
 
-    from hardneg.training import make_teacher, train
+    from hardneg.training import best_scale, make_teacher, train
 
     texts = [chunk["text"] for chunk in chunks]
     teacher = make_teacher(base, mined.examples, mined.candidates, texts, model.device)
+    if recipe.scale is None:
+        recipe = replace(recipe, scale=best_scale(teacher, mined.examples, mined.spared))
+        print(f"Scale of the cosines, fitted to the base model: {recipe.scale:.1f}")
     free = free_bytes(model.device.type)  # beside the teacher
     longest = activation_bytes(model, texts, [example.query for example in mined.examples])
     most = mini_batch_size(free, weight_bytes(model), longest)
@@ -610,7 +616,7 @@ def fine_tune(
                 raise
     for epoch, loss in enumerate(losses, start=1):
         print(f"Epoch {epoch}: loss {loss:.4f}")
-    return losses
+    return {"scale": recipe.scale, "epoch_losses": losses}
 
 
 # ---------------------------------------------------------------- how strongly to adapt
@@ -754,7 +760,8 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
         "guard": args.guard,
         "guard_tolerance": args.guard_tolerance,
         "mining": asdict(MINING) | {"fusion_k": FUSION_K, "boilerplate_rows": BOILERPLATE_ROWS},
-        "training": asdict(recipe_of(args)) | {"few_steps": FEW_STEPS},
+        "training": asdict(recipe_of(args))
+        | {"few_steps": FEW_STEPS, "scales": list(SCALES), "scale_examples": SCALE_EXAMPLES},
         "averaging": {
             "of": "what all iterations trained",
             "strengths": list(STRENGTHS),

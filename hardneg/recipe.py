@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 # At most so many steps go without a warm-up of a single one: its rate is 0, so too many examples would teach nothing.
 FEW_STEPS = 3
+# Where the recipe names no scale, it is looked for between these, on so many examples. Embedding models are trained at
+# temperatures from 0.05 to 0.01; a smaller scale would only say that the model knows little of the domain.
+SCALES = (20.0, 100.0)
+SCALE_EXAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class Recipe:
     batch_size: int
     learning_rate: float
     warmup_fraction: float
-    scale: float  # of the cosines in the contrast: 1 / temperature of its softmax
+    scale: (
+        float | None
+    )  # of the cosines in the contrast: 1 / temperature of its softmax; None: what fits the model best
     frozen_contrast_weight: float  # of the contrast with the base model's embeddings of the candidates
     distillation_weight: float  # of the distance from the base model's embeddings

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from scipy.optimize import minimize_scalar
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.losses.gradcache import CachedLossMixin
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from hardneg.device import has_bfloat16
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.models import prompts_of
-from hardneg.recipe import FEW_STEPS, Example, Recipe
+from hardneg.recipe import FEW_STEPS, SCALE_EXAMPLES, SCALES, Example, Recipe
 
 
 class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
@@ -31,8 +32,8 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
     MultipleNegativesRankingLoss (arXiv 1705.00652); gradients are cached (arXiv 2101.06983), so that the batch
     size is a choice of the recipe and `mini_batch_size` one of the memory.
 
-    With a `Teacher`, the same loss of the queries against the teacher's chunks is added, and the distance of all
-    embeddings from the teacher's: what training need not move stays where it was.
+    The same loss of the queries against the teacher's chunks is added, and the distance of all embeddings from the
+    teacher's: what training need not move stays where it was.
     """
 
     def __init__(
@@ -41,15 +42,15 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         spared: Sequence[AbstractSet[int]],
         mini_batch_size: int,
         recipe: Recipe,
-        teacher: "Teacher | None" = None,
+        teacher: "Teacher",
     ) -> None:
         """
         Args:
             model: the model being trained.
             spared: per query row, the ids of all chunks that must not serve as its negatives.
             mini_batch_size: passages whose activations are held at once.
-            recipe: for its scale, and for the weights of what the teacher adds.
-            teacher: the base model's embeddings; None for contrast in the batch alone.
+            recipe: for its scale, which must be set, and for the weights of what the teacher adds.
+            teacher: the base model's embeddings.
         """
         super().__init__()
         self.model = model
@@ -57,7 +58,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         self._recipe = recipe
         self._teacher = teacher
         self._spared = [torch.tensor(sorted(chunk_ids), dtype=torch.long) for chunk_ids in spared]
-        self._spared_places = [teacher.places(chunk_ids) for chunk_ids in self._spared] if teacher else []
+        self._spared_places = [teacher.places(chunk_ids) for chunk_ids in self._spared]
 
     def forward(self, sentence_features: Sequence[dict[str, Tensor]], labels: Tensor) -> Tensor:
         """Loss of one batch.
@@ -84,11 +85,9 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         chunks = torch.cat(chunk_columns)
         spared = torch.stack([torch.isin(chunk_ids, self._spared[row]) for row in query_rows.tolist()])
         loss = self._contrast(queries, chunks, torch.arange(len(queries)), spared)
-        if self._teacher is not None:
-            frozen = self._frozen_contrast(queries, query_rows, labels[:, 1])
-            loss = loss + self._recipe.frozen_contrast_weight * frozen
-            distance = self._teacher.distance(torch.cat([queries, chunks]), query_rows, chunk_ids)
-            loss = loss + self._recipe.distillation_weight * distance
+        loss = loss + self._recipe.frozen_contrast_weight * self._frozen_contrast(queries, query_rows, labels[:, 1])
+        distance = self._teacher.distance(torch.cat([queries, chunks]), query_rows, chunk_ids)
+        loss = loss + self._recipe.distillation_weight * distance
         if with_backward:
             loss.backward()
             loss = loss.detach()
@@ -96,7 +95,6 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
 
     def _frozen_contrast(self, queries: Tensor, query_rows: Tensor, positive_ids: Tensor) -> Tensor:
         """`_contrast` with all of the teacher's chunks."""
-        assert self._teacher is not None
         spared = torch.zeros(len(queries), len(self._teacher.chunk_ids), dtype=torch.bool)
         for mask, row in zip(spared, query_rows.tolist(), strict=True):
             mask[self._spared_places[row]] = True
@@ -171,6 +169,32 @@ def make_teacher(
     )
 
 
+def best_scale(teacher: Teacher, examples: Sequence[Example], spared: Mapping[str, AbstractSet[int]]) -> float:
+    """The scale of the cosines at which their softmax over the teacher's chunks makes the answers likeliest.
+
+    That is temperature scaling (arXiv 1706.04599) of the base model on what it is to learn. It finds about what a model
+    was trained at (all-MiniLM and all-mpnet: 20, E5: 100), which its files do not tell (LOG.md, "The scale").
+
+    Args:
+        teacher: `make_teacher` of these examples.
+        examples: only the first SCALE_EXAMPLES are looked at.
+        spared: query id -> chunk ids that do not compete with its answer.
+    """
+    rows = {query_id: row for row, query_id in enumerate(_queries(examples))}
+    examples = examples[:SCALE_EXAMPLES]
+    cosines = (teacher.queries[[rows[example.query_id] for example in examples]] @ teacher.chunks.T).double()
+    places = teacher.places(torch.tensor([example.positive_id for example in examples]))
+    answers = cosines[torch.arange(len(examples)), places]
+    for row, example in zip(cosines, examples, strict=True):
+        others = sorted(spared[example.query_id] - {example.positive_id})
+        row[teacher.places(torch.tensor(others, dtype=torch.long))] = -torch.inf
+
+    def loss(scale: float) -> float:
+        return float((torch.logsumexp(scale * cosines, dim=1) - scale * answers).mean())
+
+    return float(minimize_scalar(loss, bounds=SCALES, method="bounded").x)
+
+
 class _Progress(ProgressCallback):
     """The trainer's bar, without its log records."""
 
@@ -194,7 +218,7 @@ def train(
     *,
     seed: int,
     mini_batch_size: int,
-    teacher: Teacher | None = None,
+    teacher: Teacher,
 ) -> list[float]:
     """Fine-tune `model` in place with `MaskedContrastiveLoss`.
 
@@ -203,10 +227,10 @@ def train(
         examples: all with the same number of negatives.
         chunk_texts: text of every chunk, by chunk id.
         spared: query id -> chunk ids that must not be its negatives.
-        recipe: the settings.
+        recipe: the settings; its scale must be set (`best_scale`).
         seed: of the order of the examples.
         mini_batch_size: passages held at once, see `MaskedContrastiveLoss`.
-        teacher: `make_teacher` of the same examples; None to train by contrast in the batch alone.
+        teacher: `make_teacher` of the same examples.
 
     Returns:
         the mean loss of each epoch.

@@ -15,9 +15,9 @@ from transformers import BertTokenizer, MPNetConfig, MPNetModel
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.models import fingerprint, load_model
-from hardneg.recipe import Example, Recipe
+from hardneg.recipe import SCALES, Example, Recipe
 from hardneg.search import top_k
-from hardneg.training import MaskedContrastiveLoss, Teacher, make_teacher, train
+from hardneg.training import MaskedContrastiveLoss, Teacher, best_scale, make_teacher, train
 from tests.tiny_data import tiny_corpus
 from tests.tiny_model import build_tiny_model
 
@@ -40,6 +40,20 @@ NEGATIVES = ["Colchicine eases the attack.", "A tight chest and cough at night."
 def model(tiny_model: Path) -> SentenceTransformer:
     """A fresh copy in evaluation mode: no dropout."""
     return load_model(str(tiny_model), "cpu").eval()
+
+
+EAST, NORTH, WEST = [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]
+
+
+def teacher_of(queries: Sequence[list[float]], chunks: dict[int, list[float]]) -> Teacher:
+    """The base model's embeddings, given as numbers."""
+    return Teacher(torch.tensor(queries), torch.tensor(list(chunks.values())), torch.tensor(list(chunks)))
+
+
+def unheeded(labels: Tensor, dimension: int, dtype: torch.dtype = torch.float32) -> Teacher:
+    """A teacher that knows these rows and chunks, for recipes that give no weight to what it adds."""
+    rows, ids = int(labels[:, 0].max()) + 1, labels[:, 1:].unique()
+    return Teacher(torch.zeros(rows, dimension, dtype=dtype), torch.zeros(len(ids), dimension, dtype=dtype), ids)
 
 
 def features(model: SentenceTransformer, *columns: list[str]) -> list[dict[str, Tensor]]:
@@ -70,8 +84,10 @@ def test_without_masks_it_is_multiple_negatives_ranking_loss(
 ) -> None:
     model.double()  # in single precision the order of a sum over threads shows in small gradients
     theirs = MultipleNegativesRankingLoss(model, scale=RECIPE.scale)(features(model, *columns), torch.zeros(3))
-    ours = MaskedContrastiveLoss(model, [set(), set(), set()], mini_batch_size, RECIPE)
-    loss = ours(features(model, *columns), LABELS[:, : len(columns)])
+    labels = LABELS[:, : len(columns)]
+    teacher = unheeded(labels, 32, torch.float64)
+    ours = MaskedContrastiveLoss(model, [set(), set(), set()], mini_batch_size, RECIPE, teacher)
+    loss = ours(features(model, *columns), labels)
     assert loss.item() == pytest.approx(theirs.item(), rel=1e-5)
     assert_same(gradients(model, loss), gradients(model, theirs))
 
@@ -80,23 +96,25 @@ def test_without_masks_it_is_multiple_negatives_ranking_loss(
 def test_gradient_cache_changes_nothing(model: SentenceTransformer, mini_batch_size: int) -> None:
     model.double()
     relevant = [{10, 11}, {11, 22}, {12}]
-    whole = MaskedContrastiveLoss(model, relevant, 6, RECIPE)(features(model, QUERIES, POSITIVES, NEGATIVES), LABELS)
-    cached = MaskedContrastiveLoss(model, relevant, mini_batch_size, RECIPE)
-    loss = cached(features(model, QUERIES, POSITIVES, NEGATIVES), LABELS)
-    assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
-    assert_same(gradients(model, loss), gradients(model, whole))
+    teacher = unheeded(LABELS, 32, torch.float64)
+
+    def loss(at_once: int) -> Tensor:
+        masked = MaskedContrastiveLoss(model, relevant, at_once, RECIPE, teacher)
+        return masked(features(model, QUERIES, POSITIVES, NEGATIVES), LABELS)
+
+    whole, cached = loss(6), loss(mini_batch_size)
+    assert cached.item() == pytest.approx(whole.item(), rel=1e-5)
+    assert_same(gradients(model, cached), gradients(model, whole))
 
 
 def hand_made(relevant: Sequence[set[int]], labels: list[list[int]], *columns: list[list[float]]) -> tuple[Tensor, ...]:
     """Loss of embeddings given as numbers, scale 1, and the gradient of each column."""
     tensors = [torch.tensor(column, requires_grad=True) for column in columns]
-    loss = MaskedContrastiveLoss(nn.Identity(), relevant, 8, UNSCALED)  # type: ignore[arg-type]
+    recipe, teacher = replace(RECIPE, scale=1.0), unheeded(torch.tensor(labels), dimension=2)
+    loss = MaskedContrastiveLoss(nn.Identity(), relevant, 8, recipe, teacher)  # type: ignore[arg-type]
     value = loss.calculate_loss([[tensor] for tensor in tensors], torch.tensor(labels))
     value.backward()
     return value.detach(), *(tensor.grad for tensor in tensors if tensor.grad is not None)
-
-
-EAST, NORTH, WEST = [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]
 
 
 def test_value_by_hand() -> None:
@@ -155,7 +173,7 @@ def test_mixed_precision_ends_at_the_embeddings(
     monkeypatch.setattr(MaskedContrastiveLoss, "_contrast", noting)
     linear = next(module for module in model.modules() if isinstance(module, nn.Linear))
     linear.register_forward_hook(lambda _module, _input, output: inside.add(output.dtype))
-    train(model, *tiny_examples(), RECIPE, seed=7, mini_batch_size=mini_batch_size)
+    fit(model, RECIPE, mini_batch_size)
     assert (inside, of_cosines) == ({torch.bfloat16}, {torch.float32})
 
 
@@ -165,11 +183,6 @@ def test_a_row_number_belongs_to_a_query_not_to_a_place_in_the_batch() -> None:
     value, *_ = hand_made([set(), set(), {10, 11}], *arguments)
     expected = (0 + torch.log(torch.tensor(1 + 1 / torch.e))) / 2
     assert value.item() == pytest.approx(expected.item(), rel=1e-6)
-
-
-def teacher_of(queries: Sequence[list[float]], chunks: dict[int, list[float]]) -> Teacher:
-    """The base model's embeddings, given as numbers."""
-    return Teacher(torch.tensor(queries), torch.tensor(list(chunks.values())), torch.tensor(list(chunks)))
 
 
 def test_places_of_the_teacher_s_chunks() -> None:
@@ -210,6 +223,20 @@ def test_the_teacher_s_rows_are_found_by_id_whatever_the_order_of_the_batch() ->
     assert value.item() == pytest.approx((math.log((math.e + 2) / math.e) + math.log(math.e + 1)) / 2)
 
 
+def test_the_best_scale_by_hand() -> None:
+    """Ten questions with cosines of 1 and 0.96: nine have their answer at 1, so the softmax is to give that 0.9."""
+    teacher = teacher_of([EAST] * 10, {3: EAST, 5: [0.96, 0.28], 6: EAST})
+    examples = [Example(str(row), "", 3 if row else 5, ()) for row in range(10)]
+    spared = {example.query_id: {6, example.positive_id} for example in examples}  # the answer competes all the same
+    assert best_scale(teacher, examples, spared) == pytest.approx(math.log(9) / 0.04, rel=1e-3)
+
+
+@pytest.mark.parametrize(("answer", "end"), [(3, 1), (5, 0)])
+def test_the_best_scale_has_bounds(answer: int, end: int) -> None:
+    teacher = teacher_of([EAST], {3: EAST, 5: [0.8, 0.6]})
+    assert best_scale(teacher, [Example("a", "", answer, ())], {"a": set()}) == pytest.approx(SCALES[end], rel=1e-3)
+
+
 def test_the_teacher_is_added_to_the_contrast_with_and_without_gradient_cache(model: SentenceTransformer) -> None:
     model.double()
     generator = torch.Generator().manual_seed(0)
@@ -248,6 +275,15 @@ def tiny_examples() -> tuple[list[Example], list[str], dict[str, set[int]]]:
     return examples, [chunk["text"] for chunk in chunks], relevant
 
 
+def fit(model: SentenceTransformer, recipe: Recipe, mini_batch_size: int = 6, seed: int = 7) -> list[float]:
+    """Train on the tiny examples, by contrast in the batch alone."""
+    examples, texts, relevant = tiny_examples()
+    rows = {example.query_id: row for row, example in enumerate(examples)}
+    labels = torch.tensor([[rows[each.query_id], each.positive_id, *each.negative_ids] for each in examples])
+    teacher = unheeded(labels, dimension=32)
+    return train(model, examples, texts, relevant, recipe, seed=seed, mini_batch_size=mini_batch_size, teacher=teacher)
+
+
 def mean_reciprocal_rank(model: SentenceTransformer) -> float:
     examples, texts, _ = tiny_examples()
     queries = model.encode([example.query for example in examples], normalize_embeddings=True)
@@ -263,7 +299,7 @@ def weights(model: SentenceTransformer) -> dict[str, Tensor]:
 
 def test_training_lowers_the_loss_and_improves_the_ranking(model: SentenceTransformer) -> None:
     before = mean_reciprocal_rank(model)
-    losses = train(model, *tiny_examples(), replace(RECIPE, epochs=8), seed=7, mini_batch_size=6)
+    losses = fit(model, replace(RECIPE, epochs=8))
     assert len(losses) == 8
     assert losses[-1] < losses[3] < losses[0]
     assert mean_reciprocal_rank(model) > before + 0.1
@@ -272,7 +308,7 @@ def test_training_lowers_the_loss_and_improves_the_ranking(model: SentenceTransf
 def test_training_is_deterministic_for_a_seed(tiny_model: Path) -> None:
     def trained(seed: int, mini_batch_size: int = 6) -> tuple[list[float], dict[str, Tensor]]:
         model = load_model(str(tiny_model), "cpu")
-        losses = train(model, *tiny_examples(), RECIPE, seed=seed, mini_batch_size=mini_batch_size)
+        losses = fit(model, RECIPE, mini_batch_size, seed)
         return losses, weights(model)
 
     losses, first = trained(1)
@@ -289,7 +325,7 @@ def test_the_batch_size_is_how_many_examples_compete(tiny_model: Path) -> None:
 
     def loss(batch_size: int) -> float:
         recipe = replace(RECIPE, learning_rate=0.0, batch_size=batch_size)
-        return train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, seed=7, mini_batch_size=24)[0]
+        return fit(load_model(str(tiny_model), "cpu"), recipe, mini_batch_size=24)[0]
 
     assert loss(12) > loss(6) + 0.3 > loss(2) + 0.9
 
@@ -304,7 +340,7 @@ def test_warm_up_begins_at_a_rate_of_0_but_is_not_that_alone_in_few_steps(
     """Each step is an epoch. Where the first is idle, the second meets its loss: of three steps where two are warm-up,
     of four where one is."""
     recipe = replace(RECIPE, batch_size=12, epochs=steps, warmup_fraction=warmup_fraction)
-    first, second, *_ = train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, seed=7, mini_batch_size=24)
+    first, second, *_ = fit(load_model(str(tiny_model), "cpu"), recipe, mini_batch_size=24)
     assert (second != pytest.approx(first, rel=1e-5)) == moves
 
 
@@ -312,20 +348,20 @@ def test_a_single_step_is_no_warm_up(tiny_model: Path) -> None:
     """Else nothing would be learnt of few examples."""
     model = load_model(str(tiny_model), "cpu")
     before = weights(model)
-    train(model, *tiny_examples(), replace(RECIPE, batch_size=12, warmup_fraction=0.1), seed=7, mini_batch_size=24)
+    fit(model, replace(RECIPE, batch_size=12, warmup_fraction=0.1), mini_batch_size=24)
     assert any(not torch.equal(before[name], tensor) for name, tensor in weights(model).items())
 
 
 def test_a_trained_model_is_the_same_when_it_is_loaded_again(tmp_path: Path) -> None:
     """Also where the configuration lacks what the trainer sets in it: its embeddings are in the cache already."""
-    examples, texts, relevant = tiny_examples()
+    _, texts, _ = tiny_examples()
     bert = build_tiny_model(tmp_path / "bert", texts)
     tokenizer = BertTokenizer.from_pretrained(bert)
     tokenizer.save_pretrained(tmp_path / "mpnet")
     config = MPNetConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=4)
     MPNetModel(config).save_pretrained(tmp_path / "mpnet")
     model = load_model(str(tmp_path / "mpnet"), "cpu")
-    train(model, examples, texts, relevant, RECIPE, seed=7, mini_batch_size=6)
+    fit(model, RECIPE)
     model.save_pretrained(str(tmp_path / "trained"))
     assert fingerprint(load_model(str(tmp_path / "trained"), "cpu")) == fingerprint(model)
 
@@ -333,7 +369,7 @@ def test_a_trained_model_is_the_same_when_it_is_loaded_again(tmp_path: Path) -> 
 def test_a_diverged_loss_is_told(tiny_model: Path) -> None:
     recipe = replace(RECIPE, learning_rate=float("inf"), epochs=2)
     with pytest.raises(InputError, match="training diverged"):
-        train(load_model(str(tiny_model), "cpu"), *tiny_examples(), recipe, seed=7, mini_batch_size=6)
+        fit(load_model(str(tiny_model), "cpu"), recipe)
 
 
 def test_distillation_holds_the_model_near_the_base(tiny_model: Path, tmp_path: Path) -> None:
@@ -402,11 +438,11 @@ def test_training_is_without_dropout(model: SentenceTransformer) -> None:
     modes: list[bool] = []
     model.register_forward_hook(lambda *_: modes.extend(module.training for module in model.modules()))
     for mini_batch_size in (99, 6):  # all at once, and cached
-        train(model, *tiny_examples(), RECIPE, seed=7, mini_batch_size=mini_batch_size)
+        fit(model, RECIPE, mini_batch_size)
     assert modes and not any(modes)
 
 
 def test_training_leaves_no_files(model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    train(model, *tiny_examples(), RECIPE, seed=7, mini_batch_size=6)
+    fit(model, RECIPE)
     assert list(tmp_path.iterdir()) == []

@@ -222,11 +222,12 @@ def train_arm(
         epochs=args.epochs,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
+        scale=args.scale,
         frozen_contrast_weight=args.frozen,
         distillation_weight=args.distillation,
     )
     if args.loss == "contrast":
-        print("epoch losses", miner.fine_tune(model, mined, chunks, recipe, args.seed, base))
+        print(miner.fine_tune(model, mined, chunks, recipe, args.seed, base))
     else:
         train_with(args.loss, model, mined.examples, lists, chunks, recipe, args.seed)
     print(f"{len(mined.examples)} examples, {time.monotonic() - started:.0f} s", flush=True)
@@ -294,6 +295,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=miner.RECIPE.batch_size, help="examples per step")
     add("--learning-rate", type=float, default=miner.RECIPE.learning_rate, help="peak learning rate")
     add("--epochs", type=int, default=miner.RECIPE.epochs, help="passes over the examples")
+    add("--scale", type=float, default=miner.RECIPE.scale, help="of the cosines in the contrast; fitted if not given")
     add(
         "--frozen",
         type=float,
@@ -316,12 +318,12 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("--left-out is about the questions of --apart; name their types or sources")
     if args.added and not (args.views or args.rewordings):
         raise InputError("--added is about the examples of --views or --rewordings; give one of them")
-    weights = (miner.RECIPE.frozen_contrast_weight, miner.RECIPE.distillation_weight)
+    usual = (miner.RECIPE.scale, miner.RECIPE.frozen_contrast_weight, miner.RECIPE.distillation_weight)
     of_mining = args.views or args.rewordings or args.hardest or args.margin
-    if args.loss != "contrast" and (of_mining or (args.frozen, args.distillation) != weights):
+    if args.loss != "contrast" and (of_mining or (args.scale, args.frozen, args.distillation) != usual):
         raise InputError(
-            f"--loss {args.loss} goes without --views, --rewordings, --hardest, --margin, --frozen and --distillation: "
-            "they belong to contrast"
+            f"--loss {args.loss} goes without --views, --rewordings, --hardest, --margin, --scale, --frozen and "
+            "--distillation: they belong to contrast"
         )
 
 

@@ -12,10 +12,10 @@ from hardneg.artifacts import Chunk
 from hardneg.candidates import CandidateList
 from hardneg.recipe import Example, Recipe
 from hardneg.training import column_prompts
-from iterative_miner import RECIPE
 
 TRIPLET_MARGIN = 0.1  # of cosines, as published
 COSINE_PER_GRADE = 0.1  # what MarginMSE takes a grade's difference to be worth in cosine
+STUDENT_TEMPERATURE = 0.05  # of the softmax over cosines, as all-MiniLM was trained
 TEACHER_TEMPERATURE = 0.5  # of the softmax over grades
 LIST_LENGTH = 8  # passages per query
 
@@ -96,7 +96,9 @@ def listwise(
         for place, candidate in enumerate(graded):
             rows[f"passage_{place}"].append(chunks[candidate.chunk_id]["text"])
     label = rows.pop("label")
-    loss = losses.DistillKLDivLoss(model, student_temperature=1 / RECIPE.scale, teacher_temperature=TEACHER_TEMPERATURE)
+    loss = losses.DistillKLDivLoss(
+        model, student_temperature=STUDENT_TEMPERATURE, teacher_temperature=TEACHER_TEMPERATURE
+    )
     return Dataset.from_dict(rows | {"label": label}), loss
 
 
