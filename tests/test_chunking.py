@@ -82,6 +82,28 @@ def test_a_fragment_is_balanced_with_its_shorter_neighbour() -> None:
     assert [len(piece) for piece in pieces[1:]] == [49, 51]
 
 
+@pytest.mark.parametrize(
+    ("order", "lengths"),
+    [
+        (["fragment", "long", "shorter"], [52, 51, 95]),
+        (["shorter", "fragment", "long"], [49, 51, 98]),
+        (["long", "shorter", "fragment"], [98, 49, 51]),
+    ],
+)
+def test_a_fragment_is_balanced_wherever_it_stands(order: list[str], lengths: list[int]) -> None:
+    """And what is not its neighbour stays as it is, however short."""
+    sentences = {"long": "A" + " aa" * 32 + ".", "shorter": "C" + " cc" * 31 + ".", "fragment": "Bbbb."}
+    text = " ".join(sentences[name] for name in order)
+    pieces = split_text(text, 100)
+    assert " ".join(pieces) == text
+    assert [len(piece) for piece in pieces] == lengths
+
+
+@pytest.mark.parametrize(("first", "lengths"), [("Bbbb bbbb.", [10, 98]), ("Bbb bbbb.", [53, 54])])
+def test_a_tenth_of_the_limit_is_no_fragment(first: str, lengths: list[int]) -> None:
+    assert [len(piece) for piece in split_text(first + " A" + " aa" * 32 + ".", 100)] == lengths
+
+
 @pytest.mark.parametrize("text", ["It" + " " * 100_000 + "hurts.", "E. " * 300_000 + "coli."])
 def test_long_runs_take_no_longer_than_other_text(text: str) -> None:
     begun = time.process_time()
