@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hardneg.judge_answers import MalformedAnswer, read_answer, unanswered
+from hardneg.judge_answers import Answer, MalformedAnswer, read_answer, unanswered
 
 
 def completion(content: str | None, tokens: list[tuple[str, dict[str, float]]] | None = None, **message: Any) -> dict:
@@ -57,8 +57,10 @@ def test_the_digit_is_found_inside_json() -> None:
         [],
         [("3", {})],
         [("3", {"3": 0.4, "4": 0.09, "The": 0.51})],  # too little of it on digits
+        [("3", {"3": 0.479, "4": 0.5})],
         [("3", {"3": 0.1, "4": 0.9})],  # greedy decoding would have said 4: the position is misread
         [("3.", {"3": 1.0})],  # the tokens do not spell the text
+        [("The", {}), ("3", {"3": 1.0})],
         [("", {"3": 1.0})],
         [("4", {"4": 1.0})],
         [("3", {"3": math.nan})],
@@ -69,6 +71,18 @@ def test_the_digit_is_found_inside_json() -> None:
 def test_doubtful_probabilities_leave_the_text(tokens: Any) -> None:
     answer = read_answer(completion("3", tokens))
     assert (answer.grade, answer.probabilities, answer.has_logprobs) == (3.0, None, tokens is not None)
+
+
+@pytest.mark.parametrize(
+    ("top", "threes"),
+    [
+        ({"3": 0.51, "The": 0.49}, 1.0),  # just over half of it on digits
+        ({"3": 0.481, "4": 0.5}, 0.481 / 0.981),  # a tie but for rounding
+    ],
+)
+def test_probabilities_that_are_just_trusted(top: dict[str, float], threes: float) -> None:
+    answer = read_answer(completion("3", [("3", top)]))
+    assert answer.probabilities == pytest.approx((0.0, 0.0, threes, 1 - threes))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +97,14 @@ def test_doubtful_tokens_of_json_leave_the_text(tokens: Any) -> None:
     assert (answer.grade, answer.probabilities) == (3.0, None)
 
 
-@pytest.mark.parametrize("logprobs", [{}, [], "x", {"content": None}, {"content": [{}]}, {"content": [{"token": "3"}]}])
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        *({}, [], "x", {"content": None}, {"content": [{}]}, {"content": [{"token": "3"}]}),
+        {"content": [{"token": "3", "top_logprobs": [{"token": None, "logprob": 0.0}]}]},
+        {"content": [{"token": "3", "top_logprobs": [{"token": "3", "logprob": 1000.0}]}]},  # more than a float holds
+    ],
+)
 def test_logprobs_of_another_shape_leave_the_text(logprobs: Any) -> None:
     answer = completion("3")
     answer["choices"][0]["logprobs"] = logprobs
@@ -118,18 +139,29 @@ def test_a_refusal_is_no_grade_whatever_it_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
-    ["3", ["3"], 3, None, {}, {"choices": []}, {"choices": None}, {"choices": [{}]}, {"choices": [{"message": None}]}],
+    ("body", "problem"),
+    [
+        *((body, "no JSON object") for body in ("3", ["3"], 3, None)),
+        *((body, "no choices") for body in ({}, {"choices": []}, {"choices": None}, {"choices": [{}]})),
+        ({"choices": [{"message": None}]}, "no choices"),
+    ],
 )
-def test_what_is_no_completion(body: Any) -> None:
-    with pytest.raises(MalformedAnswer):
+def test_what_is_no_completion(body: Any, problem: str) -> None:
+    with pytest.raises(MalformedAnswer, match=problem):
         read_answer(body)
 
 
 def test_half_a_surrogate_pair_can_be_stored() -> None:
     assert read_answer(completion("\ud800")).content.encode()
     assert read_answer(completion("3") | {"model": "m\ud800"}).model == "m?"
-    assert unanswered("refused", "bad input \ud83d").content == "bad input ?"
+    assert unanswered("refused", "bad input \ud83d") == Answer("bad input ?", "", None, None, "refused", False)
+
+
+@pytest.mark.parametrize("unnamed", [{}, {"model": None}])
+def test_a_server_that_does_not_name_its_model(unnamed: dict[str, None]) -> None:
+    body = completion("3")
+    del body["model"]
+    assert read_answer(body | unnamed).model == ""
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from hardneg.errors import InputError
-from hardneg.judge_requests import CONSTRAINTS, PromptTemplate, cut_to_tokens, estimate_tokens, request_body
+from hardneg.judge_requests import (
+    CONSTRAINTS,
+    PromptTemplate,
+    cut_to_tokens,
+    estimate_tokens,
+    request_body,
+    typical_tokens,
+)
 from tests.real_llm import RealLLM, model_path
 
 
@@ -47,6 +54,8 @@ def test_the_hash_is_of_the_text() -> None:
         ("endless", 2, "endles"),
         ("日本語テキスト", 2, "日本"),
         ("糖尿病: " + "日本語" * 30, 90, "糖尿病: " + "日本語" * 28 + "日本"),  # 270 bytes, not back to the only space
+        ("abc " + "x" * 60, 18, "abc"),  # 54 bytes: 50 characters of the word, which count as a word
+        ("ab " + "x" * 60, 18, "ab " + "x" * 51),
         ("é" * 9, 3, "é" * 4),  # 9 bytes hold four and a half
         ("one", 0, ""),
         ("one", 1, "one"),
@@ -57,6 +66,12 @@ def test_the_hash_is_of_the_text() -> None:
 def test_cuts_end_between_words_and_within_the_budget(text: str, tokens: int, cut: str) -> None:
     assert cut_to_tokens(text, tokens) == cut
     assert estimate_tokens(cut) <= max(tokens, 0)
+
+
+def test_tokens_are_counted_high_for_room_and_as_they_are_for_costs() -> None:
+    assert PromptTemplate("日本{query}ab{passage}c").tokens == 2 + 1 + 1  # of 6, 2 and 1 bytes
+    assert typical_tokens("x" * 45) == 29 + 10
+    assert typical_tokens("é" * 23) == 29 + 11  # 46 bytes
 
 
 def test_the_request_is_decoded_greedily_and_shows_its_probabilities() -> None:
@@ -70,6 +85,7 @@ def test_the_request_is_decoded_greedily_and_shows_its_probabilities() -> None:
         20,
     )
     assert body["structured_outputs"] == {"choice": ["1", "2", "3", "4"]}
+    assert body["max_tokens"] == 4
     assert body["repetition_penalty"] == 1.0  # not the model's own, which would weigh the prompt's digits
     assert request_body("m", "p", "object", 20)["max_tokens"] >= 16  # braces and key take more tokens than a digit
     assert "logprobs" not in request_body("m", "p", "none", 0)
