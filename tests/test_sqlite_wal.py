@@ -55,6 +55,22 @@ def test_a_lock_that_is_never_released_ends_in_an_error(tmp_path: Path, monkeypa
         write_ahead(sqlite3.connect(tmp_path / "x.sqlite", timeout=0))
 
 
+def test_another_error_is_not_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sqlite3.connect(tmp_path / "x.sqlite").execute("CREATE TABLE x (y)")
+    naps: list[float] = []
+    monkeypatch.setattr("hardneg.sqlite_wal.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("hardneg.sqlite_wal.time.sleep", naps.append)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        write_ahead(sqlite3.connect(f"file:{tmp_path / 'x.sqlite'}?mode=ro", uri=True))
+    assert not naps
+
+
+@pytest.mark.parametrize("mistake", [sqlite3.ProgrammingError("closed"), sqlite3.IntegrityError("CHECK failed")])
+def test_the_program_s_own_mistakes_stay_what_they_are(mistake: sqlite3.Error) -> None:
+    with pytest.raises(type(mistake)), explain_sqlite_errors("the store x.sqlite", "move it away"):
+        raise mistake
+
+
 @pytest.mark.parametrize(
     ("message", "name", "told"),
     [
@@ -74,11 +90,19 @@ def test_a_lock_that_is_never_released_ends_in_an_error(tmp_path: Path, monkeypa
             "for 60 s, or its file system has no locks (NFS?); stop that one, or move",
         ),
         ("database is locked", "", "another process has held it for 60 s, or its file system has no locks (NFS?)"),
+        ("database table is locked", "SQLITE_LOCKED", "another process has held it for 60 s"),
+        ("disk I/O error", "", "free some disk space"),
+        ("database or disk is full", "SQLITE_FULL", "free some disk space"),
+        ("database or disk is full", "", "free some disk space"),
+        ("attempt to write a readonly database", "SQLITE_READONLY", "check the permissions"),
+        ("attempt to write a readonly database", "", "check the permissions"),
+        ("unable to open database file", "SQLITE_CANTOPEN", "check the permissions"),
+        ("unable to open database file", "", "check the permissions"),
         ("database disk image is malformed", "SQLITE_CORRUPT", "move it away"),
     ],
 )
-def test_a_file_is_not_called_damaged_where_its_file_system_has_no_locks(message: str, name: str, told: str) -> None:
-    """What sqlite says where fcntl() fails: BUSY or PROTOCOL of ENOLCK, PERM of EPERM, IOERR_LOCK of others."""
+def test_the_remedy_fits_the_cause(message: str, name: str, told: str) -> None:
+    """Where fcntl() fails, sqlite says BUSY or PROTOCOL of ENOLCK, PERM of EPERM, IOERR_LOCK of others."""
     error = sqlite3.OperationalError(message)
     if name:
         error.sqlite_errorname = name  # type: ignore[attr-defined]
