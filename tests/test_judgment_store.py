@@ -1,10 +1,13 @@
 """The judgment store: durable, shared, and clear about trouble."""
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -15,7 +18,7 @@ import pytest
 from hardneg.errors import InputError
 from hardneg.files import write_json_lines
 from hardneg.judge_answers import Answer
-from hardneg.judgment_store import JudgmentStore, Record, StoredGrade, judgment_key
+from hardneg.judgment_store import JudgmentStore, Record, StoredGrade, judgment_key, sha256_text
 
 
 def make_record(number: int, grade: float | None = 3.25, has_probabilities: bool = True) -> Record:
@@ -39,7 +42,7 @@ def make_record(number: int, grade: float | None = 3.25, has_probabilities: bool
 
 
 def test_what_was_added_is_found_again_after_opening_anew(tmp_path: Path) -> None:
-    path = tmp_path / "data" / "judgments.sqlite"
+    path = tmp_path / "new" / "data" / "judgments.sqlite"
     first, second = make_record(1), make_record(2, grade=2.0, has_probabilities=False)
     with JudgmentStore(path) as store:
         store.add([first, second])
@@ -63,8 +66,18 @@ def test_unjudged_answers_are_kept_but_never_come_back(tmp_path: Path) -> None:
     with JudgmentStore(path) as store:
         store.add([make_record(1, grade=None)])
         assert len(store) == 0 and store.get(make_record(1).key) is None and list(store) == []
-    rows = sqlite3.connect(path).execute("SELECT reason, content FROM unjudged").fetchall()
-    assert rows == [("not a grade", "Score: 4")]
+    columns = "key, model, query, passage_sha256, reason, content"
+    rows = sqlite3.connect(path).execute(f"SELECT {columns} FROM unjudged").fetchall()
+    passage = sha256_text("the passage\nwith “quotes”")
+    assert rows == [(make_record(1).key, "m", "question 1", passage, "not a grade", "Score: 4")]
+
+
+def test_records_of_both_kinds_may_come_from_a_generator(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    with JudgmentStore(path) as store:
+        store.add(make_record(number, grade) for number, grade in enumerate((None, 2.0, None)))
+        assert len(store) == 1
+    assert sqlite3.connect(path).execute("SELECT count(*) FROM unjudged").fetchone() == (2,)
 
 
 def test_the_key_tells_apart_model_prompt_and_decoding() -> None:
@@ -101,6 +114,18 @@ def test_export_is_one_readable_line_per_judgment(tmp_path: Path) -> None:
     assert lines[0]["probabilities"] == [0.0, 0.25, 0.25, 0.5] and lines[0]["grade"] == 3.25
     names = ("model", "answered_as", "content", "constrained_by", "prompt_tokens", "cached_tokens")
     assert [lines[0][name] for name in names] == ["m", "m-2", "4", "choice", 120, None]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", lines[0]["created_at"])
+
+
+def test_the_oldest_come_first_in_the_export_and_those_of_one_batch_by_key(tmp_path: Path) -> None:
+    batches = [[make_record(number) for number in numbers] for numbers in (range(5), range(5, 10))]
+    with JudgmentStore(tmp_path / "j.sqlite") as store:
+        for batch in batches:
+            store.add(batch)
+            time.sleep(0.002)  # times are kept in milliseconds
+        exported = [judgment["key"] for judgment in store]
+    assert exported == [key for batch in batches for key in sorted(record.key for record in batch)]
+    assert exported != sorted(exported)
 
 
 _WRITER = """
@@ -178,6 +203,46 @@ def test_a_store_cut_short_is_clear(tmp_path: Path) -> None:
         list(store)
 
 
+@pytest.mark.parametrize("read", [lambda store: store.get("x"), lambda store: store.answered_as("m"), len, list])
+def test_a_store_with_damaged_pages_is_clear(tmp_path: Path, read: Callable[[JudgmentStore], object]) -> None:
+    path = tmp_path / "j.sqlite"
+    with JudgmentStore(path) as store:
+        store.add([make_record(number) for number in range(500)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))  # the first page tells of the tables
+    with JudgmentStore(path) as store, pytest.raises(InputError, match="damaged or no judgment store; move it away"):
+        read(store)
+
+
+def test_a_store_is_opened_and_read_while_another_process_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "j.sqlite"
+    with JudgmentStore(path) as store:
+        store.add([make_record(1)])
+        waits, syncs = (store._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("busy_timeout", "synchronous"))
+    assert (waits, syncs) == (60_000, 1)  # a minute in milliseconds, and NORMAL
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr("hardneg.judgment_store.BUSY_SECONDS", 0)
+    with JudgmentStore(path) as store:
+        assert len(store) == 1
+        with pytest.raises(InputError, match="another process has held it"):
+            store.add([make_record(2)])
+    writer.execute("ROLLBACK")
+
+
+def test_a_store_that_another_process_has_just_created_is_no_other_programs(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    with JudgmentStore(path) as store:
+        store.add([make_record(1)])
+    creating = sqlite3.connect(path)
+    creating.execute("PRAGMA user_version = 0")  # as it was read before the other had committed
+    creating.close()
+    with JudgmentStore(path) as store:
+        assert len(store) == 1
+
+
 def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "other.sqlite"
     other = sqlite3.connect(path)
@@ -201,7 +266,7 @@ def test_a_newer_store_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("x")
-    with pytest.raises(InputError, match="a file stands where a folder is needed"):
+    with pytest.raises(InputError, match=r"cannot write .*j\.sqlite: .*; a file stands where a folder is needed"):
         JudgmentStore(tmp_path / "data" / "j.sqlite")
 
 
