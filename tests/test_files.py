@@ -1,5 +1,6 @@
 """Files: safe to read, whole or absent when written."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -149,12 +150,13 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     model = tmp_path / "final"
     for content in ("old", "new"):
         with atomic_dir(model) as temporary:
-            (temporary / f"{content}.txt").write_text(content)
-    assert [path.name for path in model.iterdir()] == ["new.txt"]
+            (temporary / "inside").mkdir()
+            (temporary / "inside" / f"{content}.txt").write_text(content)
+    assert [path.name for path in model.rglob("*.txt")] == ["new.txt"]
     with pytest.raises(KeyboardInterrupt), atomic_dir(model) as temporary:
         (temporary / "half.txt").write_text("half")
         raise KeyboardInterrupt
-    assert [path.name for path in model.iterdir()] == ["new.txt"]
+    assert [path.name for path in model.rglob("*.txt")] == ["new.txt"]
     assert list(tmp_path.iterdir()) == [model]
 
 
@@ -230,12 +232,22 @@ def test_what_is_no_leftover_of_these_names_stays(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {*names, "iteration_0"} - {".iteration_0.x1.old"}
 
 
+def test_a_folder_that_cannot_be_cleared(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot clear .*gone: No such file"):
+        clear_leftovers(tmp_path / "gone", "final")
+
+
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     with pytest.raises(InputError, match="a file stands where a folder is needed"):
         write_json(tmp_path / "data" / "x.pkl", [1])
     with pytest.raises(InputError, match="a file stands where a folder is needed"):
         write_files(tmp_path / "data", {"x.pkl": b"1"})
+    with (
+        pytest.raises(InputError, match=r"cannot write .*final: .*; a file stands where a folder is needed"),
+        atomic_dir(tmp_path / "data" / "final"),
+    ):
+        pass
 
 
 def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
@@ -252,11 +264,22 @@ def test_no_permission() -> None:
         try:
             if me == 0:
                 os.seteuid(65534)  # nobody: root may write anywhere
-            with pytest.raises(InputError, match="Permission denied; check the permissions"):
-                write_json(Path(folder, "x.pkl"), [1])
+            for write in (check_writable, lambda path: write_json(path, [1])):
+                with pytest.raises(InputError, match=r"cannot write .*x\.pkl: Permission denied; check the perm"):
+                    write(Path(folder, "x.pkl"))
         finally:
             os.seteuid(me)
         assert not list(Path(folder).iterdir())
+
+
+def test_whether_a_file_can_be_written_is_told_without_one(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "data" / "x.json")
+    assert not list((tmp_path / "new" / "data").iterdir())
+    with pytest.raises(InputError, match=r"data is a folder; name a file"):
+        check_writable(tmp_path / "new" / "data")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write .*x\.json: .*; a file stands where a folder is needed"):
+        check_writable(tmp_path / "file" / "x.json")
 
 
 def test_several_files_at_once(tmp_path: Path) -> None:
@@ -359,6 +382,10 @@ def test_a_name_that_is_no_text_is_written_as_json_can_say_it(tmp_path: Path) ->
     assert json.loads((tmp_path / "found.json").read_bytes()) == {"path": name, "é": "é"}
 
 
+def test_paths_are_written_as_text() -> None:
+    assert json.loads(json_bytes({"data": Path("data", "x.pkl")})) == {"data": "data/x.pkl"}
+
+
 @pytest.mark.parametrize("read", [read_json, lambda path, remedy: read_pickle(path, "abc", remedy)])
 def test_a_path_longer_than_a_name_may_be(tmp_path: Path, read: Callable[[Path, str], Any]) -> None:
     with pytest.raises(InputError, match=r"cannot read .*File name too long"):
@@ -374,11 +401,17 @@ def test_json_nested_too_deeply(tmp_path: Path) -> None:
 def test_sha256_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    (tmp_path / "long").write_bytes(b"abc" * 2**20)  # read piece by piece
+    assert sha256_file(tmp_path / "long") == hashlib.sha256(b"abc" * 2**20).hexdigest()
+    with pytest.raises(InputError, match=r"cannot read .*none: No such file"):
+        sha256_file(tmp_path / "none")
 
 
 def test_a_text_is_read_without_the_mark_that_editors_put_first(tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_bytes("\ufeffÜ {query} {passage}".encode())
     assert read_text(tmp_path / "prompt.txt") == "Ü {query} {passage}"
+    with pytest.raises(InputError, match=r"cannot read .*none\.txt: No such file"):
+        read_text(tmp_path / "none.txt")
 
 
 def test_a_text_that_is_not_utf_8_is_refused_with_the_place(tmp_path: Path) -> None:
