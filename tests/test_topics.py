@@ -202,8 +202,10 @@ def test_each_split_gets_a_group_even_where_none_fits() -> None:
 
 
 def test_too_few_groups_to_split() -> None:
-    with pytest.raises(InputError, match=r"falls into 2 group\(s\) .* too few for train, val and test"):
+    with pytest.raises(InputError, match=r"falls into 2 group\(s\) .* too few for train, val and test; .* categories$"):
         assign_splits(["a", "a", "b"], ["a", "b", "c"], 0.1, 0.1, seed=0)
+    with pytest.raises(InputError, match=r"or the topic's name in 'a', which 2 rows ask$"):
+        assign_splits(["a", "a", "b"], ["a", "a", "c"], 0.1, 0.1, seed=0)
 
 
 @pytest.mark.parametrize(("groups", "val", "test"), [("abcd", 0.5, 0.5), ("abc", 0.05, 0.9)])
@@ -260,3 +262,4 @@ def test_boilerplate_is_counted_apart() -> None:
     chunks = [make_chunk(0, "everywhere", qa_ids=wide, split="shared"), make_chunk(0, "here", qa_ids=["x0"])]
     assert leakage(chunks, pairs)["chunks"] == 0
     assert count_boilerplate(chunks, pairs) == {"chunks": 1, "rows_of_the_widest": 21, "share_of_questions": 0.5}
+    assert count_boilerplate(chunks[1:], pairs) == {"chunks": 0, "rows_of_the_widest": 0, "share_of_questions": 0.0}
