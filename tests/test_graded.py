@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
-from hardneg.graded import BUNDLED_GRADED, load_graded, open_graded, score_graded
+from hardneg.graded import BUNDLED_GRADED, load_graded, open_graded, open_guard, score_graded
 from hardneg.models import load_model
 from tests.tiny_data import tiny_corpus
 
@@ -56,6 +56,22 @@ def test_windows_line_ends_byte_order_mark_and_blank_lines(tmp_path: Path) -> No
     assert len(load_graded(path).questions) == 2
 
 
+def test_numbers_may_be_ids_and_grades_have_a_point(tmp_path: Path) -> None:
+    as_text = load_graded(write(tmp_path / "set.jsonl", [row("7", "a", 3), row("7", "b", 1)]))
+    graded = load_graded(write(tmp_path / "set.jsonl", [row("7", "a", 3.0), row("7", "b", 1) | {"question_id": 7}]))
+    assert graded == as_text and graded.sha256 == as_text.sha256
+
+
+def test_a_guard_has_twenty_questions_that_tell(tmp_path: Path) -> None:
+    rows = [row(f"{n}", answer, grade) for n in range(20) for answer, grade in (("a", 4), ("b", 1))]
+    rows += [row(f"same {n}") for n in range(5)]
+    guard = open_guard(str(write(tmp_path / "set.jsonl", rows)))
+    assert guard is not None and len(guard.questions) == 25
+    with pytest.raises(InputError, match=r"--guard .*set\.jsonl: 19 question\(s\) with answers of different grades"):
+        open_guard(str(write(tmp_path / "set.jsonl", rows[2:])))
+    assert open_guard("none") is None
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -70,8 +86,13 @@ def test_windows_line_ends_byte_order_mark_and_blank_lines(tmp_path: Path) -> No
         (json.dumps(row(grade=None)), "line 2: grade is None"),
         (json.dumps(row(answer="  ")), "line 2: answer is '  '; it must be text"),
         (json.dumps(row(question=7)), "line 2: question is 7"),
+        (json.dumps(row(question=" ")), "line 2: question is ' '"),
+        (json.dumps(row(answer_title=None)), "line 2: answer_title is None"),
         (json.dumps(row(answer="Cut \ud83d")), "line 2: answer holds half of a surrogate pair"),
+        (json.dumps(row(question="\ud800 Cut")), "line 2: question holds half of a surrogate pair"),
+        (json.dumps(row(answer_title="\udfff")), "line 2: answer_title holds half of a surrogate pair"),
         (json.dumps(row(question_id=None)), "line 2: question_id is None"),
+        (json.dumps(row(question_id=True)), "line 2: question_id is True"),
         (json.dumps(row(question="Another one?")), "line 2: question_id 1 has another question above"),
     ],
 )
