@@ -21,6 +21,7 @@ from hardneg.memory import (
     give_back,
     mini_batch_size,
     passage_bytes,
+    sizes_to_try,
 )
 from hardneg.models import load_model
 
@@ -64,6 +65,22 @@ def test_room_to_train_a_model_beside_its_base() -> None:
     check_room(int(left), int(4 * 33e6), passage_bytes(12, 384, 220))
     with pytest.raises(InputError, match=r"too little free GPU memory \(1\.2 GiB beside .* it needs 1\.8 GiB"):
         check_room(int(left), int(4 * 110e6), passage_bytes(12, 768, 220))
+
+
+def test_half_of_what_training_leaves_is_for_passages() -> None:
+    assert mini_batch_size(1000, 100, 7) == 50  # of 1000 - 3 * 100
+
+
+def test_room_for_one_passage_is_enough() -> None:
+    check_room(47, 10, 7)  # four times the weights, and a passage
+    with pytest.raises(InputError, match="too little free GPU memory"):
+        check_room(46, 10, 7)
+
+
+def test_all_passages_at_once_are_tried_where_they_just_fit() -> None:
+    assert sizes_to_try(15, rows=5, columns=3) == [15, 5, 2, 1]
+    assert sizes_to_try(14, rows=5, columns=3) == [5, 2, 1]
+    assert sizes_to_try(0, rows=5, columns=3) == []
 
 
 def test_free_memory_of_the_machine_and_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
