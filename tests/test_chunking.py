@@ -22,12 +22,17 @@ from hardneg.sources import read_rows
         ("The bacterium E. Coli lives there. It is common.", ["The bacterium E. Coli lives there.", "It is common."]),
         ("Steps: 1. Wash. 2. Dry.", ["Steps: 1. Wash.", "2. Dry."]),
         ("10. Wash. 11. Dry.", ["10. Wash.", "11. Dry."]),
+        ("Steps; 1. Wash. 2. Dry.", ["Steps; 1. Wash.", "2. Dry."]),
         ("Dose: 100. Often less.", ["Dose: 100.", "Often less."]),  # too high for a list number
         ("One in 20. Often less.", ["One in 20.", "Often less."]),
         ('He said "stop." Then he left.', ['He said "stop."', "Then he left."]),
         ("the pH rises. pH matters", ["the pH rises. pH matters"]),
         ("Surgery\n   \nSurgery is rare", ["Surgery", "Surgery is rare"]),
         ("Signs are\n    - fever    - a dry-cough", ["Signs are", "- fever", "- a dry-cough"]),
+        ("Signs: - fever  • cough  * rash  -40 degrees", ["Signs: - fever", "• cough", "* rash -40 degrees"]),
+        ("Signs\n• fever\n12. cough\n100. cold", ["Signs", "• fever", "12. cough 100. cold"]),
+        ("كيف؟ هكذا.", ["كيف؟", "هكذا."]),
+        ("It hurts. - Then _it_ burns. _Much_", ["It hurts. - Then _it_ burns. _Much_"]),
         ("wrapped\nline", ["wrapped line"]),
         (
             "To reset it\n1. Open the page\n2) Click\n- or\n* press",
@@ -39,6 +44,7 @@ from hardneg.sources import read_rows
         ("Duele. ¿Mucho? Sí.", ["Duele.", "¿Mucho?", "Sí."]),
         ("यह दर्द है। यह ठीक होता है।", ["यह दर्द है।", "यह ठीक होता है।"]),
         ("痛风很痛。它可以治疗！真的吗？是的。", ["痛风很痛。", "它可以治疗！", "真的吗？", "是的。"]),
+        ("痛。 走。", ["痛。", "走。"]),
         ("他说「停。」然后走了。", ["他说「停。」", "然后走了。"]),
         ("是。用 iPhone 吗？iPhone 很好。好。", ["是。", "用 iPhone 吗？", "iPhone 很好。", "好。"]),
         ("他读了书。《红楼梦》是小说。", ["他读了书。", "《红楼梦》是小说。"]),
@@ -47,6 +53,33 @@ from hardneg.sources import read_rows
 )
 def test_sentences(text: str, sentences: list[str]) -> None:
     assert list(split_sentences(text)) == sentences
+
+
+@pytest.mark.parametrize("opener", "\"'“‘„«¿¡([「『（《【")
+def test_a_sentence_may_begin_with_a_quote_or_bracket(opener: str) -> None:
+    assert list(split_sentences(f"It hurts. {opener}Then")) == ["It hurts.", f"{opener}Then"]
+
+
+@pytest.mark.parametrize("closer", ['"', "'", "”", "’", "»", ")", "]", "”)"])
+def test_quotes_and_brackets_after_a_stop_end_its_sentence(closer: str) -> None:
+    assert list(split_sentences(f"It hurts.{closer} Then")) == [f"It hurts.{closer}", "Then"]
+
+
+@pytest.mark.parametrize("closer", "\"'”’」』）")
+def test_quotes_and_brackets_after_a_full_width_stop_end_its_sentence(closer: str) -> None:
+    assert list(split_sentences(f"痛。{closer}走")) == [f"痛。{closer}", "走"]
+
+
+@pytest.mark.parametrize("opener", "([\"'“‘")
+def test_an_abbreviation_may_stand_behind_a_quote_or_bracket(opener: str) -> None:
+    text = f"Ask {opener}Dr. Miller"
+    assert list(split_sentences(text)) == [text]
+
+
+@pytest.mark.parametrize("abbreviation", ["al", "i.e", "Fig", "figs", "no", "Nos", "Ph.D", "M.D", "vs"])
+def test_an_abbreviation_ends_no_sentence(abbreviation: str) -> None:
+    text = f"It is {abbreviation}. Miller"
+    assert list(split_sentences(text)) == [text]
 
 
 def test_short_text_is_one_passage_and_blank_text_none() -> None:
