@@ -20,6 +20,11 @@ def test_joiners_are_part_of_words(word: str) -> None:
     assert normalise_topic(f"({word})") == word
 
 
+def test_signs_between_words_and_more_of_them_are_no_part_of_a_name() -> None:
+    found = [normalise_topic(topic) for topic in ("Ca++Mg", "C+++", "C##")]
+    assert found == ["ca mg", "c", "c"]
+
+
 def test_case_is_folded_and_raised_digits_stay_so() -> None:
     assert normalise("STRASSE") == normalise("Straße")
     assert normalise("10² cells") != normalise("102 cells")
@@ -54,6 +59,8 @@ def test_questions_that_count_as_the_same(other: str) -> None:
         ("2型糖尿病的症状包括口渴。", "2型糖尿病", True),
         ("HIV感染的症状", "HIV感染", True),
         ("データベースの設定", "データベース", True),
+        ("ビタミンCの不足", "ビタミン", True),
+        ("慢性HIV感染", "HIV感染", True),
         ("ひざの痛みについて", "ひざ", True),
         ("第11型です。", "1型", False),
         ("Bjarne wrote C++.", "C++", True),
