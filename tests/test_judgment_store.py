@@ -41,6 +41,10 @@ def make_record(number: int, grade: float | None = 3.25, has_probabilities: bool
     )
 
 
+def first_of(store: JudgmentStore) -> dict[str, Any]:
+    return next(iter(store))
+
+
 def test_what_was_added_is_found_again_after_opening_anew(tmp_path: Path) -> None:
     path = tmp_path / "new" / "data" / "judgments.sqlite"
     first, second = make_record(1), make_record(2, grade=2.0, has_probabilities=False)
@@ -51,7 +55,7 @@ def test_what_was_added_is_found_again_after_opening_anew(tmp_path: Path) -> Non
         assert store.get(second.key) == StoredGrade(2.0, None)
         assert store.get("missing") is None
         assert len(store) == 2
-        assert (store.answered_as("m"), store.answered_as("m-2")) == ({"m-2"}, set())
+        assert [store.answered_as(model) for model in ("m", "m-2", "n")] == [{"m-2"}, set(), set()]
 
 
 def test_the_first_judgment_of_a_key_stays(tmp_path: Path) -> None:
@@ -97,10 +101,11 @@ def test_the_key_does_not_change_between_versions() -> None:
     assert judgment_key("m", "a prompt", {"temperature": 0, "seed": 0}) == expected
 
 
-def test_a_grade_outside_1_to_4_is_refused_and_nothing_of_its_batch_is_stored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("grade", [0.5, 4.5])
+def test_a_grade_outside_1_to_4_is_refused_and_nothing_of_its_batch_is_stored(tmp_path: Path, grade: float) -> None:
     with JudgmentStore(tmp_path / "j.sqlite") as store:
         with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
-            store.add([make_record(1), make_record(2, grade=4.5)])
+            store.add([make_record(1), make_record(2, grade=grade)])
         assert len(store) == 0
 
 
@@ -203,7 +208,7 @@ def test_a_store_cut_short_is_clear(tmp_path: Path) -> None:
         list(store)
 
 
-@pytest.mark.parametrize("read", [lambda store: store.get("x"), lambda store: store.answered_as("m"), len, list])
+@pytest.mark.parametrize("read", [lambda store: store.get("x"), lambda store: store.answered_as("m"), len, first_of])
 def test_a_store_with_damaged_pages_is_clear(tmp_path: Path, read: Callable[[JudgmentStore], object]) -> None:
     path = tmp_path / "j.sqlite"
     with JudgmentStore(path) as store:
