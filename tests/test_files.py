@@ -217,6 +217,10 @@ def test_what_is_no_leftover_of_these_names_stays(tmp_path: Path) -> None:
     names = [
         "final",
         "final.x1.tmp",
+        "xfinal.x1.tmp",
+        "a.final.x1.tmp",
+        ".final.x1_tmp",
+        ".final.x1.tmp.gz",
         ".final.x1",
         ".final.tmp",
         ".finale.x1.tmp",
