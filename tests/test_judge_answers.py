@@ -111,9 +111,10 @@ def test_logprobs_of_another_shape_leave_the_text(logprobs: Any) -> None:
     assert (read_answer(answer).grade, read_answer(answer).probabilities) == (3.0, None)
 
 
-@pytest.mark.parametrize("content", ["3", " 3\n", '{"grade":3}', '{ "grade" : 3 }\n'])
+@pytest.mark.parametrize("content", ["3", " 3\n", '{"grade":3}', ' { "grade" : 3 }\n'])
 def test_text_that_is_a_grade(content: str) -> None:
-    assert read_answer(completion(content)).grade == 3.0
+    for digit in "1234":
+        assert read_answer(completion(content.replace("3", digit))).grade == int(digit)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_text_that_is_a_grade(content: str) -> None:
     [
         *((text, "not a grade") for text in ("Score: 3", "3.", "3/4", "\uff13", "③", "0", "5", "34", "three", "-3")),
         *((text, "not a grade") for text in ('{"grade": 5}', '{"grade": "3"}', '{"score": 3}', '{"grade": 3', "[3]")),
-        *((text, "not a grade") for text in ('{"grade": 3, "grade": 4}', "3\n4", "The passage")),
+        *((text, "not a grade") for text in ('{"grade": 3, "grade": 4}', "3\n4", "The passage", '{"grade": 0}')),
         ("", "empty answer"),
         ("  ", "empty answer"),
         (None, "empty answer"),

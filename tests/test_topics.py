@@ -256,10 +256,14 @@ def test_boilerplate_begins_above_its_limit() -> None:
 
 
 def test_boilerplate_is_counted_apart() -> None:
-    wide = [f"r{i}" for i in range(BOILERPLATE_ROWS + 1)]
+    wide = [f"r{i}" for i in range(BOILERPLATE_ROWS + 2)]
     pairs = [make_qa_pair(qa_id, f"question {qa_id}", qa_id, "train" if qa_id == "r0" else "test") for qa_id in wide]
-    pairs += [make_qa_pair(f"x{i}", f"question x{i}", f"x{i}", "train") for i in range(21)]
-    chunks = [make_chunk(0, "everywhere", qa_ids=wide, split="shared"), make_chunk(0, "here", qa_ids=["x0"])]
+    pairs += [make_qa_pair(f"x{i}", f"question x{i}", f"x{i}", "train") for i in range(44)]
+    chunks = [
+        make_chunk(0, "here", qa_ids=["x0"]),
+        make_chunk(0, "everywhere", qa_ids=wide, split="shared"),
+        make_chunk(0, "nearly", qa_ids=wide[:-1], split="shared"),
+    ]
     assert leakage(chunks, pairs)["chunks"] == 0
-    assert count_boilerplate(chunks, pairs) == {"chunks": 1, "rows_of_the_widest": 21, "share_of_questions": 0.5}
-    assert count_boilerplate(chunks[1:], pairs) == {"chunks": 0, "rows_of_the_widest": 0, "share_of_questions": 0.0}
+    assert count_boilerplate(chunks, pairs) == {"chunks": 2, "rows_of_the_widest": 22, "share_of_questions": 0.3333}
+    assert count_boilerplate(chunks[:1], pairs) == {"chunks": 0, "rows_of_the_widest": 0, "share_of_questions": 0.0}
