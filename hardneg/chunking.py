@@ -103,7 +103,6 @@ def _pack(units: Sequence[str], limit: int) -> list[str]:
 
 def _balance_fragments(pieces: list[str], limit: int) -> list[str]:
     """Cut every fragment anew together with its shorter neighbour, at the word that makes the two most even."""
-    pieces = list(pieces)
     for position, piece in enumerate(pieces):
         if len(piece) >= FRAGMENT_SHARE * limit or len(pieces) == 1:
             continue

@@ -110,7 +110,7 @@ class JudgmentStore:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise InputError(f"{self.path} was written by a newer version of this program; update, or move it away")
-        if version < SCHEMA_VERSION and self._is_foreign():
+        if self._is_foreign():
             raise InputError(f"{self.path} is some other program's database; name another file")
         write_ahead(self._db)
         self._db.execute("PRAGMA synchronous = NORMAL")

@@ -6,7 +6,8 @@ import regex
 
 # Chinese and Japanese have no spaces: each of their characters is a word. Any other word is letters and digits with the
 # marks on them, as Hindi's vowels are, and signs behind them that make another name of it, as in C++ and C#.
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}"
+# (The long vowel and the half-width marks of Katakana belong to no script of their own.)
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ーｰﾞﾟ"
 _WORD = regex.compile(
     rf"[{_UNSPACED}]|[\p{{L}}\p{{N}}][[\p{{L}}\p{{N}}\p{{M}}\p{{Join_Control}}]--[{_UNSPACED}]]*(?:(?:\+\+|\#)(?![\p{{L}}+\#]))?",
     regex.VERSION1,

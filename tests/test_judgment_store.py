@@ -248,10 +248,12 @@ def test_a_store_that_another_process_has_just_created_is_no_other_programs(tmp_
         assert len(store) == 1
 
 
-def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [0, 1])
+def test_another_programs_database_is_left_alone(tmp_path: Path, version: int) -> None:
     path = tmp_path / "other.sqlite"
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE theirs (x)")
+    other.execute(f"PRAGMA user_version = {version}")
     other.close()
     before = path.read_bytes()
     with pytest.raises(InputError, match="some other program's database"):

@@ -60,6 +60,8 @@ def test_questions_that_count_as_the_same(other: str) -> None:
         ("HIV感染的症状", "HIV感染", True),
         ("データベースの設定", "データベース", True),
         ("ビタミンCの不足", "ビタミン", True),
+        ("サーバー2台を設定する。", "サーバー", True),
+        ("ﾃﾞｰﾀ2件", "ﾃﾞｰﾀ", True),
         ("慢性HIV感染", "HIV感染", True),
         ("ひざの痛みについて", "ひざ", True),
         ("第11型です。", "1型", False),
