@@ -28,8 +28,6 @@ class Recipe:
     batch_size: int
     learning_rate: float
     warmup_fraction: float
-    scale: (
-        float | None
-    )  # of the cosines in the contrast: 1 / temperature of its softmax; None: what fits the model best
+    scale: float | None  # of the cosines in the contrast, 1 / temperature of its softmax; None: fitted to the model
     frozen_contrast_weight: float  # of the contrast with the base model's embeddings of the candidates
     distillation_weight: float  # of the distance from the base model's embeddings
