@@ -60,8 +60,8 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
     with timed(seconds, "load_models"):
         device = claim_device(args.device)
         print(f"Embedding models on {describe_device(device)}")
-        cache, names = args.data_dir / "embeddings.sqlite", (args.baseline_model, args.specialized_model)
-        encoders = {name: CachedEncoder(load_model(name, device), cache) for name in names}
+        names = args.baseline_model, args.specialized_model
+        encoders = {name: CachedEncoder(load_model(name, device), args.data_dir) for name in names}
     notes = [note for name in encoders for note in training_notes(name, inputs, args.split)]
     notes += base_notes(args, encoders[args.baseline_model].fingerprint) + group_notes(inputs.queries)
     for name, encoder in encoders.items():

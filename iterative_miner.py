@@ -102,7 +102,7 @@ class Setting:
 
     def encoder(self, model: "SentenceTransformer") -> CachedEncoder:
         """The model with the project's embedding cache."""
-        return CachedEncoder(model, self.args.data_dir / "embeddings.sqlite")
+        return CachedEncoder(model, self.args.data_dir)
 
 
 def main(argv: Sequence[str] | None = None, judge: Judge | None = None) -> None:
@@ -147,7 +147,7 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
     if model.device.type == "cuda" and trains(args):
         texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
         check_room(free_bytes("cuda"), weight_bytes(model), activation_bytes(model, *texts))
-    base = CachedEncoder(model, args.data_dir / "embeddings.sqlite")
+    base = CachedEncoder(model, args.data_dir)
     configuration = whole_configuration(args, manifest, base.fingerprint, judge, guard)
     if is_dry := ends_before_judging(args):
         run_folder.check_owner(args.output_dir, configuration)

@@ -222,7 +222,7 @@ def sample_over_types(queries: Sequence[Query], count: int, seed: int) -> list[Q
 
 def retrieve(args: argparse.Namespace, sample: Sample) -> list[CandidateList]:
     """The base model's candidates among the chunks that training may see."""
-    encoder = CachedEncoder(load_base(args, sample.chunks), args.data_dir / "embeddings.sqlite")
+    encoder = CachedEncoder(load_base(args, sample.chunks), args.data_dir)
     index = embed_corpus(encoder, sample.chunks)
     lists = retrieve_candidates(sample.queries, args.num_candidates, index=index)
     print(f"Retrieved candidates for {len(lists)} queries")

@@ -52,12 +52,13 @@ def average_with_earlier(
         how many times as far from `base` as the mean the newest training alone is; 1 where nothing has moved.
     """
     newest, start, earlier = weights_of(model), weights_of(base), weights_of(mixed)
-    mean = {
-        name: (tensor + count * (start[name] + (earlier[name] - start[name]) / strength)) / (count + 1)
-        if tensor.is_floating_point()
-        else tensor
-        for name, tensor in newest.items()
-    }
+    mean = dict(newest)
+    for name, tensor in newest.items():
+        if tensor.is_floating_point():
+            trained = (
+                start[name] + (earlier[name] - start[name]) / strength
+            )  # the earlier mean, without the base's share
+            mean[name] = (tensor + count * trained) / (count + 1)
     model.load_state_dict(mean)
     moved = distance(mean, start)
     return distance(newest, start) / moved if moved else 1.0

@@ -17,19 +17,18 @@ from hardneg.sqlite_wal import BUSY_SECONDS, explain_sqlite_errors, write_ahead
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-ENCODE_BATCH = 32
 BLOCK = 1024  # texts encoded between two commits to the cache
 
 
 class CachedEncoder:
     """A model whose embeddings are kept on disk, so that no text is encoded twice under the same weights."""
 
-    def __init__(self, model: "SentenceTransformer", cache_path: Path) -> None:
+    def __init__(self, model: "SentenceTransformer", folder: Path) -> None:
         """
         Args:
             model: the embedding model; its weights must not change while this encoder is in use. It runs in bfloat16
                 where the hardware multiplies that (cosine with the float32 embedding: above 0.9999).
-            cache_path: a sqlite file, shared by all models and stages.
+            folder: where the cache is, one file that all models and stages share.
 
         Raises:
             InputError: the cache cannot be opened.
@@ -38,9 +37,9 @@ class CachedEncoder:
         self._bfloat16 = has_bfloat16(model.device.type)
         self.fingerprint = fingerprint(model)
         self._cached_under = self.fingerprint + (" bfloat16" if self._bfloat16 else "")
-        self._path = cache_path
-        with explain_os_errors(cache_path, "write"):
-            cache_path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "embeddings.sqlite"
+        with explain_os_errors(self._path, "write"):
+            folder.mkdir(parents=True, exist_ok=True)
         with self._connection() as connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS embeddings"
@@ -100,7 +99,7 @@ class CachedEncoder:
                 progress(len(block))
         if not keys:
             return np.empty((0, self.model.get_embedding_dimension() or 0), np.float32)
-        # Normalised again, in float32: a model ending in a dense layer does so in bfloat16, to lengths up to 0.2 % off.
+        # Normalised here, in float32: in bfloat16 the lengths would be up to 0.2 % off.
         found = np.stack([vectors[key] for key in keys])
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
@@ -109,13 +108,7 @@ class CachedEncoder:
 
         mixed = torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bfloat16)
         with explain_memory_errors("embedding"), mixed:
-            return encode(
-                texts,
-                batch_size=ENCODE_BATCH,
-                normalize_embeddings=True,
-                convert_to_numpy=True,
-                show_progress_bar=False,
-            ).astype(np.float32)
+            return encode(texts, show_progress_bar=False).astype(np.float32)
 
     def _stored(self, keys: list[bytes]) -> dict[bytes, np.ndarray]:
         found: dict[bytes, np.ndarray] = {}

@@ -90,10 +90,9 @@ def activation_bytes(model: "SentenceTransformer", passages: Iterable[str], quer
 
     Next to none without a transformer.
     """
-    transformer = getattr(model[0], "auto_model", None)
-    if transformer is None:
+    if model.config is None:
         return passage_bytes(1, 1, 1)
-    config = transformer.config.get_text_config()
+    config = model.config.get_text_config()
     of_queries, of_passages = prompts_of(model)
     texts = [of_passages + text for text in heapq.nlargest(LONGEST, passages, key=len)]
     texts += [of_queries + text for text in heapq.nlargest(LONGEST, queries, key=len)]

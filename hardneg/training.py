@@ -271,8 +271,7 @@ def same_configuration(model: SentenceTransformer) -> Iterator[None]:
     It sets `use_cache` also where there is no such field: loaded again, the model would have another fingerprint, and
     all would be embedded again.
     """
-    transformer = getattr(model[0], "auto_model", None)
-    fields = vars(transformer.config) if transformer is not None else {}
+    fields = vars(model.config) if model.config is not None else {}
     before = dict(fields)
     try:
         yield

@@ -136,7 +136,7 @@ def test_a_noisy_judge_is_misled_by_what_looks_right_to_the_base_model(
     model: SentenceTransformer, tmp_path: Path
 ) -> None:
     """With all of its noise the appeal, passages of one grade are ordered as the base model orders them."""
-    base = CachedEncoder(model, tmp_path / "embeddings.sqlite")
+    base = CachedEncoder(model, tmp_path)
     texts = ["Gout is a disease of the joints.", "Influenza is a virus.", "Anaemia: too little iron."]
     chunks = [make_chunk(chunk_id, text) for chunk_id, text in enumerate(texts)]
     queries = [make_query("a", query="What is gout?", topic="a"), make_query("b", query="What is flu?", topic="b")]
@@ -203,7 +203,7 @@ def test_every_loss_trains_on_what_it_measures(name: str, tiny_model: Path, tmp_
     """On the tiny model's own mistakes, of which every loss has some to lower."""
     chunks, _, queries = tiny_corpus()
     model = load_model(str(tiny_model), "cpu")
-    encoder = CachedEncoder(model, tmp_path / "embeddings.sqlite")
+    encoder = CachedEncoder(model, tmp_path)
     index = training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
     lists = miner.retrieve_candidates(queries["train"], 15, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
@@ -234,7 +234,7 @@ def grades_of(item: CandidateList) -> list[float | None]:
 def test_missed_is_what_has_no_answer_at_rank_1(tiny_model: Path, tmp_path: Path) -> None:
     """Both ask with the words of chunk 3, which is therefore the nearest one in any model."""
     chunks, _, _ = tiny_corpus()
-    encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+    encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path)
     index = training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
     found, missed = (
         make_query(name, *known, query=chunks[3]["text"]) for name, known in (("found", [3, 7]), ("missed", [4]))

@@ -134,7 +134,7 @@ def test_answers_are_ranked_by_cosine(tmp_path: Path, tiny_model: Path) -> None:
         row("3", "a", 1, question="Whooping cough?", answer="Salts and fluids."),
     ]
     graded = load_graded(write(tmp_path / "set.jsonl", rows))
-    scores = score_graded(CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "cache.sqlite"), graded)
+    scores = score_graded(CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path), graded)
     assert scores["MRR@5"].tolist() == [1, 0.5, 0]
     assert scores["DCG@5"] == pytest.approx([3, 3 / math.log2(3), 0])
     assert scores["nDCG@10"] == pytest.approx([1, 1 / math.log2(3)])
@@ -159,7 +159,7 @@ def test_questions_and_answers_are_encoded_each_behind_its_prompt(tmp_path: Path
         for order in np.argsort(-questions @ passages.T).tolist()
     ]
     graded = load_graded(write(tmp_path / "set.jsonl", rows))
-    assert score_graded(CachedEncoder(model, tmp_path / "cache.sqlite"), graded)["DCG@5"] == pytest.approx(expected)
+    assert score_graded(CachedEncoder(model, tmp_path), graded)["DCG@5"] == pytest.approx(expected)
 
 
 def test_a_set_is_known_by_what_rankings_are_scored_by(tmp_path: Path) -> None:

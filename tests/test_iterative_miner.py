@@ -74,7 +74,7 @@ def test_more_unjudged_than_allowed_stops(unjudged: int, stops: bool) -> None:
 @pytest.fixture
 def index(tiny_model: Path, tmp_path: Path) -> Index:
     chunks, _, _ = tiny_corpus()
-    encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+    encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path)
     return training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
 
 
@@ -104,7 +104,7 @@ def test_cosines_are_those_of_queries_and_passages_each_behind_its_prompt(
 ) -> None:
     model.prompts |= {"query": "asthma: ", "document": "gout: "}
     chunks, _, queries = tiny_corpus()
-    encoder = CachedEncoder(model, tmp_path / "embeddings.sqlite")
+    encoder = CachedEncoder(model, tmp_path)
     for item in miner.retrieve_candidates(queries["train"], 15, index=miner.embed_corpus(encoder, chunks)):
         own = model.encode("asthma: " + item.query["query"], prompt="", normalize_embeddings=True)
         texts = ["gout: " + chunks[candidate.chunk_id]["text"] for candidate in item.candidates]
@@ -260,7 +260,7 @@ BASE = Score(0.5, 0.5, 0.8, 0.6, 0.0)
 def setting(tiny_model: Path, tmp_path: Path) -> miner.Setting:
     """What `keep_best` looks at."""
     args = argparse.Namespace(guard_tolerance=0.01, output_dir=tmp_path)
-    base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+    base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path)
     measured: Any = SimpleNamespace(base_score=BASE)
     return miner.Setting(args, [], [], AnswerKeyJudge(), base, measured, measured, {"base_model": "tiny"})
 
@@ -482,7 +482,7 @@ def test_what_is_recorded_of_a_model_is_what_it_does_on_validation_and_guard_que
     guard = load_graded(finished / "guard.jsonl")
     for folder, score in zip((finished / "base", *iterations), scores, strict=True):
         assert (score["mrr"], score["dcg"]) == pytest.approx(brute_force(folder, "val", 5))
-        encoder = CachedEncoder(load_model(str(folder), "cpu"), tmp_path / "embeddings.sqlite")
+        encoder = CachedEncoder(load_model(str(folder), "cpu"), tmp_path)
         graded_scores = score_graded(encoder, guard)
         figures = graded_scores["nDCG@10"].mean(), graded_scores["MRR@5"].mean()
         assert (score["guard_ndcg"], score["guard_mrr"]) == pytest.approx(figures)

@@ -374,7 +374,7 @@ def test_a_diverged_loss_is_told(tiny_model: Path) -> None:
 
 def test_distillation_holds_the_model_near_the_base(tiny_model: Path, tmp_path: Path) -> None:
     examples, texts, relevant = tiny_examples()
-    base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+    base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path)
 
     def distance(weight: float) -> float:
         model = load_model(str(tiny_model), "cpu")
@@ -400,7 +400,7 @@ def test_the_base_model_is_no_distance_from_itself(tiny_model: Path, tmp_path: P
         model.prompts.update(prompts)
         return model
 
-    base = CachedEncoder(load(), tmp_path / "embeddings.sqlite")
+    base = CachedEncoder(load(), tmp_path)
 
     def losses(weight: float) -> list[float]:
         model = load()
@@ -417,7 +417,7 @@ def test_the_contrast_takes_in_all_candidates(tiny_model: Path, tmp_path: Path) 
     """One example at a rate of 0: the base model's own cross-entropy over its two chunks and three candidates."""
     (_, example, *_), texts, relevant = tiny_examples()
     assert len(relevant[example.query_id]) == 3  # so that the others of them are seen to be left out
-    base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+    base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path)
     others = [chunk_id for chunk_id in range(len(texts)) if chunk_id not in relevant[example.query_id]]
     candidates = {*others[-3:], *relevant[example.query_id]}
 

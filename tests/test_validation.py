@@ -166,7 +166,7 @@ def test_a_pool_takes_a_seeded_sample_and_the_guard_along() -> None:
 
 def test_a_pool_ranks_like_the_corpus_where_it_holds_all_of_the_top(tiny_model: Path, tmp_path: Path) -> None:
     chunks, _, queries = tiny_corpus()
-    encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+    encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path)
     validator = Validator(chunks, queries["val"], None, encoder)
     whole = validator.score(encoder)
     assert validator.pool(200, len(chunks), seed=0).score(encoder) == whole
@@ -237,7 +237,7 @@ def test_the_best_iteration(table: list[tuple[float, float | None]], expected: i
 
 def test_progress_covers_all_that_is_embedded(tiny_model: Path, tmp_path: Path) -> None:
     chunks, _, queries = tiny_corpus()
-    encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path / "embeddings.sqlite")
+    encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path)
     answers = tuple(GradedAnswer("", f"answer {n}", (n,)) for n in (1, 4))
     validator = Validator(chunks, queries["val"], GradedSet("guard", (GradedQuestion("g", "q", answers),)), encoder)
     for _ in ("embedded", "from the cache"):

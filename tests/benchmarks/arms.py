@@ -47,11 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Mine with the base model, train one arm, print validation and graded figures at every strength."""
     args = parse_arguments(argv)
     print({name: value for name, value in vars(args).items() if name != "graded"})
-    cache = args.data_dir / "embeddings.sqlite"
     manifest = read_manifest(args.data_dir)
     chunks = load_chunks(args.data_dir, manifest)
     base, tuned = load_model(args.base_model, "cpu"), load_model(args.base_model, "cpu")
-    encoder = CachedEncoder(base, cache)
+    encoder = CachedEncoder(base, args.data_dir)
     lists = candidates(args, encoder, chunks, load_queries(args.data_dir, manifest, "train"))
     queries = load_queries(args.data_dir, manifest, "val")
     in_held_out_words = [reworded(query, HELD_OUT_WORDINGS) for query in queries if query["qtype"] in WORDINGS]
@@ -63,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     for model in (base, tuned):  # the candidates are the same for every length
         model.max_seq_length = args.max_seq_length or model.max_seq_length
-    encoder = CachedEncoder(base, cache)
+    encoder = CachedEncoder(base, args.data_dir)
     graded = [open_graded(name) for name in args.graded]
     before = measure(encoder, pools, graded)
     print("base", {name: round(float(values.mean()), 4) for name, values in before.items()}, flush=True)
@@ -72,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     base_weights, tuned_weights = base.state_dict(), weights_of(tuned)
     for strength in args.strengths:
         average_weights(tuned, base_weights, tuned_weights, strength)
-        after = measure(CachedEncoder(tuned, cache), pools, graded)
+        after = measure(CachedEncoder(tuned, args.data_dir), pools, graded)
         gains = {name: relative_gain(before[name], values) for name, values in after.items()}
         changes = [f"{name} {gain.gain:+.1%} ({gain.low:+.1%} to {gain.high:+.1%})" for name, gain in gains.items()]
         print(f"strength {strength:g}: {'  '.join(changes)}", flush=True)

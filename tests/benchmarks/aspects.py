@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     models, device = (args.baseline_model, args.specialized_model), claim_device(args.device)
     found = []
     for name in models:
-        encoder = CachedEncoder(load_model(name, device), args.data_dir / "embeddings.sqlite")
+        encoder = CachedEncoder(load_model(name, device), args.data_dir)
         vectors = encoder.encode_passages([chunk["text"] for chunk in chunks])
         asked = encoder.encode_queries([query["query"] for query in queries])
         found.append(aspects(queries, asked, chunks, vectors, pairs))

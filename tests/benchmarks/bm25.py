@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rankings = {"BM25": by_words}
     device = claim_device("auto") if args.models else ""
     for name in args.models:
-        encoder = CachedEncoder(load_model(name, device), args.data_dir / "embeddings.sqlite")
+        encoder = CachedEncoder(load_model(name, device), args.data_dir)
         vectors = encoder.encode_passages([chunk["text"] for chunk in chunks])
         asked = encoder.encode_queries([query["query"] for query in queries])
         rankings[name] = top_k(asked, vectors, DEPTH)

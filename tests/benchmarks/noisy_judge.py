@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     judge = NoisyJudge()
     if own.correlation:
         args = miner.parse_arguments(flags)
-        base = CachedEncoder(load_model(args.base_model, "cpu"), args.data_dir / "embeddings.sqlite")
+        base = CachedEncoder(load_model(args.base_model, "cpu"), args.data_dir)
         judge = NoisyJudge(correlation=own.correlation, appeal=appeal_to(base))
     miner.main(["--judge", "answer-key", *flags], judge)
     print(f"\nNoisy judge: {judge.agreement()}")
