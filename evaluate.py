@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from hardneg import flag_types
 from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
 from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.files import check_writable, write_json
-from hardneg.flag_types import Help, finite, positive_int, seed
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import finite_or_none, metrics_without, ndcg_of_random_order, relative_gain, retrieval_metrics
 from hardneg.model_files import foreign_training, training_record
@@ -87,7 +87,7 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
+    parser = flag_types.Parser(__doc__)
     add = parser.add_argument
     hub_name = "sentence-transformers/all-MiniLM-L12-v2"
     add("--baseline-model", default=hub_name, help="folder or hub name of the model to beat")
@@ -96,20 +96,20 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         default="models/medical-specialized/final",
         help="folder or hub name of the adapted model",
     )
-    add("--k", type=positive_int, default=5, help="cut-off rank of the metrics")
+    add("--k", type=flag_types.positive_int, default=5, help="cut-off rank of the metrics")
     add("--data-dir", type=Path, default=Path("data"), help="folder of the prepared data")
     add("--split", choices=("val", "test"), default="test", help="split whose questions are asked")
     add("--graded", metavar="FILE", help="also rank this graded JSONL set, 'bundled' or 'nanobeir' (from the hub)")
     add("--output", type=Path, default=Path("evaluation_results.json"), help="JSON to write")
     add(
         "--target",
-        type=finite,
+        type=flag_types.finite,
         default=15.0,
         help="improvement to reach in MRR and DCG, percent (default: %(default)g)",
     )
     add("--require-target", action="store_true", help="exit with status 1 when the target is missed")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--seed", type=seed, default=42, help="of the bootstrap and of samples")
+    add("--seed", type=flag_types.seed, default=42, help="of the bootstrap and of samples")
     return parser.parse_args(argv)
 
 

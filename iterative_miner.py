@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from hardneg import judge_report, run_folder
+from hardneg import flag_types, judge_report, run_folder
 from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
 from hardneg.averaging import average_weights, average_with_earlier, weights_of
 from hardneg.batch_files import check_files, export_batch, import_batch
@@ -37,7 +37,6 @@ from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, explain_memory_errors
 from hardneg.files import read_text, write_json_lines
-from hardneg.flag_types import Help, positive, positive_int, price, seed, share
 from hardneg.graded import GradedSet, open_guard
 from hardneg.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgment, Pair
 from hardneg.judge_requests import CONSTRAINTS, PromptTemplate
@@ -794,17 +793,22 @@ def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
+    parser = flag_types.Parser(__doc__)
     add = parser.add_argument
-    add("--iterations", type=positive_int, default=2, help="rounds of mining and fine-tuning")
+    add("--iterations", type=flag_types.positive_int, default=2, help="rounds of mining and fine-tuning")
     add(
         "--num-queries",
-        type=positive_int,
+        type=flag_types.positive_int,
         default=1000,
         help="training questions to mine with in each iteration, new ones until all have been asked",
     )
     candidates = signature(retrieve_candidates).parameters["k"].default
-    add("--num-candidates", type=positive_int, default=candidates, help="chunks retrieved and judged per question")
+    add(
+        "--num-candidates",
+        type=flag_types.positive_int,
+        default=candidates,
+        help="chunks retrieved and judged per question",
+    )
     add("--base-model", default="sentence-transformers/all-MiniLM-L12-v2", help="model to adapt: hub name or folder")
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
     add("--output-dir", type=Path, default=Path("models/medical-specialized"), help="where the models go")
@@ -812,7 +816,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_batch_arguments(parser)
     add(
         "--max-unjudged",
-        type=share,
+        type=flag_types.share,
         default=MAX_UNJUDGED,
         help="share of unjudged pairs above which nothing is trained",
     )
@@ -821,17 +825,17 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--guard-tolerance",
-        type=share,
+        type=flag_types.share,
         default=0.02,
         help="relative nDCG@10 loss, as a fraction, that the guard's 95 %% interval must rule out",
     )
     add(
         "--learning-rate",
-        type=positive,
+        type=flag_types.positive,
         default=RECIPE.learning_rate,
         help="peak rate of the fine-tuning; lower it where the guard passes little of what is trained",
     )
-    add("--seed", type=seed, default=42, help="of the question sample and the training order")
+    add("--seed", type=flag_types.seed, default=42, help="of the question sample and the training order")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (as nvidia-smi counts)")
     args = parser.parse_args(argv)
     check_judge_arguments(args)
@@ -850,10 +854,10 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"base URL of a server, may be repeated; {DEFAULT_ENDPOINT} if none; its key, if any, is OPENAI_API_KEY",
     )
     add("--llm-model", default="Qwen/Qwen2.5-7B-Instruct", help="model the endpoints serve")
-    add("--concurrency", type=positive_int, default=DEFAULT_CONCURRENCY, help="most requests in flight")
+    add("--concurrency", type=flag_types.positive_int, default=DEFAULT_CONCURRENCY, help="most requests in flight")
     add("--prompt", type=Path, help="file with another prompt for the judge, holding {query} and then {passage}")
     add("--stored-only", action="store_true", help="ask no server: a pair without a stored judgment stays unjudged")
-    add("--gpu-hour-price", type=price, help="price of the server per hour: shows what judging costs")
+    add("--gpu-hour-price", type=flag_types.price, help="price of the server per hour: shows what judging costs")
     add(
         "--positives",
         choices=("known", "judge"),

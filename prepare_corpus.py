@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from hardneg import flag_types
 from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair, spread
 from hardneg.chunking import split_text
 from hardneg.errors import InputError
 from hardneg.files import json_bytes, pickle_bytes, write_files
-from hardneg.flag_types import Help, seed
 from hardneg.normalising import names_topic, normalise, normalise_question, normalise_topic
 from hardneg.script import run
 from hardneg.sources import FORMS, Row, read_rows, source_sha256
@@ -86,28 +86,35 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
+    parser = flag_types.Parser(__doc__)
     add = parser.add_argument
     add("--source", default="lavita/MedQuAD", help=FORMS)
     add("--question-column", metavar="NAME", help="column of the questions, where its name is not a usual one")
     add("--answer-column", metavar="NAME", help="column of the answers, where its name is not a usual one")
     add("--topic-column", metavar="NAME", help="column of the topics; splits never part a topic")
-    add("--chunk-chars", type=int, default=1000, help="longest passage, in characters (without its title)")
+    add(
+        "--chunk-chars",
+        type=flag_types.checked(int, lambda chars: chars >= MIN_CHUNK_CHARS, f"at least {MIN_CHUNK_CHARS}"),
+        default=1000,
+        help="longest passage, in characters (without its title)",
+    )
     add("--title-in-text", action="store_true", help="begin every chunk's text with its topic: 'Gout: ...'")
-    add("--max-topics", type=int, metavar="N", help="keep only a seeded random N of the topics")
-    add("--val-fraction", type=float, default=0.1, help="share of the questions for validation, 0 to 1")
-    add("--test-fraction", type=float, default=0.1, help="share of the questions for testing, 0 to 1")
-    add("--seed", type=seed, default=42, help="of every random choice")
+    add(
+        "--max-topics",
+        type=flag_types.checked(int, lambda topics: topics >= len(SPLITS), f"at least {len(SPLITS)}, one per split"),
+        metavar="N",
+        help="keep only a seeded random N of the topics",
+    )
+    fraction = flag_types.checked(float, lambda value: 0 < value < 1, "above 0 and below 1")
+    add("--val-fraction", type=fraction, default=0.1, help="share of the questions for validation, 0 to 1")
+    add("--test-fraction", type=fraction, default=0.1, help="share of the questions for testing, 0 to 1")
+    add("--seed", type=flag_types.seed, default=42, help="of every random choice")
     add("--data-dir", type=Path, default=Path("data"), help="folder to write to")
     args = parser.parse_args(argv)
-    if args.chunk_chars < MIN_CHUNK_CHARS:
-        parser.error(f"--chunk-chars is {args.chunk_chars}; a passage needs at least {MIN_CHUNK_CHARS} characters")
-    if args.max_topics is not None and args.max_topics < len(SPLITS):
-        parser.error(f"--max-topics is {args.max_topics}; train, val and test need at least one topic each")
-    if not (min(args.val_fraction, args.test_fraction) > 0 and args.val_fraction + args.test_fraction < 1):
-        parser.error(
-            f"--val-fraction {args.val_fraction} and --test-fraction {args.test_fraction} "
-            "must be above 0 and leave something to train on"
+    if args.val_fraction + args.test_fraction >= 1:
+        raise InputError(
+            f"--val-fraction {args.val_fraction} and --test-fraction {args.test_fraction} leave nothing to train on; "
+            "lower them"
         )
     return args
 

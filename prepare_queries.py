@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from hardneg import flag_types
 from hardneg.artifacts import SPLITS, Chunk, QAPair, Query, load_chunks, load_qa_pairs, read_manifest, spread
 from hardneg.files import json_bytes, pickle_bytes, write_files, write_json
-from hardneg.flag_types import Help
 from hardneg.normalising import normalise_question
 from hardneg.script import run
 from hardneg.tables import aligned
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
+    parser = flag_types.Parser(__doc__)
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder prepare_corpus.py wrote to")
     return parser.parse_args(argv)
 

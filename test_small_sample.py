@@ -22,6 +22,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from hardneg import flag_types
 from hardneg.agreement import agreement, auc, whole_grade
 from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
 from hardneg.candidates import CandidateList, candidate_pairs, with_grades
@@ -29,7 +30,6 @@ from hardneg.device import find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, Unavailable
 from hardneg.files import check_writable, write_json
-from hardneg.flag_types import Help, kappa, positive_int, seed
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, NOT_STORED, Judge, Judgment, Pair, as_read
 from hardneg.judge_quality import JudgedPair, biases, calibration, corrections, judged_pairs
@@ -123,16 +123,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line. Raises InputError where flags do not go together."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
+    parser = flag_types.Parser(__doc__)
     add = parser.add_argument
-    add("--num-queries", type=positive_int, default=30, help="training questions, spread over the question types")
-    add("--num-candidates", type=positive_int, default=10, help="chunks retrieved and judged per question")
+    add(
+        "--num-queries",
+        type=flag_types.positive_int,
+        default=30,
+        help="training questions, spread over the question types",
+    )
+    add("--num-candidates", type=flag_types.positive_int, default=10, help="chunks retrieved and judged per question")
     add_judge_arguments(parser)
     add("--base-model", default="sentence-transformers/all-MiniLM-L12-v2", help="retrieves: hub name or folder")
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
     add("--output-file", type=Path, default=Path("small_sample_results.json"), help="JSON to write")
     add("--graded", metavar="FILE", help="also measure the judge on this JSONL set that people graded, or 'bundled'")
-    add("--min-kappa", type=kappa, help="weighted kappa (-1 to 1) with the whole graded set below which to exit with 1")
+    add(
+        "--min-kappa",
+        type=flag_types.kappa,
+        help="weighted kappa (-1 to 1) with the whole graded set below which to exit with 1",
+    )
     add(
         "--full-run",
         type=run_size,
@@ -140,7 +149,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="queries x candidates x iterations of the run that is to follow: of its first questions some are sampled, "
         "and its time is estimated",
     )
-    add("--seed", type=seed, default=42, help="of the question sample")
+    add("--seed", type=flag_types.seed, default=42, help="of the question sample")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     args = parser.parse_args(argv)
     if args.graded and args.judge == "answer-key":
@@ -167,7 +176,7 @@ def run_size(text: str) -> tuple[int, int, int]:
     """argparse type: queries, candidates and iterations, as in 1000x50x2; what is left out (1000xx2) is the miner's."""
     numbers = zip(text.split("x"), miner_run_size().split("x"), strict=True)
     try:
-        queries, candidates, iterations = (positive_int(number or usual) for number, usual in numbers)
+        queries, candidates, iterations = (flag_types.positive_int(number or usual) for number, usual in numbers)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} is not QUERIESxCANDIDATESxITERATIONS, as in 1000x50x2") from None
     return queries, candidates, iterations

@@ -1,9 +1,11 @@
-"""argparse types that check a flag's value, and how help is shown; which flags there are is up to the scripts."""
+"""How a command line is read: values that are checked, errors, help; which flags there are is up to the scripts."""
 
 import argparse
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
+
+from hardneg.errors import InputError
 
 T = TypeVar("T", int, float)
 
@@ -15,6 +17,17 @@ class Help(argparse.RawDescriptionHelpFormatter):
         text = action.help or ""
         has_none = any(action.default is none for none in (None, False, argparse.SUPPRESS))
         return text if has_none or "%(default)" in text else f"{text} (default: %(default)s)"
+
+
+class Parser(argparse.ArgumentParser):
+    """Shows help as `Help` does, and refuses a command line as the scripts refuse any other input."""
+
+    def __init__(self, description: str | None = None) -> None:
+        super().__init__(description=description, formatter_class=Help)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InputError, where argparse would print how the script is used and exit."""
+        raise InputError(f"{message}; see --help")
 
 
 def checked(kind: Callable[[str], T], is_taken: Callable[[T], bool], wanted: str) -> Callable[[str], T]:

@@ -38,8 +38,7 @@ def preflight(gib_needed: int, *words: str) -> None:
         words: the stages' commands, each a script, its flags and a ";".
 
     Raises:
-        InputError: a stage would refuse its input, or two do not go together.
-        SystemExit: a script refuses its flags.
+        InputError: a stage would refuse its flags or its input, or two do not go together.
     """
     commands = [list(command) for is_end, command in groupby(words, lambda word: word == ";") if not is_end]
     stages = {command[0]: parse(command) for command in commands}
@@ -55,9 +54,12 @@ def preflight(gib_needed: int, *words: str) -> None:
 
 
 def parse(command: Sequence[str]) -> Namespace:
-    """A stage's flags, as its script reads them."""
-    sys.argv[0], *flags = command  # what a wrong flag's error line begins with
-    return script_of(command[0]).parse_arguments(flags)
+    """A stage's flags, as its script reads them. Raises InputError where it refuses them."""
+    script, *flags = command
+    try:
+        return script_of(script).parse_arguments(flags)
+    except InputError as error:
+        raise InputError(f"{script}: {error}") from None
 
 
 def script_of(name: str) -> ModuleType:

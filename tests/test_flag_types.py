@@ -1,11 +1,12 @@
-"""Ranges of command-line values, ends included."""
+"""Ranges of command-line values, ends included; errors and help."""
 
 import argparse
 from collections.abc import Callable
 
 import pytest
 
-from hardneg.flag_types import Help, finite, kappa, positive, positive_int, price, seed, share
+from hardneg.errors import InputError
+from hardneg.flag_types import Parser, finite, kappa, positive, positive_int, price, seed, share
 
 
 @pytest.mark.parametrize(
@@ -49,21 +50,28 @@ def test_refused(kind: Callable[[str], float], text: str) -> None:
         kind(text)
 
 
-def test_a_usage_error_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser(prog="x")
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--rate", "0"], "argument --rate: 0 is not a finite number above 0; see --help"),
+        (["--count", "ten"], "argument --count: invalid int value: 'ten'; see --help"),
+        (["--count"], "argument --count: expected one argument; see --help"),
+        (["--cuont", "1"], "unrecognized arguments: --cuont 1; see --help"),
+    ],
+)
+def test_a_refused_command_line_is_one_line_that_says_why(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = Parser()
     parser.add_argument("--rate", type=positive)
     parser.add_argument("--count", type=positive_int)
-    for flags, words in (
-        (["--rate", "0"], "argument --rate: 0 is not a finite number above 0"),
-        (["--count", "ten"], "argument --count: invalid int value: 'ten'"),
-    ):
-        with pytest.raises(SystemExit):
-            parser.parse_args(flags)
-        assert words in capsys.readouterr().err
+    with pytest.raises(InputError) as refused:
+        parser.parse_args(flags)
+    assert (str(refused.value), *capsys.readouterr()) == (message, "", "")
 
 
 def test_help_is_the_docstring_and_the_defaults_that_there_are() -> None:
-    parser = argparse.ArgumentParser(prog="x", description="Line one.\n\n    x --seed 7", formatter_class=Help)
+    parser = Parser("Line one.\n\n    x --seed 7")
     parser.add_argument("--seed", default=42, help="of the sample")
     parser.add_argument("--target", default=0.15, help="share to reach (default: %(default).0f)")
     parser.add_argument("--pause", default=0, help="seconds")
