@@ -3,7 +3,8 @@
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,11 +140,18 @@ def quiet_progress() -> Iterator[None]:
     """Without transformers' progress bars for loading and saving: the stages print their own lines."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    _without_warning(logging.disable_progress_bar)
     try:
         yield
     finally:
-        logging.enable_progress_bar()
+        _without_warning(logging.enable_progress_bar)
+
+
+def _without_warning(switch: Callable[[], None]) -> None:
+    """Each switches the hub's bars too; where HF_HUB_DISABLE_PROGRESS_BARS is set, it warns that this alone counts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Cannot (dis|en)able progress bars")
+        switch()
 
 
 def fingerprint(model: "SentenceTransformer") -> str:
@@ -211,8 +219,8 @@ def check_trainable(model: "SentenceTransformer", name: str) -> None:
 
 
 def check_comparable(model: "SentenceTransformer", name: str) -> None:
-    """Raise InputError where a model has not one embedding per text, or does not rank by the cosine, as everything here
-    does; arguments as above."""
+    """Raise InputError unless the model gives one embedding per text and ranks by the cosine, as everything here
+    assumes; arguments as above."""
     from sentence_transformers.sentence_transformer.modules import Normalize, Router
 
     lengths = (getattr(model[0], f"{role}_length", None) for role in ("query", "document"))
