@@ -413,7 +413,10 @@ class EndpointPool:
         reasons = "; ".join(f"{e.url}: {e.aside or f'throttles every request ({e.refusal})'}" for e in self.endpoints)
         if all(endpoint.hopeless for endpoint in self.endpoints):
             raise InputError(f"no endpoint judges any more ({reasons})")
-        if self._failing_since is not None and now - self._failing_since > self._policy.patience:
+        just_back = any(
+            e.aside is None and e.in_flight and now - e.vouched_at < self._policy.timeout for e in self.endpoints
+        )  # its first answers are on their way
+        if self._failing_since is not None and now - self._failing_since > self._policy.patience and not just_back:
             raise Unavailable(
                 f"no endpoint has answered for {now - self._failing_since:.0f} s ({reasons}); see to the server"
             )

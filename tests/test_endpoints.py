@@ -384,6 +384,30 @@ def test_a_dead_server_ends_the_run_and_a_new_one_goes_on(tmp_path: Path) -> Non
         assert_right(judge, list(judge.judge(pairs)), pairs)
 
 
+def test_a_server_that_comes_back_as_patience_ends_may_answer(stub: LLMStub) -> None:
+    """Those that wait for their turn wait for its first answers, but no longer than an answer may take."""
+
+    async def judge_two() -> None:
+        async def probe(_: Endpoint) -> str:
+            pool._failing_since = time.monotonic() - policy.patience  # so long did it take
+            return MODEL
+
+        policy = replace(FAST, timeout=1.0, patience=0.5)
+        endpoint = Endpoint(stub.url, "no key", 1, policy)
+        endpoint.set_aside("it was down")
+        endpoint.resume_at = 0.0
+        pool = EndpointPool([endpoint], probe, policy)
+        try:
+            await asyncio.gather(*(pool.ask(request_body(MODEL, f"prompt {n}", "choice", 20)) for n in range(2)))
+        finally:
+            await pool.close()
+
+    asyncio.run(judge_two())
+    stub.configure(fault="hang")
+    with pytest.raises(Unavailable, match="no endpoint has answered for"):
+        asyncio.run(judge_two())
+
+
 def test_a_dead_endpoint_is_left_out_and_comes_back(tmp_path: Path) -> None:
     with LLMStub(latency=0.01) as first, LLMStub(latency=0.01) as second:
         told: list[str] = []
