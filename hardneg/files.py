@@ -46,13 +46,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path` that takes its place when the block ends well.
 
-    An older folder at `path` is replaced. A kill leaves no half-written folder at `path`: the old one, the new one, or
-    (between two renames) none, beside hidden `.tmp` or `.old` folders that `clear_leftovers` deletes or puts back.
+    An older folder at `path` is replaced; a link stays one. A kill leaves no half-written folder at `path`: the old
+    one, the new one, or (between two renames) none, beside hidden `.tmp` or `.old` folders that `clear_leftovers`
+    deletes or puts back.
 
     Raises:
         InputError: the place cannot be written.
     """
     with explain_os_errors(path, "write"):
+        path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         retired = temporary.with_suffix(".old")
@@ -75,7 +77,8 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 def clear_leftovers(folder: Path, names: str) -> None:
     """Delete what killed writes left in `folder`; only for a caller who knows that nobody else writes there.
 
-    A folder that a kill took away between the two renames of `atomic_dir` is put back.
+    A folder that a kill took away between the two renames of `atomic_dir` is put back. What was written through a link
+    left its pieces where the link leads to.
 
     Args:
         folder: where `atomic_file` and `atomic_dir` wrote.
@@ -85,6 +88,10 @@ def clear_leftovers(folder: Path, names: str) -> None:
         InputError: the folder cannot be read, or what was taken away cannot be put back.
     """
     with explain_os_errors(folder, "clear"):
+        for link in [path for path in folder.iterdir() if path.is_symlink() and re.fullmatch(names, path.name)]:
+            real = Path(os.path.realpath(link))
+            if real.parent.is_dir() and not real.is_symlink():  # as a link in a circle is
+                clear_leftovers(real.parent, re.escape(real.name))
         matches = {path: _LEFTOVER.fullmatch(path.name) for path in folder.iterdir()}
         left = {path: match[1] for path, match in matches.items() if match and re.fullmatch(names, match[1])}
         for path in sorted(left):  # .old before the .tmp that tells what it is

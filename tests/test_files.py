@@ -124,6 +124,17 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     assert read_json(tmp_path / "circle", REMEDY) == [4]
 
 
+def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
+    run, disk = tmp_path / "run", tmp_path / "disk"
+    run.mkdir()
+    (run / "final").symlink_to(disk / "model")
+    for content in ("old", "new"):
+        with atomic_dir(run / "final") as temporary:
+            (temporary / content).touch()
+        assert (run / "final").is_symlink() and [path.name for path in (disk / "model").iterdir()] == [content]
+    assert list(run.iterdir()) == [run / "final"] and list(disk.iterdir()) == [disk / "model"]
+
+
 def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
@@ -201,6 +212,20 @@ def test_what_a_killed_write_of_a_folder_left_is_deleted_or_put_back(tmp_path: P
     assert len(list(tmp_path.iterdir())) == 2
     clear_leftovers(tmp_path, "final")
     assert list(tmp_path.iterdir()) == [model] and (model / "weights").read_text() == kept
+
+
+def test_what_was_written_through_a_link_is_cleared_where_it_lies(tmp_path: Path) -> None:
+    run, disk = tmp_path / "run", tmp_path / "disk"
+    for folder in (run, disk):
+        folder.mkdir()
+    (run / "final").symlink_to(disk / "model")
+    (run / "iteration_0").symlink_to(run / "iteration_0")
+    (run / "other").symlink_to(disk / "another")
+    for name in (".model.x1.tmp", ".model.x1.old", ".model.x2.tmp", ".another.x1.tmp", ".final.x1.tmp"):
+        (disk / name).mkdir()
+    clear_leftovers(run, r"final|iteration_\d+")
+    assert {path.name for path in disk.iterdir()} == {"model", ".another.x1.tmp", ".final.x1.tmp"}
+    assert {path.name for path in run.iterdir()} == {"final", "iteration_0", "other"}
 
 
 def test_what_a_killed_write_of_a_file_left_is_deleted(tmp_path: Path) -> None:
