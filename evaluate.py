@@ -29,7 +29,14 @@ from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.files import check_writable, write_json
 from hardneg.graded import GradedSet, open_graded, score_graded
-from hardneg.metrics import finite_or_none, metrics_without, ndcg_of_random_order, relative_gain, retrieval_metrics
+from hardneg.metrics import (
+    RESAMPLING_SEED,
+    finite_or_none,
+    metrics_without,
+    ndcg_of_random_order,
+    relative_gain,
+    retrieval_metrics,
+)
 from hardneg.model_files import foreign_training, training_record
 from hardneg.models import check_comparable, load_model, resolve_model, truncation_notes
 from hardneg.normalising import names_topic, normalise_topic
@@ -66,7 +73,7 @@ def evaluate_models(args: argparse.Namespace, inputs: "Inputs") -> None:
     notes += base_notes(args, encoders[args.baseline_model].fingerprint) + group_notes(inputs.queries)
     for name, encoder in encoders.items():
         check_comparable(encoder.model, name)
-        notes += truncation_notes(name, encoder.model, inputs.chunks, args.seed)
+        notes += truncation_notes(name, encoder.model, inputs.chunks)
     for note in notes:
         print(note)
 
@@ -109,7 +116,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--require-target", action="store_true", help="exit with status 1 when the target is missed")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--seed", type=flag_types.seed, default=42, help="of the bootstrap and of samples")
     return parser.parse_args(argv)
 
 
@@ -226,8 +232,8 @@ def compare(
     groups = [query["group"] for query in inputs.queries]
     improvement = {}
     for key, before in baseline.metrics.items():
-        gain = gain_of(before, specialized.metrics[key], args.seed)
-        by_group = relative_gain(before, specialized.metrics[key], groups, args.seed)
+        gain = gain_of(before, specialized.metrics[key])
+        by_group = relative_gain(before, specialized.metrics[key], groups)
         improvement[key] = gain | {"ci95_groups": [finite_or_none(by_group.low), finite_or_none(by_group.high)]}
     types = [query["qtype"] for query in inputs.queries]
     gained, lost = most_changed(inputs.queries, baseline, specialized, args.k)
@@ -236,8 +242,8 @@ def compare(
         "specialized": summary(specialized),
         "improvement": improvement,
         "verdict": verdict(improvement, args),
-        "without_boilerplate": compare_without_boilerplate(inputs, baseline, specialized, args.seed),
-        "graded": compare_graded(inputs.graded, baseline, specialized, args.seed) if inputs.graded else None,
+        "without_boilerplate": compare_without_boilerplate(inputs, baseline, specialized),
+        "graded": compare_graded(inputs.graded, baseline, specialized) if inputs.graded else None,
         "by_question_type": mrr_by("qtype", types, baseline, specialized, args.k),
         "by_naming": mrr_by("named", has_answer_naming_topic(inputs), baseline, specialized, args.k),
         "gained_most": gained,
@@ -245,9 +251,9 @@ def compare(
     }
 
 
-def gain_of(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
+def gain_of(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     """Both means, the relative gain and its interval over questions."""
-    gain = relative_gain(before, after, seed=seed)
+    gain = relative_gain(before, after)
     return {
         "baseline": gain.base_mean,
         "specialized": gain.other_mean,
@@ -257,7 +263,7 @@ def gain_of(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
 
 
 def compare_without_boilerplate(
-    inputs: Inputs, baseline: ModelScores, specialized: ModelScores, seed: int
+    inputs: Inputs, baseline: ModelScores, specialized: ModelScores
 ) -> dict[str, Any] | None:
     """The gain without boilerplate; None where no answer is boilerplate, or no question has another."""
     if not baseline.without_boilerplate:
@@ -266,7 +272,7 @@ def compare_without_boilerplate(
         "passages_left_out": len(boilerplate_ids(inputs.chunks)),
         "questions": len(next(iter(baseline.without_boilerplate.values()))),
         "improvement": {
-            key: gain_of(before, specialized.without_boilerplate[key], seed)
+            key: gain_of(before, specialized.without_boilerplate[key])
             for key, before in baseline.without_boilerplate.items()
         },
     }
@@ -281,7 +287,7 @@ def verdict(improvement: dict[str, Any], args: argparse.Namespace) -> dict[str, 
     return {"target": target, "met": all(reached.values()), "reached": reached}
 
 
-def compare_graded(graded: GradedSet, baseline: ModelScores, specialized: ModelScores, seed: int) -> dict[str, Any]:
+def compare_graded(graded: GradedSet, baseline: ModelScores, specialized: ModelScores) -> dict[str, Any]:
     """The graded set's part of the report."""
     return {
         "file": graded.name,
@@ -291,7 +297,7 @@ def compare_graded(graded: GradedSet, baseline: ModelScores, specialized: ModelS
         "ndcg_of_random_order": ndcg_of_random_order(
             [[answer.grade for answer in question.answers] for question in graded.questions]
         ),
-        "improvement": {key: gain_of(before, specialized.graded[key], seed) for key, before in baseline.graded.items()},
+        "improvement": {key: gain_of(before, specialized.graded[key]) for key, before in baseline.graded.items()},
     }
 
 
@@ -359,7 +365,7 @@ def provenance(inputs: Inputs, args: argparse.Namespace) -> dict[str, Any]:
     return {
         "k": args.k,
         "split": args.split,
-        "seed": args.seed,
+        "seed": RESAMPLING_SEED,
         "counts": {
             "chunks": len(inputs.chunks),
             "queries": len(inputs.queries),

@@ -170,7 +170,7 @@ def load_base(args: argparse.Namespace, chunks: Sequence[Chunk]) -> "SentenceTra
     base = load_model(args.base_model, claim_device(args.device))
     print(f"Embedding model on {describe_device(base.device.type)}")
     check_trainable(base, args.base_model)
-    for note in truncation_notes(args.base_model, base, chunks, args.seed):
+    for note in truncation_notes(args.base_model, base, chunks):
         print(note)
     return base
 

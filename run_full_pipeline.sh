@@ -166,7 +166,7 @@ command_of() {
         ;;
     evaluate)
         command=(evaluate.py --baseline-model "$BASE_MODEL" --specialized-model "$OUTPUT_DIR/final" --k 5
-            --data-dir "$DATA_DIR" --seed "$SEED" --device "$DEVICE")
+            --data-dir "$DATA_DIR" --device "$DEVICE")
         [[ -z $GRADED ]] || command+=(--graded "$GRADED")
         flags=$EVALUATE_FLAGS
         ;;

@@ -12,6 +12,7 @@ RELEVANT_GRADE = 3  # of the grades 1-4: from here on an answer counts as one
 CONFIDENCE = 0.95
 RESAMPLES = 10_000  # of a bootstrap
 RESAMPLE_BATCH = 500  # of these held in memory at once
+RESAMPLING_SEED = 42
 
 
 def retrieval_metrics(ranked: np.ndarray, relevant: Sequence[AbstractSet[int]], k: int) -> dict[str, np.ndarray]:
@@ -136,7 +137,7 @@ class Gain:
     high: float
 
 
-def relative_gain(base: np.ndarray, other: np.ndarray, groups: Sequence[Hashable] | None = None, seed: int = 0) -> Gain:
+def relative_gain(base: np.ndarray, other: np.ndarray, groups: Sequence[Hashable] | None = None) -> Gain:
     """Relative gain of `other` over `base`, ratio of means minus 1, with a 95 % paired percentile bootstrap interval.
 
     Questions are drawn with replacement, each with both models' values. With `groups`, whole groups are drawn instead
@@ -147,7 +148,6 @@ def relative_gain(base: np.ndarray, other: np.ndarray, groups: Sequence[Hashable
         base: per question (Q,) values of one metric, none negative.
         other: the same questions under the other model.
         groups: per question, what it belongs to, such as its topic.
-        seed: of the resampling.
     """
     base_mean, other_mean = float(np.mean(base)), float(np.mean(other))
     if base_mean == 0:
@@ -165,7 +165,7 @@ def relative_gain(base: np.ndarray, other: np.ndarray, groups: Sequence[Hashable
             vectorized=True,
             confidence_level=CONFIDENCE,
             method="percentile",
-            rng=np.random.default_rng(seed),
+            rng=np.random.default_rng(RESAMPLING_SEED),
         ).confidence_interval
         low, high = (share / (1 - share) - 1 if share < 1 else np.inf for share in map(float, shares))
     return Gain(base_mean, other_mean, other_mean / base_mean - 1, low, high)

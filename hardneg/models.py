@@ -111,19 +111,18 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
     return model
 
 
-def truncation_notes(name: str, model: "SentenceTransformer", chunks: Sequence[Chunk], seed: int) -> list[str]:
+def truncation_notes(name: str, model: "SentenceTransformer", chunks: Sequence[Chunk]) -> list[str]:
     """A line where many chunks are longer than the model reads: it ranks them by their beginnings alone.
 
     Args:
         name: what the user calls the model.
         model: the model.
-        chunks: the corpus, of which a sample is looked at.
-        seed: of that sample.
+        chunks: the corpus, of which a seeded sample is looked at.
     """
     limit = model.max_seq_length
     if not (limit and callable(model.tokenizer)):  # static embeddings read all of a text
         return []
-    sample = random.Random(seed).sample(chunks, min(TRUNCATION_SAMPLE, len(chunks)))
+    sample = random.Random(0).sample(chunks, min(TRUNCATION_SAMPLE, len(chunks)))
     texts = [prompts_of(model)[1] + chunk["text"] for chunk in sample]
     tokens = model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
     share = sum(len(ids) > limit for ids in tokens) / len(sample)

@@ -619,13 +619,13 @@ def test_templates_and_questions_that_they_alone_answer_are_left_out() -> None:
     pairs: list[Any] = [{"qa_id": str(n), "topic": f"Disease {n}", "synonyms": ""} for n in range(22)]
     queries: list[Query] = [{**QUERY, "ground_truth_chunk_ids": answers} for answers in ([3], [3, 21])]
     inputs = evaluate.Inputs(chunks, queries, None, {})
-    kept = among.written(inputs, pairs, 42)
+    kept = among.written(inputs, pairs)
     assert kept == {21}
     left = among.only(inputs, kept)
     assert [query["ground_truth_chunk_ids"] for query in left.queries] == [[0]]
-    assert among.written(replace(inputs, chunks=chunks[1:21]), pairs, 42) == set(range(20))  # twenty may share it
+    assert among.written(replace(inputs, chunks=chunks[1:21]), pairs) == set(range(20))  # twenty may share it
     everywhere = make_chunk(0, texts[21], qa_ids=[str(n) for n in range(21)], split=SHARED)
-    assert among.written(replace(inputs, chunks=[everywhere]), pairs, 42) == set()  # boilerplate
+    assert among.written(replace(inputs, chunks=[everywhere]), pairs) == set()  # boilerplate
 
 
 def test_aspects_by_hand() -> None:

@@ -264,12 +264,12 @@ def test_chunks_longer_than_the_model_reads(tiny_model: Path) -> None:
     model = load_model(str(tiny_model), "cpu")  # reads 64 tokens
     chunks, _, _ = tiny_corpus()
     long = [chunk | {"text": chunk["text"] * 20} for chunk in chunks[:3]]
-    (note,) = truncation_notes("tiny", model, long + chunks[3:], seed=0)
+    (note,) = truncation_notes("tiny", model, long + chunks[3:])
     assert note == (
         "Note: tiny reads only the first 64 tokens of a text; about 10% of the chunks are longer "
         "(estimated from 30 of 30); prepare_corpus.py --chunk-chars cuts shorter ones"
     )
-    assert truncation_notes("tiny", model, long[:1] + chunks[1:], seed=0) == []
+    assert truncation_notes("tiny", model, long[:1] + chunks[1:]) == []
     assert model.encode(["gout " * 500]).shape == (1, 32)  # counting has not switched truncation off
 
 
@@ -277,7 +277,7 @@ def test_a_model_of_static_embeddings(tiny_model: Path) -> None:
     """Its tokenizer is of another library, and it reads texts of any length."""
     tokenizer = load_model(str(tiny_model), "cpu").tokenizer.backend_tokenizer
     model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu")
-    assert truncation_notes("static", model, tiny_corpus()[0], seed=0) == []
+    assert truncation_notes("static", model, tiny_corpus()[0]) == []
 
 
 # ---------------------------------------------------------------- what can be trained

@@ -126,7 +126,7 @@ def test_the_full_run_is_the_runbooks(clone: Clone) -> None:
         f"iterative_miner.py --iterations 2 --num-queries 1000 {judge} --base-model {base} "
         "--data-dir data --output-dir models/medical-specialized --seed 42 --device auto",
         f"evaluate.py --baseline-model {base} --specialized-model models/medical-specialized/final --k 5 "
-        "--data-dir data --seed 42 --device auto --graded bundled",
+        "--data-dir data --device auto --graded bundled",
     ]
 
 
@@ -184,7 +184,7 @@ def test_variables_reach_their_stages_and_further_flags_come_last(clone: Clone) 
         f"iterative_miner.py --iterations 3 --num-queries 300 --num-candidates 15 {judge} --base-model my/base "
         "--data-dir prepared --output-dir adapted --seed 7 --device cuda:1 --prompt p.txt --concurrency 128 "
         "--guard none",
-        "evaluate.py --baseline-model my/base --specialized-model adapted/final --k 5 --data-dir prepared --seed 7 "
+        "evaluate.py --baseline-model my/base --specialized-model adapted/final --k 5 --data-dir prepared "
         "--device cuda:1 --graded people.jsonl --require-target",
     ]
 

@@ -23,6 +23,7 @@ from hardneg.script import run
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 
 BEGINNING = 60  # characters that a template is known by
+SEED = 42  # of the sample that `seen` takes
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"{part!r} is no part of the passages; begin with one of {', '.join(PARTS)}")
     args = evaluate.parse_arguments(flags)
     inputs = evaluate.load_inputs(args)
-    kept = PARTS[part](inputs, load_qa_pairs(args.data_dir, inputs.manifest), args.seed)
+    kept = PARTS[part](inputs, load_qa_pairs(args.data_dir, inputs.manifest))
     among = only(inputs, kept)
     asked = f"{len(among.queries):,} of {len(inputs.queries):,} questions"
     print(f"{part}: {asked} among {len(kept):,} of {len(inputs.chunks):,} chunks")
@@ -51,20 +52,20 @@ def only(inputs: evaluate.Inputs, kept: set[int]) -> evaluate.Inputs:
     return replace(inputs, chunks=chunks, queries=queries)
 
 
-def held_out(inputs: evaluate.Inputs, pairs: Sequence[QAPair], seed: int) -> set[int]:
+def held_out(inputs: evaluate.Inputs, pairs: Sequence[QAPair]) -> set[int]:
     """What belongs to the validation or the test split alone."""
     return {chunk["chunk_id"] for chunk in inputs.chunks if chunk["split"] not in ("train", SHARED)}
 
 
-def seen(inputs: evaluate.Inputs, pairs: Sequence[QAPair], seed: int) -> set[int]:
+def seen(inputs: evaluate.Inputs, pairs: Sequence[QAPair]) -> set[int]:
     """The answers that training could not see, and a seeded sample of its passages: in all as many as `held_out`."""
-    unseen = held_out(inputs, pairs, seed)
+    unseen = held_out(inputs, pairs)
     answers = {chunk_id for query in inputs.queries for chunk_id in query["ground_truth_chunk_ids"]} & unseen
     trained = [chunk["chunk_id"] for chunk in inputs.chunks if chunk["split"] == "train"]
-    return answers | set(random.Random(seed).sample(trained, min(len(unseen - answers), len(trained))))
+    return answers | set(random.Random(SEED).sample(trained, min(len(unseen - answers), len(trained))))
 
 
-def written(inputs: evaluate.Inputs, pairs: Sequence[QAPair], seed: int) -> set[int]:
+def written(inputs: evaluate.Inputs, pairs: Sequence[QAPair]) -> set[int]:
     """What is neither boilerplate nor a template."""
     pair_of = {pair["qa_id"]: pair for pair in pairs}
     beginnings = [beginning(chunk, pair_of[chunk["qa_ids"][0]]) for chunk in inputs.chunks]
@@ -82,7 +83,7 @@ def beginning(chunk: Chunk, pair: QAPair) -> str:
     return " ".join(text.split())[:BEGINNING]
 
 
-PARTS: dict[str, Callable[[evaluate.Inputs, Sequence[QAPair], int], set[int]]] = {
+PARTS: dict[str, Callable[[evaluate.Inputs, Sequence[QAPair]], set[int]]] = {
     "held-out": held_out,
     "seen": seen,
     "written": written,
