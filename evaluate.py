@@ -31,6 +31,7 @@ from hardneg.files import check_writable, write_json
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import (
     RESAMPLING_SEED,
+    bounds_or_none,
     finite_or_none,
     metrics_without,
     ndcg_of_random_order,
@@ -234,7 +235,7 @@ def compare(
     for key, before in baseline.metrics.items():
         gain = gain_of(before, specialized.metrics[key])
         by_group = relative_gain(before, specialized.metrics[key], groups)
-        improvement[key] = gain | {"ci95_groups": [finite_or_none(by_group.low), finite_or_none(by_group.high)]}
+        improvement[key] = gain | {"ci95_groups": bounds_or_none((by_group.low, by_group.high))}
     types = [query["qtype"] for query in inputs.queries]
     gained, lost = most_changed(inputs.queries, baseline, specialized, args.k)
     return {
@@ -258,7 +259,7 @@ def gain_of(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
         "baseline": gain.base_mean,
         "specialized": gain.other_mean,
         "gain": finite_or_none(gain.gain),
-        "ci95_questions": [finite_or_none(gain.low), finite_or_none(gain.high)],
+        "ci95_questions": bounds_or_none((gain.low, gain.high)),
     }
 
 

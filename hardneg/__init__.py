@@ -42,7 +42,7 @@ Learning
     run_folder      the folder of a run: whose it is, and what is finished
 
 Measuring
-    metrics         MRR, DCG and others, intervals of gains
+    metrics         MRR, DCG and others, intervals of means and gains
     agreement       how far two graders agree: kappa, AUC
     graded          questions whose answers people graded
 

@@ -5,10 +5,19 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap, mannwhitneyu
+from scipy.stats import mannwhitneyu
 
 from hardneg.judge import GRADES
-from hardneg.metrics import CONFIDENCE, RELEVANT_GRADE, RESAMPLES, finite_or_none, numbered
+from hardneg.metrics import (
+    CONFIDENCE,
+    RELEVANT_GRADE,
+    RESAMPLE_BATCH,
+    RESAMPLES,
+    bounds_or_none,
+    finite_or_none,
+    mean_and_interval,
+    numbered,
+)
 
 
 def whole_grade(grade: float) -> int:
@@ -32,6 +41,7 @@ def agreement(theirs: Sequence[float], judges: Sequence[float], questions: Seque
     """
     rows, columns = ([whole_grade(grade) for grade in side] for side in (theirs, judges))
     confusion = confusion_matrix(rows, columns)
+    # As grades 4 and 1, so that one kappa serves; people's mean is not rounded up to an answer.
     relevant = [[GRADES[-1] if grade >= RELEVANT_GRADE else GRADES[0] for grade in side] for side in (theirs, columns)]
     order, order_ci95 = auc_within_questions(judges, [grade >= RELEVANT_GRADE for grade in theirs], questions)
     return {
@@ -39,10 +49,10 @@ def agreement(theirs: Sequence[float], judges: Sequence[float], questions: Seque
         "confusion": confusion.tolist(),
         "cohen_kappa": finite_or_none(cohen_kappa(confusion)),
         "weighted_kappa": finite_or_none(weighted_kappa(confusion)),
-        "weighted_kappa_ci95": [finite_or_none(bound) for bound in weighted_kappa_interval(rows, columns, questions)],
+        "weighted_kappa_ci95": bounds_or_none(weighted_kappa_interval(rows, columns, questions)),
         "binary_kappa": finite_or_none(cohen_kappa(confusion_matrix(*relevant))),
         "auc_within_questions": finite_or_none(order),
-        "auc_within_questions_ci95": [finite_or_none(bound) for bound in order_ci95],
+        "auc_within_questions_ci95": bounds_or_none(order_ci95),
     }
 
 
@@ -83,16 +93,6 @@ def auc(scores: Sequence[float], positive: Sequence[bool]) -> float:
         return np.nan
     statistic = mannwhitneyu(values[labels], values[~labels], method="asymptotic").statistic
     return float(statistic / (labels.sum() * (~labels).sum()))
-
-
-def mean_and_interval(values: Sequence[float] | np.ndarray) -> tuple[float, tuple[float, float]]:
-    """The mean and its percentile bootstrap interval of 95 %; NaN of no value, and bounds of fewer than two."""
-    if len(values) < 2:
-        return (float(values[0]) if len(values) else math.nan), (math.nan, math.nan)
-    interval = bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile", rng=0
-    ).confidence_interval
-    return float(np.mean(values)), (float(interval.low), float(interval.high))
 
 
 def confusion_matrix(first: Sequence[int], second: Sequence[int]) -> np.ndarray:
@@ -139,8 +139,9 @@ def weighted_kappa_interval(
     counts = np.zeros((len(place), len(GRADES), len(GRADES)), np.int64)
     cells = ([place[group] for group in groups], np.asarray(first, int) - 1, np.asarray(second, int) - 1)
     np.add.at(counts, cells, 1)
-    drawn = np.random.default_rng(0).multinomial(len(place), np.full(len(place), 1 / len(place)), size=RESAMPLES)
-    kappas = _kappa(np.tensordot(drawn, counts, axes=1), _quadratic_weights())
+    rng, equal_shares = np.random.default_rng(0), np.full(len(place), 1 / len(place))
+    batches = (rng.multinomial(len(place), equal_shares, RESAMPLE_BATCH) for _ in range(0, RESAMPLES, RESAMPLE_BATCH))
+    kappas = np.concatenate([_kappa(np.tensordot(batch, counts, axes=1), _quadratic_weights()) for batch in batches])
     kappas = kappas[~np.isnan(kappas)]
     if not len(kappas):
         return np.nan, np.nan

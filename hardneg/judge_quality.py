@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from hardneg.agreement import mean_and_interval, whole_grade
+from hardneg.agreement import whole_grade
 from hardneg.artifacts import Chunk
 from hardneg.candidates import CandidateList
 from hardneg.judge import GRADES, Judgment, answer_key_grade, as_read
-from hardneg.metrics import RELEVANT_GRADE, finite_or_none
+from hardneg.metrics import RELEVANT_GRADE, bounds_or_none, finite_or_none, mean_and_interval
 
 RANK_EDGES = (2, 4, 11)  # the ranks 1, 2-3, 4-10 and the rest
 CALIBRATION_BINS = 10
@@ -88,7 +88,7 @@ def corrections(judged: Sequence[JudgedPair]) -> dict[str, Any]:
         "questions": sum(map(bool, wins)),
         "pairs": sum(map(len, wins)),
         "share": finite_or_none(share),
-        "share_ci95": [finite_or_none(bound) for bound in bounds],
+        "share_ci95": bounds_or_none(bounds),
     }
 
 

@@ -1,7 +1,7 @@
-"""Retrieval metrics per question, and intervals of relative gains."""
+"""Retrieval metrics per question, and intervals of means and of relative gains."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -120,6 +120,27 @@ def _reciprocal_rank(hits: np.ndarray) -> np.ndarray:
 def finite_or_none(value: float) -> float | None:
     """A figure for JSON, which has no NaN and no infinity."""
     return float(value) if math.isfinite(value) else None
+
+
+def bounds_or_none(bounds: Iterable[float]) -> list[float | None]:
+    """The bounds of an interval for JSON."""
+    return [finite_or_none(bound) for bound in bounds]
+
+
+def mean_and_interval(values: Sequence[float] | np.ndarray) -> tuple[float, tuple[float, float]]:
+    """The mean and its percentile bootstrap interval of 95 %; NaN of no value, and bounds of fewer than two."""
+    if len(values) < 2:
+        return (float(values[0]) if len(values) else math.nan), (math.nan, math.nan)
+    interval = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=RESAMPLE_BATCH,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
+    return float(np.mean(values)), (float(interval.low), float(interval.high))
 
 
 @dataclass(frozen=True, slots=True)

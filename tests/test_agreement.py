@@ -1,6 +1,7 @@
 """Agreement of two graders, worked out by hand."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -131,6 +132,15 @@ def test_the_interval_of_kappa_is_over_questions() -> None:
     once = weighted_kappa_interval(people, judge, range(60))
     assert weighted_kappa_interval(people.repeat(10), judge.repeat(10), np.arange(60).repeat(10)) == pytest.approx(once)
     assert all(math.isnan(bound) for bound in weighted_kappa_interval(people, judge, [0] * 60))
+
+
+def test_the_interval_of_kappa_over_two_thousand_questions_takes_little_memory() -> None:
+    people, judge = np.random.default_rng(4).integers(1, 5, size=(2, 2000))
+    tracemalloc.start()
+    weighted_kappa_interval(people, judge, range(2000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import math
 import time
 import tracemalloc
+from collections.abc import Callable
 from itertools import permutations
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytrec_eval
 
 from hardneg.metrics import (
     graded_metrics,
+    mean_and_interval,
     metrics_without,
     ndcg_of_random_order,
     relative_gain,
@@ -263,11 +265,12 @@ def test_questions_in_groups_of_one_are_plain_questions() -> None:
     assert relative_gain(base, other, list(range(30))) == relative_gain(base, other)
 
 
-def test_two_thousand_questions_take_little_time_and_memory() -> None:
+@pytest.mark.parametrize("interval", [relative_gain, lambda values, _: mean_and_interval(values)])
+def test_two_thousand_questions_take_little_time_and_memory(interval: Callable[..., object]) -> None:
     base, other = np.random.default_rng(0).uniform(size=(2, 2000))
     tracemalloc.start()
     started = time.process_time()
-    relative_gain(base, other)
+    interval(base, other)
     seconds, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert seconds < 3
