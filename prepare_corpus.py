@@ -222,17 +222,13 @@ def count_splits(pairs: Sequence[QAPair]) -> dict[str, dict[str, Any]]:
     counts = {}
     for split in SPLITS:
         inside = [pair for pair in pairs if pair["split"] == split]
-        questions: dict[str, str] = {}
-        for pair in inside:
-            questions.setdefault(normalise_question(pair["question"]), pair["qtype"])
         sizes = Counter(pair["group"] for pair in inside)
         counts[split] = {
             "topics": len({normalise_topic(pair["topic"]) for pair in inside}),
             "groups": len(sizes),
             "rows": len(inside),
             "rows_of_the_largest_group": max(sizes.values()),
-            "questions": len(questions),
-            "questions_by_type": dict(Counter(questions.values()).most_common()),
+            "questions": len({normalise_question(pair["question"]) for pair in inside}),
         }
     return counts
 
@@ -307,13 +303,9 @@ def print_report(report: dict[str, dict[str, Any]]) -> None:
     print("\nCHARACTERS PER CHUNK")
     print(aligned([chunks["characters"].keys(), chunks["characters"].values()]))
     print("\nSPLITS (by topic)")
-    columns = [name for name in splits["train"] if name != "questions_by_type"]
+    columns = list(splits["train"])
     by_split = [(split, *(splits[split][name] for name in columns)) for split in SPLITS]
     print(aligned([("", *(name.replace("_", " ") for name in columns)), *by_split]))
-    print("\nQUESTIONS BY TYPE")
-    types = dict.fromkeys(name for split in SPLITS for name in splits[split]["questions_by_type"])
-    by_type = [(name, *(splits[split]["questions_by_type"].get(name, 0) for split in SPLITS)) for name in types]
-    print(aligned([("", *SPLITS), *by_type]))
     print("\nLEAKAGE BETWEEN SPLITS")
     widespread = report["boilerplate"]
     print(aligned((f"{name} in several splits", count) for name, count in report["leakage"].items()))
