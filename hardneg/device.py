@@ -93,7 +93,7 @@ def choose_gpu(requested: str, gpus: Sequence[Gpu]) -> Gpu | None:
     """Choose the GPU for the embedding model.
 
     Args:
-        requested: "auto" (the GPU with the most free memory; None where there is none), "cpu", "cuda" or "cuda:N".
+        requested: "auto" (the GPU with the most free memory; None where there is none), "cuda" or "cuda:N".
         gpus: what `list_gpus` saw.
 
     Returns:
@@ -102,7 +102,7 @@ def choose_gpu(requested: str, gpus: Sequence[Gpu]) -> Gpu | None:
     Raises:
         InputError: no such device, or none of the GPUs has MIN_FREE bytes free.
     """
-    if requested == "cpu" or (requested == "auto" and not gpus):
+    if requested == "auto" and not gpus:
         return None
     candidates = [gpu for gpu in gpus if requested in ("auto", "cuda", f"cuda:{gpu.index}")]
     if not candidates:
@@ -166,11 +166,11 @@ def has_bfloat16(device: str) -> bool:
     0.6 times the speed of float32 (measured on an Emerald Rapids); on others AVX512-BF16 has twice.
 
     Args:
-        device: "cuda" or "cpu"; any other is taken to have none.
+        device: "cuda" or "cpu".
     """
     import torch
 
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    has = torch.cpu.get_capabilities().get if device == "cpu" else {}.get
+    has = torch.cpu.get_capabilities().get
     return bool(has("amx_bf16") or (has("avx512_bf16") and not has("avx512_fp16")))

@@ -104,7 +104,7 @@ def _digit_probabilities(
             name = candidate["token"].strip()  # "4" and " 4" are one grade
             if name in ("1", "2", "3", "4"):
                 mass[int(name)] += math.exp(candidate["logprob"])
-    except (KeyError, TypeError, AttributeError, LookupError, OverflowError):
+    except (LookupError, TypeError, AttributeError, OverflowError):
         return None
     total = sum(mass.values())
     if not MIN_DIGIT_MASS <= total <= 1.01 or mass[digit] < max(mass.values()) - TIE:
