@@ -100,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     pairs = list(candidate_pairs(lists, sample.chunks))
     check_server(sample.judge, [*pairs, *graded_pairs(sample.graded)] if sample.graded else pairs)
     print(f"\nJudging {len(pairs):,} (query, chunk) pairs...")
-    judgments, effort = judge_all(sample.judge, pairs, args.gpu_hour_price)
+    judgments = judge_pairs(sample.judge, pairs, args.gpu_hour_price)
+    effort = effort_record(sample.judge.stats, args.gpu_hour_price)
     mined = mine_hard_examples(with_grades(as_mined(lists, args), judgments), boilerplate_ids(sample.chunks))
     results = measure(lists, judgments, sample.chunks, mined)
     results["judge"] = judge_record(sample.judge)
@@ -258,14 +259,6 @@ def check_server(judge: Judge, pairs: Sequence[Pair] | None = None) -> None:
             raise
 
 
-def judge_all(
-    judge: Judge, pairs: Sequence[Pair], gpu_hour_price: float | None
-) -> tuple[list[Judgment], dict[str, Any]]:
-    """All judgments, and what they took of the server: nothing, for the answer key."""
-    judgments = judge_pairs(judge, pairs, gpu_hour_price)
-    return judgments, effort_record(judge.stats, gpu_hour_price)
-
-
 # ---------------------------------------------------------------- measuring the sample
 
 
@@ -293,7 +286,7 @@ def measure(
         "hard_examples": hard_examples(mined, rows),
         # shuffled: the first few are a fair sample
         "sample_judgments": [asdict(row) for row in random.Random(0).sample(rows, len(rows))],
-        "unjudged": {"count": len(rows) - len(judged), "reasons": dict(reasons.most_common())},
+        "unjudged": dict(reasons.most_common()),
         "without_probabilities": sum(row.probabilities is None for row in judged),
         "agreement": agreement(
             [row.answer_key_grade for row in judged],
@@ -326,7 +319,7 @@ def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict
     answers = [answer for question in graded.questions for answer in question.answers]
     print(f"\nJudging the {len(answers):,} answers of {graded.name} to {len(graded.questions)} questions...")
     pairs = graded_pairs(graded)
-    judgments, effort = judge_all(sample.judge, pairs, gpu_hour_price)
+    judgments = judge_pairs(sample.judge, pairs, gpu_hour_price)
     by_id = {judgment.chunk_id: judgment for judgment in judgments}
     said = [(pair, answer.grade, by_id[pair.chunk["chunk_id"]]) for pair, answer in zip(pairs, answers, strict=True)]
     judged = [(pair, people, judgment) for pair, people, judgment in said if judgment.grade is not None]
@@ -344,7 +337,7 @@ def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict
         ),
         "auc": finite_or_none(auc(grades, relevant)),
         "calibration": calibration([judgment.probabilities for _, _, judgment in judged], relevant),
-        "effort": effort,
+        "effort": effort_record(sample.judge.stats, gpu_hour_price),
         "largest_disagreements": [
             {
                 "question": pair.query["query"],
@@ -405,7 +398,7 @@ def find_warnings(results: dict[str, Any], judge: Judge) -> Iterator[str]:
         yield from name_warnings(judge.findings, judge.store.answered_as(judge.model))
     if judge.findings is not None and judge.findings.probabilities:
         yield from stored_warnings(results, judge.store.path)
-    yield from unjudged_warnings(results["unjudged"]["reasons"], len(results["sample_judgments"]), "the sample's")
+    yield from unjudged_warnings(results["unjudged"], len(results["sample_judgments"]), "the sample's")
     yield from order_warnings(results["agreement"], "the answer key")
     yield from correction_warnings(results["corrections"])
     yield from mining_warnings(results)
@@ -466,7 +459,7 @@ def server_warnings(findings: JudgeFindings | None) -> Iterator[str]:
 
 def stored_warnings(results: dict[str, Any], store: Path) -> Iterator[str]:
     """On grades stored without probabilities, by a server that gives them now: they are not asked again."""
-    judged = len(results["sample_judgments"]) - results["unjudged"]["count"]
+    judged = len(results["sample_judgments"]) - sum(results["unjudged"].values())
     counts = [("the sample's", results["without_probabilities"], judged)]
     if graded := results["graded"]:
         judged = graded["answers"] - sum(graded["unjudged"].values())
@@ -534,13 +527,13 @@ def where_to_turn(found: dict[str, Any]) -> str:
 def print_report(results: dict[str, Any], args: argparse.Namespace) -> None:
     """The findings in readable form."""
     print_scores(results["score_distribution"])
-    heading(f"WHAT TRAINING WOULD USE: {results['mining']['examples']:,} examples")
+    print(f"\nWHAT TRAINING WOULD USE: {results['mining']['examples']:,} examples")
     print(describe_mining(results["mining"], MINING))
     hard = results["hard_examples"]
     print_examples("HARD POSITIVES: relevant, but ranked low by the model", hard["hard_positives"])
     print_examples("HARD NEGATIVES: irrelevant, but ranked high by the model", hard["hard_negatives"])
     judgments = results["sample_judgments"]
-    heading(f"SAMPLE JUDGMENTS: {SHOWN} of {len(judgments):,}")
+    print(f"\nSAMPLE JUDGMENTS: {SHOWN} of {len(judgments):,}")
     print_rows(judgments[:SHOWN])
     print_biases(results["biases"])
     if args.judge == "llm":
@@ -552,14 +545,9 @@ def print_report(results: dict[str, Any], args: argparse.Namespace) -> None:
     print_verdict(results["warnings"], args.output_file)
 
 
-def heading(title: str) -> None:
-    """A blank line and a title."""
-    print(f"\n{title}")
-
-
 def print_scores(distribution: dict[str, int]) -> None:
     """Counts, shares and bars."""
-    heading("SCORE DISTRIBUTION")
+    print("\nSCORE DISTRIBUTION")
     total, most = sum(distribution.values()), max(distribution.values())
     for name, count in distribution.items():
         print(f"  {name:<8} {count:>6,} {count / total:>6.1%}  {'█' * round(BAR_WIDTH * count / most)}".rstrip())
@@ -567,7 +555,7 @@ def print_scores(distribution: dict[str, int]) -> None:
 
 def print_examples(title: str, examples: Sequence[dict[str, Any]]) -> None:
     """The most striking example of each of a few questions."""
-    heading(f"{title} ({len(examples):,})")
+    print(f"\n{title} ({len(examples):,})")
     of_question: dict[str, dict[str, Any]] = {}
     for example in examples:
         of_question.setdefault(example["query_id"], example)
@@ -588,7 +576,7 @@ def print_rows(rows: Iterable[dict[str, Any]]) -> None:
 
 def print_biases(found: dict[str, Any]) -> None:
     """Mean grades by what they should not depend on."""
-    heading("MEAN GRADE")
+    print("\nMEAN GRADE")
     known = found["known_answers"]
     others = figure(known["mean_grade_of_rest"])
     print(f"  known answers {figure(known['mean_grade'])} ({known['pairs']}), other passages {others}")
@@ -603,7 +591,7 @@ def print_biases(found: dict[str, Any]) -> None:
 
 def print_agreement(title: str, found: dict[str, Any], rows: str) -> None:
     """The confusion matrix and the kappas."""
-    heading(f"{title} ({found['pairs']:,} pairs)")
+    print(f"\n{title} ({found['pairs']:,} pairs)")
     header = (f"{rows} \\ judge", *GRADES)
     print(
         aligned(
@@ -634,7 +622,7 @@ def print_corrections(found: dict[str, Any]) -> None:
 
 def print_rate(rate: dict[str, Any]) -> None:
     """Judgments per second, and what follows for the full run."""
-    heading("RATE")
+    print("\nRATE")
     full = rate["full_run_estimate"]
     if full is None:
         print("  none measured: nothing was asked; another --seed draws other questions (without --stored-only)")
@@ -666,11 +654,11 @@ def print_graded(graded: dict[str, Any]) -> None:
 def print_verdict(warnings: Sequence[str], output_file: Path) -> None:
     """What looks wrong, and where to go next."""
     if warnings:
-        heading("SOMETHING LOOKS WRONG")
+        print("\nSOMETHING LOOKS WRONG")
         print("\n".join(f"  - {warning}" for warning in warnings))
         print("Mend that first and run this again. Nothing is asked twice; --prompt FILE tries another wording.")
     else:
-        heading("Looks right. Read ten judgments yourself, then go on to training")
+        print("\nLooks right. Read ten judgments yourself, then go on to training")
     print(f"Wrote {output_file}; see .score_distribution, .mining, .hard_examples and .sample_judgments with jq")
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hardneg.judge import Judge, JudgeStats
-from hardneg.llm_judge import JudgePlan, LLMJudge
+from hardneg.llm_judge import PASSAGE_TOKENS, JudgePlan, LLMJudge
 from hardneg.probing import JudgeFindings
 
 MIN_ASKED = 50  # judgments before a rate says anything
@@ -44,7 +44,7 @@ def describe_plan(plan: JudgePlan) -> str:
     """One line before the long step."""
     text = f"{plan.pairs:,} pairs: {plan.stored:,} already stored, {plan.to_ask:,} to ask, "
     text += f"about {plan.prompt_tokens:,} prompt tokens"
-    return text + (f", {plan.cut:,} passages cut to {plan.passage_tokens:,} tokens" if plan.cut else "")
+    return text + (f", {plan.cut:,} passages cut to {PASSAGE_TOKENS:,} tokens" if plan.cut else "")
 
 
 def effort_record(stats: JudgeStats, gpu_hour_price: float | None) -> dict[str, Any]:
@@ -143,11 +143,5 @@ def estimate_full_run(
 
 def judge_record(judge: Judge) -> dict[str, Any]:
     """What training.json and small_sample_results.json say of a judge, and of what an LLM's server was found to be."""
-    record: dict[str, Any] = {"kind": judge.configuration["judge"]}
-    if isinstance(judge, LLMJudge):
-        record |= {
-            "model": judge.model,
-            "prompt_sha256": judge.template.sha256,
-            "findings": asdict(judge.findings) if judge.findings else None,
-        }
-    return record
+    findings = judge.findings if isinstance(judge, LLMJudge) else None
+    return judge.configuration | {"findings": asdict(findings) if findings else None}

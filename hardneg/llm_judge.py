@@ -34,7 +34,7 @@ from hardneg.probing import JudgeFindings, reprobe, survey
 from hardneg.signals import held_signals
 
 DEFAULT_CONCURRENCY = 64  # at 50 ms a request this allows 1,280/s, twice what the client can do
-DEFAULT_PASSAGE_TOKENS = 1024
+PASSAGE_TOKENS = 1024  # (estimated) that longer passages are cut to
 MAX_CONCURRENCY = 1000  # connections that the HTTP client keeps
 NO_KEY = "EMPTY"  # what vLLM's documentation sends where no key is needed
 RESERVED_TOKENS = 80  # for the chat template around one user message, and the answer; generous
@@ -57,8 +57,7 @@ class JudgePlan:
     stored: int  # pairs already judged
     to_ask: int  # requests: pairs with the same question and passage are asked once
     prompt_tokens: int  # estimated, of the requests to ask
-    cut: int  # passages of the requests to ask that are cut to the budget
-    passage_tokens: int  # that budget
+    cut: int  # passages of the requests to ask that are cut to PASSAGE_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Request:
 
     key: str
     query: str
-    passage: str  # cut to the budget
+    passage: str  # cut to PASSAGE_TOKENS
     is_cut: bool
 
     def shortened(self, tokens: int) -> "Request":
@@ -90,7 +89,6 @@ class LLMJudge:
         store: JudgmentStore,
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
-        passage_tokens: int = DEFAULT_PASSAGE_TOKENS,
         stored_only: bool = False,
         policy: RetryPolicy | None = None,
         tell: Callable[[str], object] = lambda words: None,
@@ -103,7 +101,6 @@ class LLMJudge:
             prompt_template: with `{query}` and then `{passage}`, once each.
             store: where judgments are looked up and kept.
             concurrency: most requests in flight, over all endpoints.
-            passage_tokens: budget that longer passages are cut to, in (estimated) tokens.
             stored_only: ask nobody; pairs without a stored answer stay unjudged.
             policy: timeouts and retries.
             tell: called with one line when a server goes or comes back.
@@ -121,12 +118,11 @@ class LLMJudge:
             "judge": "llm",
             "llm_model": model,
             "prompt_sha256": self.template.sha256,
-            "passage_tokens": passage_tokens,
+            "passage_tokens": PASSAGE_TOKENS,
         }
         self.stats = JudgeStats()
         self.findings: JudgeFindings | None = None
         self.concurrency = concurrency
-        self.passage_tokens = passage_tokens
         self.stored_only = stored_only
         self._policy = policy or RetryPolicy()
         self._tell = tell
@@ -194,12 +190,12 @@ class LLMJudge:
                 to_ask.add(request.key)
                 cut += request.is_cut
                 prompt_tokens += typical_tokens(self.template.render(request.query, request.passage))
-        return JudgePlan(count, stored, len(to_ask), prompt_tokens, cut, self.passage_tokens)
+        return JudgePlan(count, stored, len(to_ask), prompt_tokens, cut)
 
     def request(self, pair: Pair) -> Request:
-        """What would be asked about a pair, its passage cut to the budget, and the key of the answer."""
+        """What would be asked about a pair, its passage cut to PASSAGE_TOKENS, and the key of the answer."""
         query, text = pair.query["query"], as_read(pair.chunk)
-        passage = cut_to_tokens(text, self.passage_tokens)
+        passage = cut_to_tokens(text, PASSAGE_TOKENS)
         prompt = self.template.render(query, passage)
         return Request(judgment_key(self.model, prompt, DECODING), query, passage, passage != text)
 
@@ -212,12 +208,12 @@ class LLMJudge:
         return Record(request.key, self.model, self.template.text, request.query, request.passage, constraint, answer)
 
     def room(self, query: str) -> int:
-        """Tokens for the passage: the stated budget, or what the server's context leaves beside the question."""
+        """Tokens for the passage: PASSAGE_TOKENS, or what the server's context leaves beside the question."""
         longest = self.findings.max_model_len if self.findings else None
         if longest is None:
-            return self.passage_tokens
+            return PASSAGE_TOKENS
         taken = self.template.tokens + estimate_tokens(query) + RESERVED_TOKENS
-        return max(0, min(self.passage_tokens, longest - taken))
+        return max(0, min(PASSAGE_TOKENS, longest - taken))
 
     async def _open_pool(self) -> EndpointPool:
         """Connect to the endpoints, surveying them if that was not done. Raises InputError as `check` does."""
@@ -259,6 +255,7 @@ class _Run:
         self._counted_at = self._turned_at = time.monotonic()
         with ExitStack() as on_failure:
             on_failure.callback(self.close)
+            # Making the task must not be interrupted; while it runs, a signal cancels it rather than break the loop.
             with held_signals():
                 opening = self._loop.create_task(judge._open_pool())
             with (

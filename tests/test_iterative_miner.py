@@ -36,7 +36,7 @@ from hardneg.files import read_json, sha256_file, write_json
 from hardneg.graded import MIN_GUARD, load_graded, score_graded
 from hardneg.judge import NOT_STORED, AnswerKeyJudge, as_read
 from hardneg.judgment_store import JudgmentStore, sha256_text
-from hardneg.llm_judge import LLMJudge
+from hardneg.llm_judge import PASSAGE_TOKENS, LLMJudge
 from hardneg.mining import Mined
 from hardneg.model_files import strength_of
 from hardneg.models import fingerprint, load_model
@@ -442,7 +442,7 @@ def assert_recorded(record: dict[str, Any], number: int, output: Path) -> None:
     assert 12 <= record["counts"]["examples"] <= 24 * (number + 1)
     figures = {"mrr", "dcg", "guard_ndcg", "guard_mrr", "guard_low"}
     assert set(record["validation"]) == figures == set(record["base_validation"])
-    assert record["judge"] == {"kind": "answer-key"}
+    assert record["judge"] == {"judge": "answer-key", "findings": None}
     assert record["arguments"]["seed"] == 42 and record["versions"]["torch"] and record["seconds"] > 0
 
 
@@ -1100,7 +1100,7 @@ def test_too_many_unjudged_then_a_sound_server(
     now = stub.stats()["answered"]
     chunks, _, _ = tiny_corpus()
     record = read_json(tmp_path / "models" / "iteration_0" / "training.json", "")
-    assert record["judge"]["kind"] == "llm" and record["judge"]["effort"]["asked"] == int(found[1])
+    assert record["judge"]["judge"] == "llm" and record["judge"]["effort"]["asked"] == int(found[1])
     assert record["configuration"]["llm_model"] == MODEL
     for line in (tmp_path / "models" / "iteration_0" / "candidates.jsonl").read_text().splitlines():
         item = json.loads(line)
@@ -1124,11 +1124,13 @@ def test_a_run_with_another_judge_prompt_or_budget_is_another_run(
     with JudgmentStore(tmp_path / "judgments.sqlite") as store:
         miner.main(asking, make_judge(stub, store))
         monkeypatch.setattr(CachedEncoder, "encode_passages", lambda *_: pytest.fail("embeds"))
-        for key, judge in (
-            ("llm_model", LLMJudge([stub.url], "another", PROMPT, store, stored_only=True)),
-            ("passage_tokens", LLMJudge([stub.url], MODEL, PROMPT, store, stored_only=True, passage_tokens=100)),
-            ("prompt_sha256", LLMJudge([stub.url], MODEL, PROMPT + " Grade:", store, stored_only=True)),
+        for key, model, prompt, tokens in (
+            ("llm_model", "another", PROMPT, PASSAGE_TOKENS),
+            ("prompt_sha256", MODEL, PROMPT + " Grade:", PASSAGE_TOKENS),
+            ("passage_tokens", MODEL, PROMPT, 100),
         ):
+            monkeypatch.setattr("hardneg.llm_judge.PASSAGE_TOKENS", tokens)
+            judge = LLMJudge([stub.url], model, prompt, store, stored_only=True)
             error = refused([*asking, "--stored-only"], capsys, judge=judge)
             assert re.search(rf"holds a run of another configuration \({key}: [^;]+ now\); choose", error)
 
@@ -1196,7 +1198,7 @@ def test_the_prompt_s_hash_is_recorded_and_the_key_is_not(
         miner.main(at(server.url, asking))
     models, digest = tmp_path / "models", sha256_text(miner.JUDGE_PROMPT)
     record = read_json(models / "iteration_0" / "training.json", "")
-    assert record["configuration"]["prompt_sha256"] == record["judge"]["prompt_sha256"] == digest
+    assert record["judge"]["prompt_sha256"] == digest
     for name in ("iteration_0", "final"):
         assert f"| prompt_sha256 | {digest} |" in (models / name / "README.md").read_text()
     shown = capsys.readouterr()

@@ -74,7 +74,7 @@ def test_a_name_that_may_be_a_silent_server_s_is_not_told() -> None:
 
 
 def test_a_plan_is_one_line_before_the_long_step() -> None:
-    plan = JudgePlan(50_000, 1_234, 48_000, 20_000_000, cut=0, passage_tokens=1024)
+    plan = JudgePlan(50_000, 1_234, 48_000, 20_000_000, cut=0)
     text = "50,000 pairs: 1,234 already stored, 48,000 to ask, about 20,000,000 prompt tokens"
     assert describe_plan(plan) == text
     assert describe_plan(replace(plan, cut=1200)) == f"{text}, 1,200 passages cut to 1,024 tokens"
@@ -124,14 +124,14 @@ def test_time_and_price_in_words(seconds: float, price: float | None, text: str)
 
 
 def test_the_record_is_json_and_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert judge_record(AnswerKeyJudge()) == {"kind": "answer-key"}
+    assert judge_record(AnswerKeyJudge()) == {"judge": "answer-key", "findings": None}
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     with JudgmentStore(tmp_path / "judgments.sqlite") as store:
         judge = LLMJudge(["http://a/v1"], "qwen", "{query} {passage}", store)
         assert judge_record(judge)["findings"] is None
         judge.findings = FINDINGS
         record = json.loads(json.dumps(judge_record(judge)))
-    assert (record["kind"], record["model"], record["prompt_sha256"]) == ("llm", "qwen", judge.template.sha256)
+    assert (record["judge"], record["llm_model"], record["prompt_sha256"]) == ("llm", "qwen", judge.template.sha256)
     assert record["findings"]["constraint"] == "choice"
     assert "secret" not in json.dumps(record)
 

@@ -360,9 +360,12 @@ def test_more_requests_at_once_than_the_client_has_connections_are_refused(concu
         make_judge(["http://localhost:8000/v1"], tmp_path, concurrency=concurrency)
 
 
-def test_long_passages_are_cut_to_the_budget_and_counted(stub: LLMStub, tmp_path: Path) -> None:
+def test_long_passages_are_cut_to_the_budget_and_counted(
+    stub: LLMStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hardneg.llm_judge.PASSAGE_TOKENS", 100)
     pairs = [make_pair(1, "word " * 1000), make_pair(2)]
-    judge = make_judge(stub, tmp_path, passage_tokens=100)
+    judge = make_judge(stub, tmp_path)
     assert_right(judge, list(judge.judge(pairs)), pairs)
     assert judge.stats.cut == 1
     passages = {record["passage"] for record in judge.store}

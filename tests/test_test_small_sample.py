@@ -90,11 +90,11 @@ def test_every_training_chunk_graded_by_the_answer_key(
         "mean_grade_of_rest": pytest.approx((150 + 2 * 15) / 165),
         "share_graded_1": 0.0,
     }
-    assert found["unjudged"] == {"count": 0, "reasons": {}}
+    assert found["unjudged"] == {}
     used = {name: count for name, count in found["mining"].items() if count and "queries" not in name}
     assert used == {"candidates": 180, "relevant": 15, "irrelevant": 165, "trained_on": 14, "examples": 14}
     assert (found["rate"]["judgments_per_second"], found["rate"]["full_run_estimate"]) == (None, None)
-    assert (found["graded"], found["judge"]) == (None, {"kind": "answer-key"})
+    assert (found["graded"], found["judge"]) == (None, {"judge": "answer-key", "findings": None})
     assert found["parameters"]["num_candidates"] == 99
     assert len({row["query_id"] for row in found["sample_judgments"][:10]}) > 3  # of all questions, not the first ones
     assert found["warnings"] == []  # that 83 % have grade 1 is nothing that one could mend
@@ -173,7 +173,7 @@ def test_grades_and_probabilities_are_the_servers(
         scores[str(round(true_grade(prompt)))] += 1
     assert found["score_distribution"] == {grade: scores[grade] for grade in "1234"} | {"unjudged": 0}
     assert found["judge"]["findings"]["constraint"] == "choice"
-    assert (found["judge"]["model"], found["judge"]["prompt_sha256"]) == (MODEL, sha256_text(JUDGE_PROMPT))
+    assert (found["judge"]["llm_model"], found["judge"]["prompt_sha256"]) == (MODEL, sha256_text(JUDGE_PROMPT))
     rate = found["rate"]
     assert rate["asked"] == len(found["sample_judgments"]) and rate["from_store"] == 0 and rate["prompt_tokens"] > 0
     assert rate["judgments_per_second"] == pytest.approx(rate["asked"] / rate["seconds"], rel=0.01)
@@ -238,7 +238,7 @@ def test_with_stored_judgments_only_no_server_is_needed(
     script.main([*nowhere, "--num-queries", "12", "--num-candidates", "6"])  # far more than is stored
     found = results(tmp_path)
     missing = found["score_distribution"]["unjudged"]
-    assert found["unjudged"] == {"count": missing, "reasons": {"no stored answer": missing}} and missing > 30
+    assert found["unjudged"] == {"no stored answer": missing} and missing > 30
     assert len(found["sample_judgments"]) - missing >= len(first["sample_judgments"])
     shown = capsys.readouterr().out
     assert "(but no server is asked)" in shown and f"(no stored answer {missing}); leave out --stored-only" in shown
@@ -252,13 +252,13 @@ def test_unjudged_pairs_are_counted_told_and_asked_again(base: list[str], tmp_pa
         script.main(command)
     pairs = len(found["sample_judgments"])
     assert found["score_distribution"]["unjudged"] == 4
-    assert found["unjudged"] == {"count": 4, "reasons": {"not a grade": 4}}
+    assert found["unjudged"] == {"not a grade": 4}
     unjudged = [row for row in found["sample_judgments"] if row["grade"] is None]
     assert [row["unjudged_reason"] for row in unjudged] == ["not a grade"] * 4
     assert found["agreement"]["pairs"] == pairs - 4
     place = "see hardneg/judge_answers.py:read_answer()"
     assert f"{4 / pairs:.1%} of the sample's pairs are unjudged (not a grade 4); {place}" in found["warnings"]
-    assert results(tmp_path)["unjudged"]["count"] == 0
+    assert results(tmp_path)["unjudged"] == {}
 
 
 # ---------------------------------------------------------------- against people
@@ -481,7 +481,7 @@ def sample_results(**changes: Any) -> dict[str, Any]:
         "score_distribution": {"1": 5, "2": 5, "3": 5, "4": 5, "unjudged": 0},
         "mining": {"candidates": 100, "uncertain": 50, "examples": 1},
         "sample_judgments": [{}] * 100,
-        "unjudged": {"count": 2, "reasons": {"refused": 2}},
+        "unjudged": {"refused": 2},
         "without_probabilities": 0,
         "agreement": {"auc_within_questions": 0.75},
         "corrections": {"questions": 10, "share": 0.65},
@@ -510,7 +510,7 @@ def with_people(kappa: float, order: float | None = 0.75) -> dict[str, Any]:
             "51% of the pairs .*MINING",
         ),
         (
-            {"unjudged": {"count": 3, "reasons": {"refused": 3}}},
+            {"unjudged": {"refused": 3}},
             r"3.0% of the sample's pairs are unjudged \(refused 3\)",
         ),
         ({"agreement": {"auc_within_questions": 0.74}}, "the judge hardly tells .*AUC 0.74 with the .*JUDGE_PROMPT"),
