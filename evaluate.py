@@ -152,8 +152,8 @@ def load_inputs(args: argparse.Namespace) -> Inputs:
 
 
 def check_beforehand(args: argparse.Namespace) -> None:
-    """Raise InputError where what the flags name is not to be had, as far as that needs neither the data nor the
-    specialized model: the pipeline asks this before its first stage."""
+    """Raise InputError if something the flags name is missing or unusable, as far as this can be told without the data
+    and the specialized model: the pipeline asks this before its first stage."""
     find_gpu(args.device)
     resolve_model(args.baseline_model)
     check_writable(args.output)

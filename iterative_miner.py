@@ -197,7 +197,7 @@ def run_iteration(number: int, setting: Setting) -> bool:
     if args.judge_results:
         take_in_results(setting, lists)
     if ends_before_judging(args):
-        tell_what_is_left(setting, lists)
+        end_before_judging(setting, lists)
         return False
     print("\n[Step 3/5] LLM judging relevance...")
     lists = llm_judge_relevance(lists, setting.chunks, setting.judge, args.gpu_hour_price)
@@ -264,7 +264,7 @@ def take_in_results(setting: Setting, lists: list[CandidateList]) -> None:
             print(f"  {count:,} {what}: {reason}")
 
 
-def tell_what_is_left(setting: Setting, lists: list[CandidateList]) -> None:
+def end_before_judging(setting: Setting, lists: list[CandidateList]) -> None:
     """Print what is left to judge (--dry-run), or write it to a batch file (--judge-batch)."""
     args, judge = setting.args, setting.judge
     pairs = list(candidate_pairs(lists, setting.chunks))
@@ -359,7 +359,8 @@ def sample_queries(queries: Sequence[Query], count: int, seed: int, number: int)
     """The training questions of one iteration: new ones until all have been asked, then from the first again.
 
     They come in one seeded order, whatever the count: a run of more questions begins with those of a smaller one, whose
-    judgments are stored. The same questions mined again added nothing, others a little (LOG.md).
+    judgments are stored. The same questions mined again added nothing, others a little (LOG.md,
+    "Other questions in the second iteration").
 
     Args:
         queries: all training questions.
@@ -491,7 +492,7 @@ MINING = MiningRules(
     clearly_below=0.5,
     negatives=4,
     max_positives=2,
-    max_found=1,  # what a noisy judge finds second is mostly wrong (LOG.md)
+    max_found=1,  # what a noisy judge finds second is mostly wrong (LOG.md, "A noisy judge")
 )
 
 
@@ -552,11 +553,13 @@ def mine_hard_examples(
 
 RECIPE = Recipe(
     epochs=1,
-    batch_size=32,  # 8 gains more in one iteration and no more in two, as the guard stops it sooner (LOG.md)
+    # Of 8 they gain more in one iteration, and no more in two, as the guard stops them (LOG.md, "Smaller batches").
+    batch_size=32,
     learning_rate=1e-4,  # too much for some models (LOG.md, "A larger model"): --learning-rate
     warmup_fraction=0.1,
     scale=None,  # `best_scale`: models are trained at anything from 20 (all-MiniLM) to 100 (E5) (LOG.md, "The scale")
-    # Two ways of staying near the base model; without either, more is forgotten (LOG.md).
+    # Two ways of staying near the base model; without either, more is forgotten (LOG.md, "Contrast with passages that
+    # stay where they are", "Training recipe").
     frozen_contrast_weight=1.0,  # of the contrast of questions with all candidates as the base model embeds them
     distillation_weight=6.0,  # of the distance from the base model's embeddings
 )
@@ -622,8 +625,8 @@ def fine_tune(
 
 
 # Shares of the tuned weights when averaged with the base model's. In steps of a tenth: where the guard's limit falls
-# between two is chance, and a step of a fifth costs up to six points of gain (LOG.md). The weakest are for guards of
-# few questions.
+# between two is chance, and a step of a fifth costs up to six points of gain (LOG.md, "All of MedQuAD, split by
+# names too"). The weakest are for guards of few questions.
 STRENGTHS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # the strongest first
 # Of a single training. Above it a little more is gained, but more than twice as much is forgotten on LiveQA, which the
 # guard does not see. A mean of several trainings may go as far from the base model as this share of the last one would.
@@ -636,7 +639,8 @@ POOL_DEPTH = 10  # the base model's candidates per such question that they are r
 def average_with_trained(setting: Setting, tuned: "SentenceTransformer", number: int) -> float:
     """Replace the newest weights by the mean over the trainings of the iterations 0 to `number`, in place.
 
-    Alone, a later iteration gains less where questions are worded otherwise than in training (LOG.md).
+    Alone, a later iteration gains less where questions are worded otherwise than in training (LOG.md, "The
+    mean of what the iterations trained").
 
     Returns:
         the largest share of the mean that may be tried: STRONGEST_ALONE, or more where that takes the model no further
@@ -718,8 +722,8 @@ def asks_server(args: argparse.Namespace) -> bool:
 
 
 def check_beforehand(args: argparse.Namespace) -> None:
-    """Raise InputError where what the flags name is not to be had, as far as that needs no data: the pipeline asks this
-    before its first stage."""
+    """Raise InputError if something the flags name is missing or unusable, as far as this can be told without the data:
+    the pipeline asks this before its first stage."""
     run_folder.check_apart(args.output_dir, {"--data-dir": args.data_dir, "--judge-batch": args.judge_batch})
     find_gpu(args.device)
     resolve_model(args.base_model)
@@ -898,7 +902,7 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_batch_arguments(args: argparse.Namespace) -> None:
-    """Raise InputError where they do not go with the others."""
+    """Raise InputError where the batch flags contradict the others."""
     if args.judge != "llm" and (args.judge_batch or args.judge_results):
         raise InputError("--judge-batch and --judge-results are about an LLM's judgments; use them with --judge llm")
     if args.batch_constraint and not args.judge_batch:

@@ -75,7 +75,7 @@ MAX_WITHOUT_PROBABILITIES = 0.02  # share of the grades without, from a server t
 # key on samples of 30 questions (LOG.md, "A judge that is misled as the model is").
 LOW_AUC = 0.75
 # Share of the passages ranked above an answer that are graded below it, 0.5 by chance: there 0.62 to 0.85. A judge that
-# errs where the model errs has 0.54 to 0.62: it gains less, and alone, without known answers, next to nothing (LOG.md).
+# errs where the model errs has 0.54 to 0.62: it gains less, and alone, without known answers, next to nothing (there).
 LOW_CORRECTIONS = 0.65
 ENOUGH_QUESTIONS = 10  # that such passages must be found for
 LOW_KAPPA_WITH_PEOPLE = 0.5  # quadratically weighted; the noisy judge would have 0.54 with the bundled questions
@@ -212,8 +212,8 @@ def load_sample(args: argparse.Namespace) -> Sample:
 
 
 def check_beforehand(args: argparse.Namespace) -> None:
-    """Raise InputError where what the flags name is not to be had, as far as that needs no data: the pipeline asks this
-    before its first stage."""
+    """Raise InputError if something the flags name is missing or unusable, as far as this can be told without the data:
+    the pipeline asks this before its first stage."""
     find_gpu(args.device)
     resolve_model(args.base_model)
     check_writable(args.output_file)

@@ -1,6 +1,7 @@
-"""What the scripts share. It defines no flags and prints no results.
+"""The plumbing under the scripts, one concern per module. It defines no flags and prints no results.
 
-Only `preflight` is run as a program, and it alone imports the scripts, for their flags and checks.
+Only `preflight` is run as a program, and it alone imports the scripts, for their flags and checks. LOG.md, in comments
+here and in the scripts, is tests/benchmarks/LOG.md, and what stands behind it begins the title of a section.
 
 Data
     sources         rows of MedQuAD or other data sets, from the hub or files

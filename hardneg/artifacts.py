@@ -65,7 +65,8 @@ def _read_records(path: Path, sha256: str | None, remedy: str, fields: type) -> 
 
 
 def _corpus_remedy(data_dir: Path) -> str:
-    """What to do about a corpus that cannot be used. Taken literally, it must not replace another folder's data."""
+    """What to do about a corpus that cannot be used. The command names this folder, so that copying it cannot overwrite
+    another folder's data."""
     return f"run {_command('prepare_corpus.py', data_dir)} with the --source and other flags of this corpus"
 
 

@@ -186,7 +186,7 @@ class Endpoint:
         """Send no more requests until a probe passes."""
         if self.aside is None and self.answers_as is not None:
             self._tell(f"{self.url} gets no more requests until it answers again: {reason}")
-        if self.aside is None or self.probing:
+        if self.aside is None or self.probing:  # several requests find it dead at once: one pause for all of them
             self._probes += 1
             self.resume_at = time.monotonic() + self._policy.pause(self._probes)
         self.aside, self.hopeless = reason, hopeless
@@ -378,7 +378,7 @@ class EndpointPool:
         An endpoint that has throttled as many requests in a row is probed too; if it is well, its pauses begin anew.
         """
         most = 2 * self._policy.attempts
-        is_one_too_many = times % most == 0
+        is_one_too_many = times % most == 0  # again later on: a server that was not well the last time may be by now
         is_in_doubt = is_one_too_many or endpoint.pauses >= most
         return is_in_doubt and await self._is_well(endpoint, sent_at) and is_one_too_many
 

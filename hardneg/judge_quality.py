@@ -1,4 +1,4 @@
-"""How good a judge is beside its agreement with others: calibration of its probabilities, and what biases it."""
+"""How good a judge is apart from its agreement with others: calibration of its probabilities, and what biases it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +69,8 @@ def corrections(judged: Sequence[JudgedPair]) -> dict[str, Any]:
     count half), as the mean over questions.
 
     A judge that tells nothing has 0.5, one that grades as the model ranks 0. A judge that goes by what looks alike may
-    order a question's passages well and still spare just the hard negatives (LOG.md).
+    order a question's passages well and still grade exactly the hard negatives as answers (LOG.md, "A judge that is
+    misled as the model is").
     """
     of_question: dict[str, list[JudgedPair]] = {}
     for row in judged:

@@ -9,7 +9,8 @@ from hardneg.errors import InputError
 from hardneg.judge import GRADES
 
 # Byte-pair vocabularies make about one token of 3 bytes of Chinese; by Qwen2.5's, 3 in 100 MedQuAD passages have fewer
-# bytes per token (LOG.md). Where this is too few after all, the server refuses and the judge cuts further.
+# bytes per token (LOG.md, "A real vLLM server"). Where this is too few after all, the server refuses and the judge cuts
+# further.
 MIN_BYTES_PER_TOKEN = 3.0
 LONGEST_WORD = 50  # characters; more of them without a space are cut anywhere, as Chinese must be
 TYPICAL_BYTES_PER_TOKEN = 4.5  # by Qwen2.5's vocabulary the judge's prompts have 4.42

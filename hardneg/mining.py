@@ -98,7 +98,7 @@ def accumulate(iterations: Sequence[Mined]) -> Mined:
     """The last iteration's findings, with the distinct examples, the candidates and what is spared of all iterations.
 
     Examples accumulate as in the paper: what the base model gets wrong must be learnt again by every model that starts
-    from it, beside what the last model still gets wrong.
+    from it, as well as what the last model still gets wrong.
     """
     examples = list(dict.fromkeys(example for mined in iterations for example in mined.examples))
     spared: dict[str, set[int]] = {}

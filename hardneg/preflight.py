@@ -119,14 +119,14 @@ def check_corpus(corpus: Namespace, miner: Namespace) -> None:
     from hardneg.run_folder import run_of
     from hardneg.sources import source_sha256
 
-    run = run_of(miner.output_dir)
-    if run is None or not (corpus.data_dir / "manifest.json").exists():
+    made_by = run_of(miner.output_dir)
+    if made_by is None or not (corpus.data_dir / "manifest.json").exists():
         return
     made = read_manifest(corpus.data_dir)["corpus"]
     before, now = made.get("arguments", {}), vars(corpus)
     same_flags = [name for name in now if name in before and name != "data_dir"]  # an older manifest may lack some
     changed = [name for name in same_flags if before[name] != now[name]]
-    if made.get("sha256") != run.get("corpus_sha256"):
+    if made.get("sha256") != made_by.get("corpus_sha256"):
         return  # training will say what is wrong
     if changed:
         differences = "; ".join(f"{name}: {before[name]} there, {now[name]} now" for name in changed)

@@ -46,6 +46,7 @@ def claimed(folder: Path, configuration: Mapping[str, Any]) -> Iterator[None]:
         if is_alone:
             clear_leftovers(folder, _WRITTEN)
         check_owner(folder, configuration)
+        # run_of counts a folder with nothing but a note as free; without locks, the note's writer may still be at work.
         if not is_alone and _note_in(folder) not in (None, dict(configuration)):
             raise InputError(
                 f"another run may be at work on {folder}, whose file system has no locks that would tell; choose "
@@ -80,8 +81,8 @@ def check_owner(folder: Path, configuration: Mapping[str, Any], in_part: bool = 
 
 
 def check_apart(folder: Path, places: Mapping[str, Path | None]) -> None:
-    """Raise InputError where something is to be written into a run's folder before the run itself has: training would
-    take it for the folder of something else.
+    """Raise InputError if a file would be written into a run's folder before the run has claimed it: training would
+    then refuse the folder.
 
     Args:
         folder: the output folder.

@@ -41,9 +41,10 @@ class Score:
         """Whether the guard's 95 % interval rules out a relative loss above `tolerance`; True without a guard.
 
         A test of non-inferiority (Piaggio et al. 2012). A small guard has a wide interval, so the fewer questions, the
-        less change is allowed: that no loss shows does not rule one out. The 95 % hold for each model by itself; the
-        best of several that are tried may have lost a little more. The guard's MRR@5 is printed beside nDCG@10 but
-        decides nothing: it sees one answer per question, so its interval is four times as wide (LOG.md).
+        less change is allowed: seeing no loss is not the same as ruling one out. The 95 % hold for each model by
+        itself; the best of several that are tried may have lost a little more. The guard's MRR@5 is printed beside
+        nDCG@10 but decides nothing: it sees one answer per question, so its interval is four times as wide (LOG.md,
+        "Contrast with passages that stay where they are").
         """
         return self.guard_low is None or self.guard_low >= -tolerance
 
