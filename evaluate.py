@@ -39,12 +39,13 @@ from hardneg.metrics import (
     retrieval_metrics,
 )
 from hardneg.model_files import foreign_training, training_record
-from hardneg.models import check_comparable, load_model, resolve_model, truncation_notes
+from hardneg.models import DEFAULT_MODEL, check_comparable, load_model, resolve_model, truncation_notes
 from hardneg.normalising import names_topic, normalise_topic
 from hardneg.script import run
 from hardneg.search import top_k
 from hardneg.tables import excerpt
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
+from hardneg.validation import K
 
 RULE = "=" * 50
 METRICS = ("MRR", "DCG", "Precision", "Recall")  # as printed
@@ -97,14 +98,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = flag_types.Parser(__doc__)
     add = parser.add_argument
-    hub_name = "sentence-transformers/all-MiniLM-L12-v2"
-    add("--baseline-model", default=hub_name, help="folder or hub name of the model to beat")
+    add("--baseline-model", default=DEFAULT_MODEL, help="folder or hub name of the model to beat")
     add(
         "--specialized-model",
         default="models/medical-specialized/final",
         help="folder or hub name of the adapted model",
     )
-    add("--k", type=flag_types.positive_int, default=5, help="cut-off rank of the metrics")
+    add("--k", type=flag_types.positive_int, default=K, help="cut-off rank of the metrics")
     add("--data-dir", type=Path, default=Path("data"), help="folder of the prepared data")
     add("--split", choices=("val", "test"), default="test", help="split whose questions are asked")
     add("--graded", metavar="FILE", help="also rank this graded JSONL set, 'bundled' or 'nanobeir' (from the hub)")

@@ -40,7 +40,7 @@ from hardneg.files import read_text, write_json_lines
 from hardneg.graded import GradedSet, open_guard
 from hardneg.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgment, Pair
 from hardneg.judge_requests import CONSTRAINTS, PromptTemplate
-from hardneg.judgment_store import JudgmentStore
+from hardneg.judgment_store import JUDGMENTS, JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
 from hardneg.memory import (
     activation_bytes,
@@ -64,7 +64,7 @@ from hardneg.mining import (
     surest,
 )
 from hardneg.model_files import corpora_of, foreign_training, strength_of, training_record
-from hardneg.models import check_trainable, load_model, resolve_model, truncation_notes
+from hardneg.models import DEFAULT_MODEL, check_trainable, load_model, resolve_model, truncation_notes
 from hardneg.recipe import FEW_STEPS, SCALE_EXAMPLES, SCALES, Recipe
 from hardneg.script import run
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
@@ -341,9 +341,10 @@ def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
 
 def export_judgments(data_dir: Path, target: Path) -> None:
     """Every judgment of the store as JSON lines."""
-    if not (data_dir / "judgments.sqlite").exists():
-        raise InputError(f"{data_dir / 'judgments.sqlite'} is missing; judge something first, or name its --data-dir")
-    with JudgmentStore(data_dir / "judgments.sqlite") as store:
+    path = data_dir / JUDGMENTS
+    if not path.exists():
+        raise InputError(f"{path} is missing; judge something first, or name its --data-dir")
+    with JudgmentStore(path) as store:
         print(f"{write_json_lines(target, store):,} judgments written to {target}")
 
 
@@ -430,7 +431,7 @@ def llm_judge_relevance(
     return graded
 
 
-def judge_pairs(judge: Judge, pairs: Sequence[Pair], gpu_hour_price: float | None = None) -> list[Judgment]:
+def judge_pairs(judge: Judge, pairs: Sequence[Pair], gpu_hour_price: float | None) -> list[Judgment]:
     """Judge under a progress bar. Prints first what an LLM has to do, and how long it will take once that is known.
 
     Where it is left early, what a server is answering is waited for and stored. The judge's `stats` are of these pairs
@@ -497,9 +498,7 @@ MINING = MiningRules(
 
 
 def mine_hard_examples(
-    lists: Iterable[CandidateList],
-    boilerplate: AbstractSet[int] = frozenset(),
-    rules: MiningRules = MINING,
+    lists: Iterable[CandidateList], boilerplate: AbstractSet[int], rules: MiningRules = MINING
 ) -> Mined:
     """Find what the model ranks wrongly, and build training examples.
 
@@ -689,7 +688,7 @@ def open_judge(args: argparse.Namespace) -> Judge:
     """The judge that the flags of `add_judge_arguments` ask for; nothing is sent to a server yet."""
     if args.judge == "answer-key":
         return AnswerKeyJudge()
-    store = JudgmentStore(args.data_dir / "judgments.sqlite")
+    store = JudgmentStore(args.data_dir / JUDGMENTS)
     return LLMJudge(
         args.llm_endpoint or [DEFAULT_ENDPOINT],
         args.llm_model,
@@ -795,7 +794,7 @@ def check_output_dir(args: argparse.Namespace, source: str | None) -> None:
 # ---------------------------------------------------------------- flags
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = flag_types.Parser(__doc__)
     add = parser.add_argument
@@ -813,7 +812,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=candidates,
         help="chunks retrieved and judged per question",
     )
-    add("--base-model", default="sentence-transformers/all-MiniLM-L12-v2", help="model to adapt: hub name or folder")
+    add("--base-model", default=DEFAULT_MODEL, help="model to adapt: hub name or folder")
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
     add("--output-dir", type=Path, default=Path("models/medical-specialized"), help="where the models go")
     add_judge_arguments(parser)

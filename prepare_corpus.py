@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\nWrote {len(chunks):,} chunks and {len(pairs):,} question/answer pairs to {args.data_dir}")
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = flag_types.Parser(__doc__)
     add = parser.add_argument

@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\nWrote {sum(map(len, queries.values())):,} queries to {args.data_dir}")
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = flag_types.Parser(__doc__)
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder prepare_corpus.py wrote to")

@@ -46,7 +46,7 @@ from hardneg.judge_report import (
 from hardneg.llm_judge import LLMJudge
 from hardneg.metrics import RELEVANT_GRADE, finite_or_none
 from hardneg.mining import Mined, describe_mining
-from hardneg.models import resolve_model
+from hardneg.models import DEFAULT_MODEL, resolve_model
 from hardneg.probing import JudgeFindings
 from hardneg.script import run
 from hardneg.tables import aligned, excerpt
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 # ---------------------------------------------------------------- flags and inputs
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line. Raises InputError where flags do not go together."""
     parser = flag_types.Parser(__doc__)
     add = parser.add_argument
@@ -134,7 +134,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--num-candidates", type=flag_types.positive_int, default=10, help="chunks retrieved and judged per question")
     add_judge_arguments(parser)
-    add("--base-model", default="sentence-transformers/all-MiniLM-L12-v2", help="retrieves: hub name or folder")
+    add("--base-model", default=DEFAULT_MODEL, help="retrieves: hub name or folder")
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
     add("--output-file", type=Path, default=Path("small_sample_results.json"), help="JSON to write")
     add("--graded", metavar="FILE", help="also measure the judge on this JSONL set that people graded, or 'bundled'")

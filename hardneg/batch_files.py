@@ -44,7 +44,7 @@ def check_files(results: Path | None, batch: Path | None) -> None:
         check_writable(batch)
 
 
-def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint: str = "choice") -> int:
+def export_batch(judge: LLMJudge, pairs: Iterable[Pair], path: Path, constraint: str) -> int:
     """Write the requests for all pairs that are not stored, once each, and return their number.
 
     Args:

@@ -54,7 +54,7 @@ def training_index(encoder: CachedEncoder, chunks: Sequence[Chunk], vectors: np.
 
 
 def rank_candidates(
-    queries: Sequence[Query], query_vectors: np.ndarray, index: Index, k: int, known_answers: bool = True
+    queries: Sequence[Query], query_vectors: np.ndarray, index: Index, k: int, known_answers: bool
 ) -> list[CandidateList]:
     """Each query's top-k chunks by cosine, and its known answers wherever they rank; exact, ties to the lower id.
 

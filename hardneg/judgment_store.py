@@ -24,6 +24,7 @@ from hardneg.judge_answers import Answer
 from hardneg.signals import held_signals
 from hardneg.sqlite_wal import BUSY_SECONDS, explain_sqlite_errors, write_ahead
 
+JUDGMENTS = "judgments.sqlite"  # the store in a data folder
 SCHEMA_VERSION = 1
 
 _SCHEMA = """

@@ -155,6 +155,7 @@ def check_disk(args: Namespace, gib_needed: int) -> None:
 
 def check_judge(script: str, args: Namespace) -> None:
     """Raise InputError where an LLM judge is not well described or, if its server is to be asked, does not answer."""
+    from hardneg.judgment_store import JUDGMENTS
     from iterative_miner import asks_server, open_judge
 
     with tempfile.TemporaryDirectory() as folder:
@@ -164,7 +165,7 @@ def check_judge(script: str, args: Namespace) -> None:
         try:
             judge.check()
         except Unavailable:
-            if script == "iterative_miner.py" or not (args.data_dir / "judgments.sqlite").exists():
+            if script == "iterative_miner.py" or not (args.data_dir / JUDGMENTS).exists():
                 raise  # the small-sample test may find all that it asks stored
 
 

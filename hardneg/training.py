@@ -67,7 +67,8 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
             sentence_features: tokenised columns (query, positive, negative_1, ...), each of B rows.
             labels: int64 (B, 2 + n): query row, positive's chunk id, negatives' chunk ids.
         """
-        self.model.eval()  # no dropout, though the trainer calls train(): on a CPU attention is twice as fast (LOG.md)
+        # No dropout, though the trainer calls train(): on a CPU attention is twice as fast (LOG.md, "Dropout").
+        self.model.eval()
         features = list(sentence_features)
         if self.mini_batch_size >= labels[:, 1:].numel():  # every passage fits: no need for the second forward pass
             embeddings = [[self.model(column)["sentence_embedding"]] for column in features]

@@ -24,4 +24,5 @@ def graded(query: Query, *grades: float | None, ranks: list[int] | None = None) 
 
 def mine(lists: list[CandidateList], **changed: Any) -> Mined:
     """By the default rules but for one negative per example, up to two found answers, and what is given."""
-    return miner.mine_hard_examples(lists, rules=replace(miner.MINING, **{"negatives": 1, "max_found": 2, **changed}))
+    rules = replace(miner.MINING, **{"negatives": 1, "max_found": 2, **changed})
+    return miner.mine_hard_examples(lists, frozenset(), rules)

@@ -47,17 +47,17 @@ def test_what_comes_back_is_in_the_store_and_not_asked_again(
     monkeypatch.setattr("hardneg.batch_files.RECORDS_AT_ONCE", 7)
     pairs = [*make_pairs(30), make_pair(7)]
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
-    assert export_batch(judge, pairs, requests) == 30
+    assert export_batch(judge, pairs, requests, "choice") == 30
     run_batch(requests, results)
     found = import_batch(judge, pairs, results)
     assert (found.judged, found.unjudged, found.failed, found.unknown) == (30, {}, {}, 0)
     assert_right(judge, list(judge.judge(make_pairs(30))), list(make_pairs(30)))
     assert judge.stats.asked == 0
-    assert export_batch(judge, pairs, requests) == 0
+    assert export_batch(judge, pairs, requests, "choice") == 0
 
 
 def test_the_lines_are_openai_batch_requests(judge: LLMJudge, tmp_path: Path) -> None:
-    export_batch(judge, make_pairs(2), tmp_path / "r.jsonl", constraint="object")
+    export_batch(judge, make_pairs(2), tmp_path / "r.jsonl", "object")
     first, second = map(json.loads, (tmp_path / "r.jsonl").read_text().splitlines())
     assert set(first) == {"custom_id", "method", "url", "body"}
     assert (first["method"], first["url"]) == ("POST", "/v1/chat/completions")
@@ -78,7 +78,7 @@ def test_a_service_that_is_not_vllm_is_asked_for_few_log_probabilities(
 def test_a_live_server_and_a_batch_share_their_keys(judge: LLMJudge, tmp_path: Path) -> None:
     with LLMStub() as stub:
         list(make_judge(stub, judge.store).judge(make_pairs(5)))
-    assert export_batch(judge, make_pairs(8), tmp_path / "r.jsonl") == 3
+    assert export_batch(judge, make_pairs(8), tmp_path / "r.jsonl", "choice") == 3
 
 
 def test_what_the_batch_could_not_answer_stays_outstanding(judge: LLMJudge, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_what_the_batch_could_not_answer_stays_outstanding(judge: LLMJudge, tmp_
         return line
 
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
-    export_batch(judge, make_pairs(15), requests)
+    export_batch(judge, make_pairs(15), requests, "choice")
     run_batch(requests, results, change)
     found = import_batch(judge, make_pairs(15), results)
     assert (found.judged, found.unjudged, found.unknown) == (5, {"not a grade": 1}, 1)
@@ -122,7 +122,7 @@ def test_what_the_batch_could_not_answer_stays_outstanding(judge: LLMJudge, tmp_
 def test_a_pair_asked_twice_keeps_its_answer(judge: LLMJudge, tmp_path: Path) -> None:
     """As when a batch that expired was started again and both results are in one file, in whatever order."""
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
-    export_batch(judge, make_pairs(2), requests)
+    export_batch(judge, make_pairs(2), requests, "choice")
     run_batch(requests, results)
     answers = results.read_text().splitlines()
     expired = [json.dumps({**json.loads(line), "response": None}) for line in answers]
@@ -140,7 +140,7 @@ def test_a_pair_asked_twice_keeps_its_answer(judge: LLMJudge, tmp_path: Path) ->
 @pytest.mark.parametrize("name", [f"{MODEL}-2026-01-01", "what a gateway's alias stands for"])
 def test_the_model_may_answer_by_another_name(judge: LLMJudge, tmp_path: Path, name: str) -> None:
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
-    export_batch(judge, make_pairs(1), requests)
+    export_batch(judge, make_pairs(1), requests, "choice")
     results.write_text(json.dumps(answer(json.loads(requests.read_text()), name)))
     assert import_batch(judge, make_pairs(1), results).judged == 1
 
@@ -148,7 +148,7 @@ def test_the_model_may_answer_by_another_name(judge: LLMJudge, tmp_path: Path, n
 def test_answers_to_another_model_s_requests_are_not_taken(judge: LLMJudge, tmp_path: Path) -> None:
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
     other = LLMJudge(["http://localhost/v1"], "another", judge.template.text, judge.store)
-    export_batch(other, make_pairs(3), requests)
+    export_batch(other, make_pairs(3), requests, "choice")
     run_batch(requests, results)
     found = import_batch(judge, make_pairs(3), results)
     assert (found.judged, found.unknown, len(judge.store)) == (0, 3, 0)
@@ -183,5 +183,5 @@ def test_a_failed_export_leaves_nothing(judge: LLMJudge, tmp_path: Path) -> None
         raise InputError("the pairs end here")
 
     with pytest.raises(InputError, match="the pairs end here"):
-        export_batch(judge, broken(), tmp_path / "r.jsonl")
+        export_batch(judge, broken(), tmp_path / "r.jsonl", "choice")
     assert not list(tmp_path.glob("*r.jsonl*"))

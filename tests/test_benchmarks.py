@@ -207,7 +207,7 @@ def test_every_loss_trains_on_what_it_measures(name: str, tiny_model: Path, tmp_
     index = training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
     lists = miner.retrieve_candidates(queries["train"], 15, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
-    examples = mine_hard_examples(lists, rules=replace(miner.MINING, max_positives=1)).examples
+    examples = mine_hard_examples(lists, frozenset(), replace(miner.MINING, max_positives=1)).examples
     dataset, loss = losses.LOSSES[name](model, examples, lists, chunks)
     assert len(dataset) == 12
     texts = dataset.select_columns([column for column in dataset.column_names if column != "label"])[:]
@@ -245,7 +245,7 @@ def test_missed_is_what_has_no_answer_at_rank_1(tiny_model: Path, tmp_path: Path
 def test_the_margin_drops_negatives_near_the_answer() -> None:
     item = candidates(QUERY, 1.0, 4.0, 1.0, 1.0, known=(1,))  # cosines 0.99, 0.98, 0.97, 0.96
     assert grades_of(arms.within_margin(item, 0.98)) == [arms.UNUSED, 4.0, arms.UNUSED, 1.0]  # 0.98 * 0.98 = 0.9604
-    assert mine_hard_examples([arms.within_margin(item, 0.98)]).examples[0].negative_ids == (3, 3, 3, 3)
+    assert mine_hard_examples([arms.within_margin(item, 0.98)], frozenset()).examples[0].negative_ids == (3, 3, 3, 3)
 
 
 def test_negatives_of_the_same_page() -> None:
@@ -273,7 +273,7 @@ def test_hardest_positives() -> None:
     left = arms.hardest_positives(item, 2)
     assert grades_of(left) == [arms.UNUSED, 1.0, 4.0, 3.0]
     assert [candidate.known for candidate in left.candidates] == [False, False, True, False]
-    mined = mine_hard_examples([left])
+    mined = mine_hard_examples([left], frozenset())
     assert [(each.positive_id, each.negative_ids) for each in mined.examples] == [(2, (1, 1, 1, 1))]
     assert mined.spared == {"q": {0, 2, 3}}  # what is dropped is pushed away by nothing
 
@@ -281,7 +281,7 @@ def test_hardest_positives() -> None:
 def test_a_view_keeps_what_must_not_be_its_negative() -> None:
     chunks, _, _ = tiny_corpus()
     item = candidates(QUERY, 1.0, 4.0, known=(1,))
-    mined = mine_hard_examples([item])
+    mined = mine_hard_examples([item], frozenset())
     view_of = arms.keywords_or_sentence(chunks)
     same = arms.with_views(mined, [item], 0.0, 0, view_of)
     assert (same.examples, same.spared) == (mined.examples, mined.spared)

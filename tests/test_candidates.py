@@ -33,7 +33,7 @@ EAST = np.array([[1, 0]], np.float32)
 
 
 def found(query: Query, k: int) -> list[tuple[int, int, bool]]:
-    [item] = rank_candidates([query], EAST, INDEX, k)
+    [item] = rank_candidates([query], EAST, INDEX, k, known_answers=True)
     assert item.query is query
     return [(candidate.chunk_id, candidate.rank, candidate.known) for candidate in item.candidates]
 
@@ -73,7 +73,9 @@ def test_against_brute_force_over_several_blocks(monkeypatch: pytest.MonkeyPatch
     vectors = np.eye(8, dtype=np.float32)[generator.integers(0, 8, 3 * 8 + 3)]
     ids = np.sort(generator.choice(1000, 60, replace=False))
     queries = [make_query(f"q{n}", int(ids[n % 60]), 2000) for n in range(len(vectors))]
-    for item, vector in zip(rank_candidates(queries, vectors, Index(NOBODY, ids, chunks), 5), vectors, strict=True):
+    for item, vector in zip(
+        rank_candidates(queries, vectors, Index(NOBODY, ids, chunks), 5, True), vectors, strict=True
+    ):
         order = sorted(range(60), key=lambda place: (-float(chunks[place] @ vector), ids[place]))
         rank = {int(ids[place]): 1 + position for position, place in enumerate(order)}
         known = item.query["ground_truth_chunk_ids"][0]
@@ -82,11 +84,11 @@ def test_against_brute_force_over_several_blocks(monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_queries() -> None:
-    assert rank_candidates([], np.empty((0, 2), np.float32), INDEX, 3) == []
+    assert rank_candidates([], np.empty((0, 2), np.float32), INDEX, 3, known_answers=True) == []
 
 
 def test_grades_go_to_their_pair_and_leave_the_rest_as_it_was() -> None:
-    lists = rank_candidates([make_query("a"), make_query("b", 11)], np.repeat(EAST, 2, 0), INDEX, 1)
+    lists = rank_candidates([make_query("a"), make_query("b", 11)], np.repeat(EAST, 2, 0), INDEX, 1, True)
     judgments = [Judgment("b", 11, 3.5), Judgment("b", 4, None, unjudged_reason="refused"), Judgment("a", 11, 1.0)]
     first, second = with_grades(lists, iter(judgments))
     assert [candidate.grade for candidate in first.candidates] == [None]

@@ -118,7 +118,7 @@ def test_few_candidates_give_hard_examples_too(index: Index, k: int) -> None:
     chunks, _, queries = tiny_corpus()
     lists = miner.retrieve_candidates(queries["train"], k, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
-    mined = miner.mine_hard_examples(lists)
+    mined = miner.mine_hard_examples(lists, frozenset())
     assert len(mined.hard_positives) >= 5 and len(mined.hard_negatives) >= 5 and len(mined.examples) >= 12
     known = {query["query_id"]: set(query["ground_truth_chunk_ids"]) for query in queries["train"]}
     assert all(not known[example.query_id] & set(example.negative_ids) for example in mined.examples)
@@ -1169,7 +1169,7 @@ def test_a_server_that_is_lost_is_told(stub: LLMStub, tmp_path: Path, capsys: py
         judge: Any = miner.open_judge(miner.parse_arguments([*servers, "--data-dir", str(tmp_path)]))
         judge.check()
         other.kill()
-        assert len(miner.judge_pairs(judge, list(make_pairs(80)))) == 80
+        assert len(miner.judge_pairs(judge, list(make_pairs(80)), None)) == 80
         assert f"{other.url} gets no more requests until it answers again: no connection" in capsys.readouterr().out
 
 
@@ -1179,7 +1179,7 @@ def test_an_error_while_judging_says_how_many_pairs_are_left(stub: LLMStub, tmp_
         judge.check()
         stub.configure(fault="401", after=20, times=None)
         with pytest.raises(InputError, match=r"HTTP 401.*: the same command goes on from there$") as caught:
-            miner.judge_pairs(judge, list(make_pairs(60)))
+            miner.judge_pairs(judge, list(make_pairs(60)), None)
         told = f"; {len(store)} judgments of this run are stored, and {60 - len(store)} of 60 pairs are left to ask: "
         assert told in str(caught.value)
 

@@ -99,7 +99,7 @@ def test_without_known_answers_judge_and_model_must_agree() -> None:
     lists = [graded(make_query("q"), 3.0, 3.5, 3.5, 4.0, 1.0)]
     # places 4, 2, 3, 1 by grade, ranks 1, 2, 3, 4: 1/64 + 1/61, 2/62, 2/63, 1/61 + 1/64
     assert [example.positive_id for example in mine(lists, max_found=4).examples] == [101, 103, 100, 102]
-    assert [example.positive_id for example in miner.mine_hard_examples(lists).examples] == [101]
+    assert [example.positive_id for example in miner.mine_hard_examples(lists, frozenset()).examples] == [101]
 
 
 def test_negatives_rotate_over_the_positives() -> None:
