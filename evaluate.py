@@ -27,6 +27,7 @@ from hardneg import flag_types
 from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
 from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
+from hardneg.errors import InputError
 from hardneg.files import check_writable, write_json
 from hardneg.graded import GradedSet, open_graded, score_graded
 from hardneg.metrics import (
@@ -40,7 +41,7 @@ from hardneg.metrics import (
 )
 from hardneg.model_files import foreign_training, training_record
 from hardneg.models import DEFAULT_MODEL, check_comparable, load_model, resolve_model, truncation_notes
-from hardneg.normalising import names_topic, normalise_topic
+from hardneg.normalising import names_topic, normalise_question, normalise_topic
 from hardneg.script import run
 from hardneg.search import top_k
 from hardneg.tables import excerpt
@@ -165,11 +166,41 @@ def training_notes(model_name: str, inputs: Inputs, split: str) -> list[str]:
     """Why, by its training.json, this is no independent test of the model; a line for each reason."""
     record = training_record(Path(model_name))
     notes = foreign_training(model_name, inputs.manifest["corpus"]["sha256"])
-    if inputs.graded and record.get("configuration", {}).get("guard_sha256") == inputs.graded.sha256:
+    guard = guard_of(record.get("configuration", {}))
+    if inputs.graded and inputs.graded.sha256 == record.get("configuration", {}).get("guard_sha256"):
         notes.append(f"Note: {inputs.graded.name} was the guard that chose {model_name}: no independent test of it")
+    elif guard and inputs.graded:
+        graded = [question.question for question in inputs.graded.questions]
+        notes += shared_notes(f"questions of {inputs.graded.name}", graded, guard, model_name)
+    if guard:
+        notes += shared_notes(f"{split} questions", [query["query"] for query in inputs.queries], guard, model_name)
     if split == "val" and "validation" in record:
         notes.append(f"Note: {model_name} was chosen by validation questions: no independent test of it")
     return notes
+
+
+def guard_of(configuration: dict[str, Any]) -> GradedSet | None:
+    """The guard that chose between a run's models, where it is a file that is still as it was."""
+    name, sha256 = configuration.get("guard"), configuration.get("guard_sha256")
+    if not (name and sha256) or name == "nanobeir":
+        return None
+    try:
+        guard = open_graded(name)
+    except InputError:  # moved away, or taken from another folder
+        return None
+    return guard if guard.sha256 == sha256 else None
+
+
+def shared_notes(what: str, questions: Sequence[str], guard: GradedSet, model_name: str) -> list[str]:
+    """A line where some of these questions are the guard's too."""
+    chose = {normalise_question(question.question) for question in guard.questions}
+    shared = sum(normalise_question(question) in chose for question in questions)
+    if not shared:
+        return []
+    return [
+        f"Warning: {shared:,} of {len(questions):,} {what} are in the guard that chose {model_name}: no independent "
+        "test of it"
+    ]
 
 
 def base_notes(args: argparse.Namespace, baseline_fingerprint: str) -> list[str]:

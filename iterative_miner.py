@@ -631,6 +631,7 @@ STRENGTHS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # the strongest first
 # guard does not see. A mean of several trainings may go as far from the base model as this share of the last one would.
 STRONGEST_ALONE = 0.8
 LITTLE = 0.5  # a share that shows that the learning rate may be too high for the model
+UNMOVED = 0.001  # a gain or loss that shows that it may be too low
 POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
 
@@ -671,14 +672,26 @@ def average_with_base(setting: Setting, tuned: "SentenceTransformer", strongest:
     chosen = choose_strength(tried, tolerance)
     average_weights(tuned, base_weights, tuned_weights, chosen.strength)
     print(f"Share of the tuned weights: {chosen.strength:.0%}, the rest the base model's")
+    if hint := rate_hint(tried, tolerance, setting.args.learning_rate):
+        print(hint)
+    return [{**asdict(each), "chosen": each is chosen} for each in tried]
+
+
+def rate_hint(tried: Sequence[Tried], tolerance: float, rate: float) -> str | None:
+    """What the shares that were tried say against the learning rate; None where it seems right."""
     most = max((each.strength for each in tried if each.score.is_harmless(tolerance)), default=0.0)
     if most <= LITTLE:
-        passed, rate = f"{most:.0%} at most" if most else "none of them", setting.args.learning_rate
-        print(
+        passed = f"{most:.0%} at most" if most else "none of them"
+        return (
             f"The guard passes {passed}: --learning-rate {rate:g} may be too high for this model (a third of it is "
             "worth a try, in another --output-dir), or the guard has few questions"
         )
-    return [{**asdict(each), "chosen": each is chosen} for each in tried]
+    if all(abs(each.gain) < UNMOVED for each in tried):
+        return (
+            f"The tuned model ranks as the base model does: --learning-rate {rate:g} may be too low for this model "
+            "(static embeddings want a hundred times as much; try another in another --output-dir)"
+        )
+    return None
 
 
 # ---------------------------------------------------------------- what the flags ask for

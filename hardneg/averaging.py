@@ -55,9 +55,8 @@ def average_with_earlier(
     mean = dict(newest)
     for name, tensor in newest.items():
         if tensor.is_floating_point():
-            trained = (
-                start[name] + (earlier[name] - start[name]) / strength
-            )  # the earlier mean, without the base's share
+            # what the earlier trainings came to, before the base model had its share in it
+            trained = start[name] + (earlier[name] - start[name]) / strength
             mean[name] = (tensor + count * trained) / (count + 1)
     model.load_state_dict(mean)
     moved = distance(mean, start)

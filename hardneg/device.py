@@ -13,6 +13,7 @@ NO_DRIVER_REMEDY = "restart the machine, or pass --device cpu (DEVICE=cpu to the
 HIDING = ("none", "nodevfiles", "void")  # what people and schedulers set CUDA_VISIBLE_DEVICES to for no GPU
 # A 33M-parameter encoder with gradients and optimiser (0.5 GiB), the base model beside it (0.13 GiB), a CUDA context
 # (0.4 GiB) and 8 gradient-cached passages of 220 tokens in 12 layers (0.7 GiB): reckoned, not measured.
+LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 MIN_FREE = 1.75 * GIB
 
 
@@ -126,7 +127,8 @@ def find_gpu(requested: str) -> Gpu | None:
 def claim_device(requested: str) -> str:
     """Make the chosen GPU the only one this process sees, so that no library spreads over the judge's GPUs.
 
-    Must be called before anything initialises CUDA.
+    Must be called before anything initialises CUDA. It also forgets what a launcher of several processes, as torchrun,
+    has set: training would wait for the others, or leave out its last batch.
 
     Returns:
         "cuda" or "cpu".
@@ -134,6 +136,8 @@ def claim_device(requested: str) -> str:
     Raises:
         InputError: see `choose_gpu` and `parse_gpus`.
     """
+    for name in LAUNCHER_VARIABLES:
+        os.environ.pop(name, None)
     gpu = find_gpu(requested)
     if gpu is None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -107,6 +107,7 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
             f"model {name_or_path} cannot be loaded ({reason}); check the name and the network, "
             f"or use a local folder or {PACKAGED_NAMES[0]}, which is packaged"
         ) from error
+    model.float()  # that is also asked of the transformer above, but no other module heeds it
     if not model.prompts.get("document"):  # a key that is always there, so the library never looks for the others
         model.prompts["document"] = model.prompts.get("passage") or model.prompts.get("corpus") or ""
     return model
@@ -182,14 +183,23 @@ def _module_settings(module: "nn.Module") -> dict[str, object]:
         config = module.auto_model.config.to_dict()
         settings["transformer"] = {key: config[key] for key in config.keys() - _NOT_ARCHITECTURE}
         settings["tokenizer"] = _tokenizer_settings(module.tokenizer)
+        if module.tokenizer.truncation_side != "right":  # only then, so that the usual models keep their embeddings
+            settings["truncation_side"] = module.tokenizer.truncation_side
+    elif hasattr(getattr(module, "tokenizer", None), "to_str"):  # static embeddings
+        settings["tokenizer"] = _of_texts_alone(module.tokenizer.to_str())
     return settings
 
 
 def _tokenizer_settings(tokenizer: Any) -> dict[str, object]:
     if not hasattr(tokenizer, "backend_tokenizer"):  # one of the few written in Python alone
         return {"class": type(tokenizer).__name__, "arguments": tokenizer.init_kwargs, "words": tokenizer.get_vocab()}
-    settings = json.loads(tokenizer.backend_tokenizer.to_str())
-    # Every encode() sets these two anew; the maximum length is in the fingerprint by itself.
+    return _of_texts_alone(tokenizer.backend_tokenizer.to_str())
+
+
+def _of_texts_alone(tokenizer: str) -> dict[str, object]:
+    """A tokenizer's settings, but those that every encode() sets anew: the maximum length is in the fingerprint by
+    itself."""
+    settings = json.loads(tokenizer)
     return {key: settings[key] for key in settings.keys() - {"truncation", "padding"}}
 
 
@@ -199,12 +209,17 @@ def prompts_of(model: "SentenceTransformer") -> tuple[str, str]:
 
 
 def check_trainable(model: "SentenceTransformer", name: str) -> None:
-    """Raise InputError where a model encodes or compares otherwise than it would be trained and measured here.
+    """Raise InputError where a model cannot be trained, or encodes otherwise than it would be trained here.
 
     Args:
         model: the base model.
         name: what the user calls it.
     """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(
+            f"{name} has no weights that training could change: frozen word vectors, or an adapter (LoRA) on frozen "
+            "weights; merge the adapter into its model and name that, or name another model"
+        )
     if model.truncate_dim is not None:
         raise InputError(
             f"{name} encodes with truncate_dim {model.truncate_dim}, which training does not know; "
@@ -223,6 +238,11 @@ def check_comparable(model: "SentenceTransformer", name: str) -> None:
     assumes; arguments as above."""
     from sentence_transformers.sentence_transformer.modules import Normalize, Router
 
+    architectures = getattr(model.config, "architectures", None) or []
+    if any(architecture.endswith("ForSequenceClassification") for architecture in architectures):
+        raise InputError(
+            f"{name} is a classifier or reranker ({architectures[0]}), which embeds nothing; name an embedding model"
+        )
     lengths = (getattr(model[0], f"{role}_length", None) for role in ("query", "document"))
     if any(isinstance(module, Router) for module in model) or any(lengths):
         raise InputError(

@@ -54,12 +54,14 @@ def preflight(gib_needed: int, *words: str) -> None:
 
 
 def parse(command: Sequence[str]) -> Namespace:
-    """A stage's flags, as its script reads them. Raises InputError where it refuses them."""
+    """A stage's flags, as its script reads them. Raises InputError where it refuses them, or would only print help."""
     script, *flags = command
     try:
         return script_of(script).parse_arguments(flags)
     except InputError as error:
         raise InputError(f"{script}: {error}") from None
+    except SystemExit:
+        raise InputError(f"{script}: --help ends it at once; run ./{script} --help by itself") from None
 
 
 def script_of(name: str) -> ModuleType:

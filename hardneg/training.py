@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from scipy.optimize import minimize_scalar
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.base.losses.gradcache import CachedLossMixin
+from sentence_transformers.base.losses.gradcache import CachedLossMixin, has_static_embedding_input
 from torch import Tensor, nn
 from transformers import ProgressCallback
 
@@ -70,7 +70,8 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         # No dropout, though the trainer calls train(): on a CPU attention is twice as fast (LOG.md, "Dropout").
         self.model.eval()
         features = list(sentence_features)
-        if self.mini_batch_size >= labels[:, 1:].numel():  # every passage fits: no need for the second forward pass
+        is_whole = self.mini_batch_size >= labels[:, 1:].numel()  # every passage fits: no need for the second pass
+        if is_whole or has_static_embedding_input(self.model):  # whose batches cannot be cut, nor need it
             embeddings = [[self.model(column)["sentence_embedding"]] for column in features]
             return self.calculate_loss(embeddings, labels)
         return self.forward_cached(features, labels)

@@ -202,3 +202,12 @@ def test_bfloat16_only_where_it_is_faster(
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: cuda)
     assert has_bfloat16(device) is expected
+
+
+def test_what_a_launcher_of_several_processes_has_set_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each script is one process: with WORLD_SIZE=2, training would wait for the other."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "2")
+    assert claim_device("cpu") == "cpu"
+    assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} & os.environ.keys()

@@ -441,13 +441,19 @@ def test_a_graded_file(arguments: list[str], tmp_path: Path, capsys: pytest.Capt
 # ---------------------------------------------------------------- warnings
 
 
-def notes_of(record: object, data_dir: Path, split: str = "test", graded: GradedSet | None = None) -> list[str]:
+def notes_of(
+    record: object,
+    data_dir: Path,
+    split: str = "test",
+    graded: GradedSet | None = None,
+    queries: Sequence[Query] = (),
+) -> list[str]:
     """`training_notes` of a model with this training.json."""
     model = data_dir.parent / "model"
     model.mkdir(exist_ok=True)
     write_json(model / "training.json", record)
     return evaluate.training_notes(
-        str(model), evaluate.Inputs([], [], graded, read_json(data_dir / "manifest.json", "")), split
+        str(model), evaluate.Inputs([], list(queries), graded, read_json(data_dir / "manifest.json", "")), split
     )
 
 
@@ -491,6 +497,19 @@ def test_a_set_that_chose_the_model_is_no_independent_test(tiny_data_dir: Path) 
     assert "consumer_questions.jsonl was the guard that chose" in note
     assert notes_of(record, tiny_data_dir, graded=replace(graded, questions=graded.questions[1:])) == []
     assert notes_of(record, tiny_data_dir) == notes_of({}, tiny_data_dir, graded=graded) == []
+
+
+def test_questions_of_the_guard_are_found_in_other_files_and_splits(tiny_data_dir: Path) -> None:
+    guard = open_graded("bundled")
+    record = {"configuration": {"guard": "bundled", "guard_sha256": guard.sha256}}
+    (note,) = notes_of(record, tiny_data_dir, graded=replace(guard, questions=guard.questions[1:]))
+    assert note.startswith("Warning: 239 of 239 questions of consumer_questions.jsonl are in the guard that chose ")
+    asked = guard.questions[7].question.upper()
+    queries = [make_query("1"), make_query("2", query=asked)]
+    (note,) = notes_of(record, tiny_data_dir, queries=queries)
+    assert note.startswith("Warning: 1 of 2 test questions are in the guard that chose ")
+    for unknown in ({"guard": "gone.jsonl"}, {"guard_sha256": "0" * 64}, {"guard": "nanobeir"}):
+        assert notes_of({"configuration": record["configuration"] | unknown}, tiny_data_dir, queries=queries) == []
 
 
 def test_questions_that_chose_the_model_are_no_test_of_it(tiny_data_dir: Path) -> None:

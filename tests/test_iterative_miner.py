@@ -43,7 +43,7 @@ from hardneg.models import fingerprint, load_model
 from hardneg.recipe import SCALES
 from hardneg.run_folder import claimed, graded_candidates
 from hardneg.script import run
-from hardneg.validation import Score
+from hardneg.validation import Score, Tried
 from tests.brute_force import brute_force
 from tests.judge_data import PROMPT, make_judge, make_pairs
 from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_grade
@@ -251,6 +251,22 @@ def test_each_strength_is_measured_and_the_chosen_one_is_kept(
     assert share(tuned) == pytest.approx(chosen, abs=1e-6)
     is_held_back = has_guard  # to half of what was trained
     assert ("--learning-rate 0.0001 may be too high for this model" in capsys.readouterr().out) == is_held_back
+
+
+@pytest.mark.parametrize(
+    ("gain", "guard_low", "told"),
+    [
+        (0.2, -0.01, None),
+        (0.2, -0.03, "The guard passes none of them: --learning-rate 0.001 may be too high"),
+        (0.0009, 0.0, "ranks as the base model does: --learning-rate 0.001 may be too low"),
+        (-0.0009, None, "ranks as the base model does: --learning-rate 0.001 may be too low"),
+        (0.0011, 0.0, None),
+    ],
+)
+def test_what_the_shares_say_of_the_rate(gain: float, guard_low: float | None, told: str | None) -> None:
+    tried = [Tried(share, Score(0.5, 0.5, None, None, guard_low), gain) for share in (0.8, 0.7)]
+    hint = miner.rate_hint(tried, 0.02, 1e-3)
+    assert hint is None if told is None else hint is not None and told in hint
 
 
 BASE = Score(0.5, 0.5, 0.8, 0.6, 0.0)

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router, StaticEmbedding
-from transformers import ByT5Tokenizer
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoTokenizer, BertForSequenceClassification, ByT5Tokenizer
 from transformers.utils.logging import is_progress_bar_enabled
 
 from hardneg.errors import InputError
@@ -42,6 +43,20 @@ def test_a_checkpoint_in_half_precision_is_loaded_in_full(model: SentenceTransfo
     """Training in pure half precision loses small steps."""
     model.half().save(str(tmp_path / "half"))
     assert {tensor.dtype for tensor in load_model(str(tmp_path / "half"), "cpu").parameters()} == {torch.float32}
+
+
+def static(tokenizer: Tokenizer, folder: Path, dtype: torch.dtype) -> Path:
+    """A model of static embeddings, saved at this precision."""
+    module = StaticEmbedding(tokenizer, embedding_weights=np.eye(tokenizer.get_vocab_size(), 8, dtype=np.float32))
+    SentenceTransformer(modules=[module], device="cpu").to(dtype).save(str(folder))
+    return folder
+
+
+def test_static_embeddings_in_half_precision_are_loaded_in_full(model: SentenceTransformer, tmp_path: Path) -> None:
+    folder = static(model.tokenizer.backend_tokenizer, tmp_path / "half", torch.float16)
+    loaded = load_model(str(folder), "cpu")
+    assert {tensor.dtype for tensor in loaded.parameters()} == {torch.float32}
+    assert np.isfinite(loaded.encode([""])).all()
 
 
 def test_what_a_checkpoint_lacks_is_the_same_in_every_process(tiny_model: Path, tmp_path: Path) -> None:
@@ -232,13 +247,27 @@ def pool_differently(model: SentenceTransformer) -> None:
     model[1].pooling_mode = "cls"
 
 
+def keep_the_end(model: SentenceTransformer) -> None:
+    model.tokenizer.truncation_side = "left"
+
+
 @pytest.mark.parametrize(
-    "change", [nudge_a_weight, shorten, add_prompt, truncate, pool_differently, halve_heads, keep_capitals]
+    "change",
+    [nudge_a_weight, shorten, add_prompt, truncate, pool_differently, halve_heads, keep_capitals, keep_the_end],
 )
 def test_whatever_changes_embeddings_changes_the_fingerprint(model: SentenceTransformer, change: Any) -> None:
     before = fingerprint(model)
     change(model)
     assert fingerprint(model) != before
+
+
+def test_the_tokenizer_of_static_embeddings(model: SentenceTransformer, tmp_path: Path) -> None:
+    loaded = load_model(str(static(model.tokenizer.backend_tokenizer, tmp_path / "static", torch.float32)), "cpu")
+    before = fingerprint(loaded)
+    loaded.encode(TEXTS)
+    assert fingerprint(loaded) == before
+    loaded[0].tokenizer.normalizer = None
+    assert fingerprint(loaded) != before
 
 
 def test_a_tokenizer_written_in_python(model: SentenceTransformer) -> None:
@@ -290,6 +319,22 @@ def test_models_that_encode_otherwise_than_they_are_trained_are_refused(model: S
     model.truncate_dim = 16
     with pytest.raises(InputError, match=r"^tiny encodes with truncate_dim 16, .* name that$"):
         check_trainable(model, "tiny")
+
+
+def test_a_model_without_weights_to_train_is_refused(model: SentenceTransformer) -> None:
+    model.requires_grad_(False)
+    with pytest.raises(InputError, match=r"^tiny has no weights that training could change: .* another model$"):
+        check_trainable(model, "tiny")
+    next(model.parameters()).requires_grad_(True)
+    check_trainable(model, "tiny")
+
+
+def test_a_reranker_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    config = AutoConfig.from_pretrained(tiny_model, num_labels=1)
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"^x is a classifier or reranker \(BertForSequenceClassification\), which"):
+        check_comparable(load_model(str(tmp_path), "cpu"), "x")
 
 
 def test_a_model_with_a_router_is_refused(model: SentenceTransformer) -> None:

@@ -164,6 +164,7 @@ def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source
     ("variables", "message"),
     [
         ({"EVALUATE_FLAGS": "--k ten"}, "evaluate.py: argument --k: invalid int value: 'ten'; see --help"),
+        ({"CORPUS_FLAGS": "-h"}, "prepare_corpus.py: --help ends it at once; run ./prepare_corpus.py --help by itself"),
         ({"MINER_FLAGS": "--no-such-flag"}, "iterative_miner.py: unrecognized arguments: --no-such-flag; see --help"),
         (
             {"JUDGE_FLAGS": "--stored-only"},

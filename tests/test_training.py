@@ -9,6 +9,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
 from transformers import BertTokenizer, MPNetConfig, MPNetModel
 
@@ -432,6 +433,14 @@ def test_the_contrast_takes_in_all_candidates(tiny_model: Path, tmp_path: Path) 
     cosines = base.encode_passages([texts[chunk_id] for chunk_id in ids]) @ base.encode_queries([example.query])[0]
     expected = nn.functional.cross_entropy(RECIPE.scale * torch.from_numpy(cosines), torch.tensor(0)).item()
     assert (loss(1.0) - loss(0.0), loss(3.0) - loss(0.0)) == pytest.approx((expected, 3 * expected), rel=0.02)
+
+
+@pytest.mark.parametrize("mini_batch_size", [6, 1])
+def test_static_embeddings_are_trained_whatever_the_memory(model: SentenceTransformer, mini_batch_size: int) -> None:
+    """Their texts are one flat list, which the gradient cache cannot cut."""
+    static = SentenceTransformer(modules=[StaticEmbedding(model.tokenizer.backend_tokenizer, embedding_dim=32)])
+    losses = fit(static, replace(RECIPE, epochs=4, learning_rate=0.05), mini_batch_size)
+    assert losses[-1] < losses[0] - 0.1
 
 
 def test_training_is_without_dropout(model: SentenceTransformer) -> None:
