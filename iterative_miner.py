@@ -143,6 +143,9 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
         for warning in judge_report.name_warnings(findings, judge.store.answered_as(judge.model)):
             print(f"Warning: {warning}")
     model = load_base(args, chunks)
+    if trains(args):
+        left = args.iterations - len(run_folder.finished_iterations(args.output_dir))
+        run_folder.check_disk(args.output_dir, left + 2, weight_bytes(model))  # and the final one, in place of another
     if model.device.type == "cuda" and trains(args):
         texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
         check_room(free_bytes("cuda"), weight_bytes(model), activation_bytes(model, *texts))

@@ -111,6 +111,13 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def free_disk(folder: Path) -> int:
+    """Free bytes of the disk that holds `folder`, or would hold it."""
+    return shutil.disk_usage(
+        next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    ).free
+
+
 def check_writable(path: Path) -> None:
     """Raise InputError where no file can be written at `path`, so that this is known before the work is done."""
     with explain_os_errors(path, "write"):

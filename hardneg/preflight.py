@@ -6,7 +6,6 @@ GIB is the disk space that the run needs, and what follows are its stages as run
 """
 
 import importlib
-import shutil
 import sys
 import tempfile
 from argparse import Namespace
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from hardneg.errors import InputError, Unavailable
+from hardneg.files import free_disk
 from hardneg.script import run
 
 # Flags that both stages that judge must be given alike, and the variable that gives them to both.
@@ -147,11 +147,10 @@ def check_corpus(corpus: Namespace, miner: Namespace) -> None:
 def check_disk(args: Namespace, gib_needed: int) -> None:
     """Raise InputError where a folder that a stage writes to has less than `gib_needed` GiB free."""
     for folder in (getattr(args, name) for name in ("data_dir", "output_dir") if name in args):
-        existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
-        free = shutil.disk_usage(existing).free / 2**30
+        free = free_disk(folder) / 2**30
         if free < gib_needed:
             raise InputError(
-                f"{existing} has {free:.1f} GiB free, a run needs {gib_needed} GiB; free some or use another disk"
+                f"the disk of {folder} has {free:.1f} GiB free, a run needs {gib_needed} GiB; free some or use another"
             )
 
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from hardneg.candidates import CandidateList, read_candidates, write_candidates
 from hardneg.errors import InputError, explain_os_errors
-from hardneg.files import atomic_dir, clear_leftovers, read_json, sha256_file, write_json
+from hardneg.files import atomic_dir, clear_leftovers, free_disk, read_json, sha256_file, write_json
 from hardneg.model_card import model_card
 from hardneg.model_files import check_file, check_whole, checksums, training_record
 from hardneg.models import quiet_progress
@@ -116,6 +116,16 @@ def _note_in(folder: Path) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise InputError(f"{folder / NOTE} tells of no run; {remedy}")
     return found
+
+
+def check_disk(folder: Path, models: int, size: int) -> None:
+    """Raise InputError where the disk of a run's folder has no room for so many models of `size` bytes."""
+    free, needed = free_disk(folder), models * size
+    if free < needed:
+        raise InputError(
+            f"the disk of {folder} has {free / 2**30:.1f} GiB free, and the models of this run need up to "
+            f"{needed / 2**30:.1f} GiB; free some, or choose an --output-dir on another disk"
+        )
 
 
 def check_idle(folder: Path) -> None:

@@ -191,6 +191,18 @@ def test_where_memory_does_not_suffice_training_starts_again_with_fewer_passages
     assert tried[-1][0] == 1
 
 
+def test_a_disk_without_room_is_told_before_anything_is_judged(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    miner.main([*arguments, "--iterations", "1"])
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**10))
+    monkeypatch.setattr(CachedEncoder, "encode_passages", lambda *_: pytest.fail("embeds"))
+    with pytest.raises(InputError, match=r"the models of this run need up to 0\.0 GiB"):
+        miner.main([*arguments, "--iterations", "2"])
+    with pytest.raises(pytest.fail.Exception, match="embeds"):  # nothing is left to train
+        miner.main([*arguments, "--iterations", "1"])
+
+
 def test_a_gpu_that_is_full_is_told_in_a_line(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

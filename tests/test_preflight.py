@@ -232,5 +232,7 @@ def test_refuses_a_full_disk(check: Check, monkeypatch: pytest.MonkeyPatch) -> N
     free = SimpleNamespace(free=4.9 * 2**30)
     monkeypatch.setattr("shutil.disk_usage", lambda _: free)
     check("--quick")
-    with pytest.raises(InputError, match=r"has 4\.9 GiB free, a run needs 5 GiB; free some or use another disk"):
+    with pytest.raises(
+        InputError, match=r"^the disk of data has 4\.9 GiB free, a run needs 5 GiB; free some or use another$"
+    ):
         check(JUDGE="answer-key", BASE_MODEL="all-MiniLM-L6-v2")

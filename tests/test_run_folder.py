@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from hardneg.model_files import check_whole
 from hardneg.models import load_model
 from hardneg.run_folder import (
     check_apart,
+    check_disk,
     check_finished,
     check_idle,
     check_owner,
@@ -331,3 +333,15 @@ def test_final_is_a_copy_with_its_own_record(model: SentenceTransformer, tmp_pat
     assert "Why this one" not in (source / "README.md").read_text()
     assert (final / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
     check_whole(final)
+
+
+def test_a_disk_without_room_for_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    free = SimpleNamespace(free=2**31)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: asked.append(place) or free)
+    check_disk(tmp_path / "models" / "new", 4, 2**29)
+    with pytest.raises(
+        InputError, match=r"new has 2\.0 GiB free, and the models of this run need up to 2\.5 GiB; free"
+    ):
+        check_disk(tmp_path / "models" / "new", 5, 2**29)
+    assert asked == [tmp_path, tmp_path]
