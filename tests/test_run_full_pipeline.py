@@ -385,7 +385,7 @@ def test_a_password_in_an_endpoint_is_refused_before_it_is_shown(real_clone: Clo
 
 
 def test_a_wrong_flag_is_refused_before_the_first_stage(real_clone: Clone) -> None:
-    message = "evaluate.py: error: unrecognized arguments: --requiretarget"
+    message = "evaluate.py: unrecognized arguments: --requiretarget"
     assert_refused(real_clone, message, "--quick", EVALUATE_FLAGS="--requiretarget")
 
 
