@@ -51,7 +51,7 @@ from hardneg.memory import (
     sizes_to_try,
     weight_bytes,
 )
-from hardneg.metrics import CONFIDENCE
+from hardneg.metrics import CONFIDENCE, RESAMPLING_SEED
 from hardneg.mining import (
     FUSION_K,
     Mined,
@@ -555,7 +555,7 @@ def mine_hard_examples(
 
 RECIPE = Recipe(
     epochs=1,
-    # Of 8 they gain more in one iteration, and no more in two, as the guard stops them (LOG.md, "Smaller batches").
+    # Batches of 8 gain more in one iteration and no more in two, as the guard stops them (LOG.md, "Smaller batches").
     batch_size=32,
     learning_rate=1e-4,  # too much for some models (LOG.md, "A larger model"): --learning-rate
     warmup_fraction=0.1,
@@ -692,7 +692,7 @@ def rate_hint(tried: Sequence[Tried], tolerance: float, rate: float) -> str | No
     if all(abs(each.gain) < UNMOVED for each in tried):
         return (
             f"The tuned model ranks as the base model does: --learning-rate {rate:g} may be too low for this model "
-            "(static embeddings want a hundred times as much; try another in another --output-dir)"
+            "(static embeddings want some 3e-2; try another in another --output-dir)"
         )
     return None
 
@@ -788,6 +788,7 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
             "pool_depth": POOL_DEPTH,
             "k": K,
             "confidence": CONFIDENCE,
+            "resampling_seed": RESAMPLING_SEED,
         },
     }
 

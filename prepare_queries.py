@@ -52,6 +52,8 @@ def build_queries(pairs: Sequence[QAPair]) -> dict[str, list[Query]]:
         rows_of.setdefault(normalise_question(pair["question"]), []).append(pair)
     for question, rows in rows_of.items():
         first = rows[0]
+        if any(row["split"] != first["split"] for row in rows):
+            raise AssertionError(f"the question {question!r} is in several splits, which prepare_corpus.py rules out")
         queries[first["split"]].append(
             Query(
                 query_id="q" + hashlib.sha256(question.encode()).hexdigest()[:12],

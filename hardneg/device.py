@@ -11,9 +11,9 @@ from hardneg.memory import GIB, free_bytes, keep_freed_memory
 NO_GPU = "No devices were found"  # nvidia-smi's words
 NO_DRIVER_REMEDY = "restart the machine, or pass --device cpu (DEVICE=cpu to the pipeline), as where it has no GPU"
 HIDING = ("none", "nodevfiles", "void")  # what people and schedulers set CUDA_VISIBLE_DEVICES to for no GPU
+LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # A 33M-parameter encoder with gradients and optimiser (0.5 GiB), the base model beside it (0.13 GiB), a CUDA context
 # (0.4 GiB) and 8 gradient-cached passages of 220 tokens in 12 layers (0.7 GiB): reckoned, not measured.
-LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 MIN_FREE = 1.75 * GIB
 
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -77,8 +78,8 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 def clear_leftovers(folder: Path, names: str) -> None:
     """Delete what killed writes left in `folder`; only for a caller who knows that nobody else writes there.
 
-    A folder that a kill took away between the two renames of `atomic_dir` is put back. What was written through a link
-    left its pieces where the link leads to.
+    A folder that a kill took away between the two renames of `atomic_dir` is put back. Where a link leads elsewhere,
+    what was written through it left its pieces there, and nobody knows who else writes there: they stay.
 
     Args:
         folder: where `atomic_file` and `atomic_dir` wrote.
@@ -88,10 +89,6 @@ def clear_leftovers(folder: Path, names: str) -> None:
         InputError: the folder cannot be read, or what was taken away cannot be put back.
     """
     with explain_os_errors(folder, "clear"):
-        for link in [path for path in folder.iterdir() if path.is_symlink() and re.fullmatch(names, path.name)]:
-            real = Path(os.path.realpath(link))
-            if real.parent.is_dir() and not real.is_symlink():  # as a link in a circle is
-                clear_leftovers(real.parent, re.escape(real.name))
         matches = {path: _LEFTOVER.fullmatch(path.name) for path in folder.iterdir()}
         left = {path: match[1] for path, match in matches.items() if match and re.fullmatch(names, match[1])}
         for path in sorted(left):  # .old before the .tmp that tells what it is
@@ -112,10 +109,10 @@ def _delete(path: Path) -> None:
 
 
 def free_disk(folder: Path) -> int:
-    """Free bytes of the disk that holds `folder`, or would hold it."""
-    return shutil.disk_usage(
-        next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
-    ).free
+    """Free bytes of the disk that holds `folder`, or would hold it; no limit where that tells no size of itself."""
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    usage = shutil.disk_usage(existing)
+    return usage.free if usage.total else sys.maxsize
 
 
 def check_writable(path: Path) -> None:

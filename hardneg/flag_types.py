@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def checked(kind: Callable[[str], T], is_taken: Callable[[T], bool], wanted: str) -> Callable[[str], T]:
-    """An argparse type: `kind` of the text, where `is_taken` holds; otherwise a usage error says what is `wanted`."""
+    """An argparse type: `kind` of the text, where `is_taken` holds; otherwise an error says what is `wanted`."""
 
     def parse(text: str) -> T:
         value = kind(text)

@@ -143,5 +143,11 @@ def estimate_full_run(
 
 def judge_record(judge: Judge) -> dict[str, Any]:
     """What training.json and small_sample_results.json say of a judge, and of what an LLM's server was found to be."""
-    findings = judge.findings if isinstance(judge, LLMJudge) else None
-    return judge.configuration | {"findings": asdict(findings) if findings else None}
+    record: dict[str, Any] = {"kind": judge.configuration["judge"]}
+    if isinstance(judge, LLMJudge):
+        record |= {
+            "model": judge.model,
+            "prompt_sha256": judge.template.sha256,
+            "findings": asdict(judge.findings) if judge.findings else None,
+        }
+    return record

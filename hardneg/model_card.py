@@ -35,6 +35,7 @@ def model_card(record: Mapping[str, Any]) -> str:
             "iteration": record["iteration"],
             "training examples": record["counts"]["examples"],
             "share of tuned weights": strength_of(record),
+            "scale of the cosines": f"{record['scale']:.1f}",
         }
     is_foreign = any(corpus != settings.get("corpus_sha256") for corpus in record.get("base_trained_on", ()))
     return f"""---

@@ -238,11 +238,11 @@ def check_comparable(model: "SentenceTransformer", name: str) -> None:
     assumes; arguments as above."""
     from sentence_transformers.sentence_transformer.modules import Normalize, Router
 
-    architectures = getattr(model.config, "architectures", None) or []
-    if any(architecture.endswith("ForSequenceClassification") for architecture in architectures):
-        raise InputError(
-            f"{name} is a classifier or reranker ({architectures[0]}), which embeds nothing; name an embedding model"
-        )
+    for architecture in getattr(model.config, "architectures", None) or ():
+        if architecture.endswith("ForSequenceClassification"):
+            raise InputError(
+                f"{name} is a classifier or reranker ({architecture}), which embeds nothing; name an embedding model"
+            )
     lengths = (getattr(model[0], f"{role}_length", None) for role in ("query", "document"))
     if any(isinstance(module, Router) for module in model) or any(lengths):
         raise InputError(

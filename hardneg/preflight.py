@@ -10,6 +10,7 @@ import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from itertools import groupby
 from pathlib import Path
 from types import ModuleType
@@ -57,11 +58,12 @@ def parse(command: Sequence[str]) -> Namespace:
     """A stage's flags, as its script reads them. Raises InputError where it refuses them, or would only print help."""
     script, *flags = command
     try:
-        return script_of(script).parse_arguments(flags)
+        with redirect_stdout(None):  # of help, which would be this program's
+            return script_of(script).parse_arguments(flags)
     except InputError as error:
         raise InputError(f"{script}: {error}") from None
     except SystemExit:
-        raise InputError(f"{script}: --help ends it at once; run ./{script} --help by itself") from None
+        raise InputError(f"{script}: --help ends it at once; run python {script} --help by itself") from None
 
 
 def script_of(name: str) -> ModuleType:

@@ -23,6 +23,8 @@ from hardneg.errors import InputError
 from hardneg.models import prompts_of
 from hardneg.recipe import FEW_STEPS, SCALE_EXAMPLES, SCALES, Example, Recipe
 
+SCALE_ROWS = 100  # examples that `best_scale` looks at together, in double precision
+
 
 class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
     """InfoNCE over the batch's positives and hard negatives, with false negatives masked by grade.
@@ -175,24 +177,26 @@ def best_scale(teacher: Teacher, examples: Sequence[Example], spared: Mapping[st
     """The scale of the cosines at which their softmax over the teacher's chunks makes the answers likeliest.
 
     That is temperature scaling (arXiv 1706.04599) of the base model on what it is to learn. It finds about what a model
-    was trained at (all-MiniLM and all-mpnet: 20, E5: 100), which its files do not tell (LOG.md, "The scale").
+    was trained at, which its files do not tell (all-MiniLM: 20, it finds 20 to 27; E5: 100; LOG.md, "The scale").
 
     Args:
         teacher: `make_teacher` of these examples.
-        examples: only the first SCALE_EXAMPLES are looked at.
+        examples: only the first SCALE_EXAMPLES are looked at, which are the first iteration's.
         spared: query id -> chunk ids that do not compete with its answer.
     """
     rows = {query_id: row for row, query_id in enumerate(_queries(examples))}
     examples = examples[:SCALE_EXAMPLES]
-    cosines = (teacher.queries[[rows[example.query_id] for example in examples]] @ teacher.chunks.T).double()
+    queries = teacher.queries.cpu()[[rows[example.query_id] for example in examples]]
+    cosines = queries @ teacher.chunks.cpu().T  # a GPU's memory is for the training
     places = teacher.places(torch.tensor([example.positive_id for example in examples]))
-    answers = cosines[torch.arange(len(examples)), places]
+    answers = cosines[torch.arange(len(examples)), places].double()
     for row, example in zip(cosines, examples, strict=True):
         others = sorted(spared[example.query_id] - {example.positive_id})
         row[teacher.places(torch.tensor(others, dtype=torch.long))] = -torch.inf
 
     def loss(scale: float) -> float:
-        return float((torch.logsumexp(scale * cosines, dim=1) - scale * answers).mean())
+        parts = [torch.logsumexp(scale * part.double(), dim=1) for part in cosines.split(SCALE_ROWS)]
+        return float((torch.cat(parts) - scale * answers).mean())
 
     return float(minimize_scalar(loss, bounds=SCALES, method="bounded").x)
 

@@ -32,6 +32,7 @@ def make_record(**changes: Any) -> dict[str, Any]:
         "iteration": 3,
         "configuration": CONFIGURATION,
         "counts": {"examples": 17},
+        "scale": 26.44,
         "strengths": [{"strength": 1.0, "chosen": False}, {"strength": 0.6, "chosen": True}],
         "base_validation": {"mrr": 0.5, "dcg": 0.61234, "guard_ndcg": 0.7, "guard_mrr": 0.4},
         "validation": {"mrr": 0.6, "dcg": 0.7, "guard_ndcg": 0.69, "guard_mrr": 0.5},

@@ -163,7 +163,7 @@ def test_the_noisy_judge_s_run_is_another_than_the_key_s(
     assert None not in grades and not {1.0, 2.0, 4.0} & set(grades)  # expected grades, not the key's
     assert f"Noisy judge: {len(grades)} pairs: kappa " in capsys.readouterr().out
     assert read_json(output / "run.json", "")["judge"] == "noisy answer-key"
-    assert read_json(output / "iteration_0" / "training.json", "")["judge"]["judge"] == "noisy answer-key"
+    assert read_json(output / "iteration_0" / "training.json", "")["judge"]["kind"] == "noisy answer-key"
     noisy_judge.main(flags)
     assert "Noisy judge: nothing was judged" in capsys.readouterr().out
     with pytest.raises(InputError, match="judge: noisy answer-key there, answer-key now"):

@@ -214,20 +214,6 @@ def test_what_a_killed_write_of_a_folder_left_is_deleted_or_put_back(tmp_path: P
     assert list(tmp_path.iterdir()) == [model] and (model / "weights").read_text() == kept
 
 
-def test_what_was_written_through_a_link_is_cleared_where_it_lies(tmp_path: Path) -> None:
-    run, disk = tmp_path / "run", tmp_path / "disk"
-    for folder in (run, disk):
-        folder.mkdir()
-    (run / "final").symlink_to(disk / "model")
-    (run / "iteration_0").symlink_to(run / "iteration_0")
-    (run / "other").symlink_to(disk / "another")
-    for name in (".model.x1.tmp", ".model.x1.old", ".model.x2.tmp", ".another.x1.tmp", ".final.x1.tmp"):
-        (disk / name).mkdir()
-    clear_leftovers(run, r"final|iteration_\d+")
-    assert {path.name for path in disk.iterdir()} == {"model", ".another.x1.tmp", ".final.x1.tmp"}
-    assert {path.name for path in run.iterdir()} == {"final", "iteration_0", "other"}
-
-
 def test_what_a_killed_write_of_a_file_left_is_deleted(tmp_path: Path) -> None:
     script = "import os, signal\nfrom hardneg.files import atomic_file\n"
     script += "with atomic_file(folder / 'run.json'):\n    os.kill(os.getpid(), signal.SIGKILL)"

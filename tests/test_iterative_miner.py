@@ -195,7 +195,7 @@ def test_a_disk_without_room_is_told_before_anything_is_judged(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     miner.main([*arguments, "--iterations", "1"])
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**10))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=2**40, free=2**10))
     monkeypatch.setattr(CachedEncoder, "encode_passages", lambda *_: pytest.fail("embeds"))
     with pytest.raises(InputError, match=r"the models of this run need up to 0\.0 GiB"):
         miner.main([*arguments, "--iterations", "2"])
@@ -301,6 +301,7 @@ def finish(setting: miner.Setting, *scores: Score) -> str:
             "iteration": number,
             "configuration": {"base_model": "tiny"},
             "counts": {"examples": 9},
+            "scale": 20.0,
             "epoch_losses": [0.5],
             "strengths": [{"strength": 0.6, "chosen": True}],
             "base_validation": asdict(BASE),
@@ -470,7 +471,7 @@ def assert_recorded(record: dict[str, Any], number: int, output: Path) -> None:
     assert 12 <= record["counts"]["examples"] <= 24 * (number + 1)
     figures = {"mrr", "dcg", "guard_ndcg", "guard_mrr", "guard_low"}
     assert set(record["validation"]) == figures == set(record["base_validation"])
-    assert record["judge"] == {"judge": "answer-key", "findings": None}
+    assert record["judge"] == {"kind": "answer-key"}
     assert record["arguments"]["seed"] == 42 and record["versions"]["torch"] and record["seconds"] > 0
 
 
@@ -638,6 +639,7 @@ def write_training_questions(data_dir: Path, queries: list[Query]) -> None:
         (constant("POOL_DEPTH", 5), [], "averaging.pool_depth: 10 there, 5 now"),
         (constant("K", 10), [], "averaging.k: 5 there, 10 now"),
         (constant("CONFIDENCE", 0.9), [], "averaging.confidence: 0.95 there, 0.9 now"),
+        (constant("RESAMPLING_SEED", 7), [], "averaging.resampling_seed: 42 there, 7 now"),
     ],
 )
 def test_a_run_in_which_anything_is_different_is_another_run(
@@ -679,7 +681,7 @@ def test_what_keeps_a_run_safe_is_on_by_default() -> None:
 def test_without_known_answers_the_judge_alone_finds_them(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(miner, "fine_tune", lambda *_: {})
+    monkeypatch.setattr(miner, "fine_tune", lambda *_: {"scale": 20.0})
     for positives, any_known in (("judge", False), ("known", True)):
         folder = tmp_path / positives
         miner.main([*arguments, "--iterations", "1", "--positives", positives, "--output-dir", str(folder)])
@@ -703,7 +705,7 @@ def test_boilerplate_is_learnt_in_no_iteration(
 
     def fine_tune(_: SentenceTransformer, mined: Mined, *__: object) -> dict[str, Any]:
         learnt.append({example.positive_id for example in mined.examples})
-        return {}
+        return {"scale": 20.0}
 
     monkeypatch.setattr(miner, "fine_tune", fine_tune)
     monkeypatch.setattr(
@@ -725,7 +727,7 @@ def test_each_iteration_asks_other_questions(
 
     def fine_tune(_: SentenceTransformer, mined: Mined, *__: object) -> dict[str, Any]:
         learnt.append({example.query_id for example in mined.examples})
-        return {}
+        return {"scale": 20.0}
 
     monkeypatch.setattr(miner, "fine_tune", fine_tune)
     miner.main([*arguments, "--num-queries", "8"])
@@ -754,7 +756,7 @@ def test_each_iteration_mines_with_the_last_model_and_trains_the_base_model(
         trained.append(fingerprint(model))
         with torch.no_grad():
             model.state_dict()[TENSOR].add_(added[len(trained) - 1])
-        return {}
+        return {"scale": 20.0}
 
     def embed_corpus(encoder: CachedEncoder, *given: Any) -> Index:
         mined_with.append(encoder.fingerprint)
@@ -883,7 +885,7 @@ def test_a_base_model_that_changes_under_way(
 
     def fine_tune(model: SentenceTransformer, *_: object) -> dict[str, Any]:
         trained.append(fingerprint(model))
-        return {}
+        return {"scale": 20.0}
 
     monkeypatch.setattr(miner, "mine_hard_examples", update)
     monkeypatch.setattr(miner, "fine_tune", fine_tune)
@@ -1128,7 +1130,7 @@ def test_too_many_unjudged_then_a_sound_server(
     now = stub.stats()["answered"]
     chunks, _, _ = tiny_corpus()
     record = read_json(tmp_path / "models" / "iteration_0" / "training.json", "")
-    assert record["judge"]["judge"] == "llm" and record["judge"]["effort"]["asked"] == int(found[1])
+    assert record["judge"]["kind"] == "llm" and record["judge"]["effort"]["asked"] == int(found[1])
     assert record["configuration"]["llm_model"] == MODEL
     for line in (tmp_path / "models" / "iteration_0" / "candidates.jsonl").read_text().splitlines():
         item = json.loads(line)
@@ -1148,7 +1150,7 @@ def test_a_run_with_another_judge_prompt_or_budget_is_another_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(miner, "fine_tune", lambda *_: {})
+    monkeypatch.setattr(miner, "fine_tune", lambda *_: {"scale": 20.0})
     with JudgmentStore(tmp_path / "judgments.sqlite") as store:
         miner.main(asking, make_judge(stub, store))
         monkeypatch.setattr(CachedEncoder, "encode_passages", lambda *_: pytest.fail("embeds"))

@@ -124,14 +124,14 @@ def test_time_and_price_in_words(seconds: float, price: float | None, text: str)
 
 
 def test_the_record_is_json_and_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert judge_record(AnswerKeyJudge()) == {"judge": "answer-key", "findings": None}
+    assert judge_record(AnswerKeyJudge()) == {"kind": "answer-key"}
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     with JudgmentStore(tmp_path / "judgments.sqlite") as store:
         judge = LLMJudge(["http://a/v1"], "qwen", "{query} {passage}", store)
         assert judge_record(judge)["findings"] is None
         judge.findings = FINDINGS
         record = json.loads(json.dumps(judge_record(judge)))
-    assert (record["judge"], record["llm_model"], record["prompt_sha256"]) == ("llm", "qwen", judge.template.sha256)
+    assert (record["kind"], record["model"], record["prompt_sha256"]) == ("llm", "qwen", judge.template.sha256)
     assert record["findings"]["constraint"] == "choice"
     assert "secret" not in json.dumps(record)
 

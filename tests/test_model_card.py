@@ -24,6 +24,7 @@ def test_tables_and_front_matter() -> None:
         "| iteration | 3 |",
         "| training examples | 17 |",
         "| share of tuned weights | 0.6 |",
+        "| scale of the cosines | 26.4 |",
     ):
         assert line in text.splitlines()
     assert "averaged with the base model's" in text and "Why this one" not in text

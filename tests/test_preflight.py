@@ -164,7 +164,10 @@ def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source
     ("variables", "message"),
     [
         ({"EVALUATE_FLAGS": "--k ten"}, "evaluate.py: argument --k: invalid int value: 'ten'; see --help"),
-        ({"CORPUS_FLAGS": "-h"}, "prepare_corpus.py: --help ends it at once; run ./prepare_corpus.py --help by itself"),
+        (
+            {"CORPUS_FLAGS": "-h"},
+            "prepare_corpus.py: --help ends it at once; run python prepare_corpus.py --help by",
+        ),
         ({"MINER_FLAGS": "--no-such-flag"}, "iterative_miner.py: unrecognized arguments: --no-such-flag; see --help"),
         (
             {"JUDGE_FLAGS": "--stored-only"},
@@ -229,7 +232,7 @@ def test_folders_may_be_written_in_different_ways(check: Check, tmp_path: Path, 
 
 
 def test_refuses_a_full_disk(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = SimpleNamespace(free=4.9 * 2**30)
+    free = SimpleNamespace(total=2**40, free=4.9 * 2**30)
     monkeypatch.setattr("shutil.disk_usage", lambda _: free)
     check("--quick")
     with pytest.raises(

@@ -88,6 +88,11 @@ def test_query_ids_depend_on_the_question_alone() -> None:
     assert first[0]["query_id"] == other[1]["query_id"] != other[0]["query_id"]
 
 
+def test_a_question_in_two_splits_is_a_programming_error() -> None:
+    with pytest.raises(AssertionError, match="in several splits"):
+        prepare_queries.build_queries([pair("a", "Why?", "x", "val", [1]), pair("b", "why", "x", "test", [2])])
+
+
 def test_from_the_sample_to_queries_that_load(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(monkeypatch, data_dir)
     manifest = read_manifest(data_dir)

@@ -337,7 +337,7 @@ def test_final_is_a_copy_with_its_own_record(model: SentenceTransformer, tmp_pat
 
 def test_a_disk_without_room_for_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Path] = []
-    free = SimpleNamespace(free=2**31)
+    free = SimpleNamespace(total=2**40, free=2**31)
     monkeypatch.setattr("shutil.disk_usage", lambda place: asked.append(place) or free)
     check_disk(tmp_path / "models" / "new", 4, 2**29)
     with pytest.raises(

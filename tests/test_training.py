@@ -232,6 +232,13 @@ def test_the_best_scale_by_hand() -> None:
     assert best_scale(teacher, examples, spared) == pytest.approx(math.log(9) / 0.04, rel=1e-3)
 
 
+def test_the_best_scale_is_that_of_the_first_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hardneg.training.SCALE_EXAMPLES", 1)
+    teacher = teacher_of([EAST, EAST], {3: EAST, 5: [0.8, 0.6]})
+    examples = [Example("a", "", 3, ()), Example("b", "", 5, ())]
+    assert best_scale(teacher, examples, {"a": set(), "b": set()}) == pytest.approx(SCALES[1], rel=1e-3)
+
+
 @pytest.mark.parametrize(("answer", "end"), [(3, 1), (5, 0)])
 def test_the_best_scale_has_bounds(answer: int, end: int) -> None:
     teacher = teacher_of([EAST], {3: EAST, 5: [0.8, 0.6]})
