@@ -634,7 +634,7 @@ STRENGTHS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # the strongest first
 # guard does not see. A mean of several trainings may go as far from the base model as this share of the last one would.
 STRONGEST_ALONE = 0.8
 LITTLE = 0.5  # a share that shows that the learning rate may be too high for the model
-UNMOVED = 0.001  # a gain or loss that shows that it may be too low
+UNMOVED = 0.001  # differences in gain between all shares that show that it may be too low
 POOL_QUERIES = 200  # validation questions that choose the strength
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
 
@@ -689,10 +689,11 @@ def rate_hint(tried: Sequence[Tried], tolerance: float, rate: float) -> str | No
             f"The guard passes {passed}: --learning-rate {rate:g} may be too high for this model (a third of it is "
             "worth a try, in another --output-dir), or the guard has few questions"
         )
-    if all(abs(each.gain) < UNMOVED for each in tried):
+    gains = [each.gain for each in tried]
+    if tried[-1].strength == STRENGTHS[-1] and max(gains) - min(gains) < UNMOVED:
         return (
-            f"The tuned model ranks as the base model does: --learning-rate {rate:g} may be too low for this model "
-            "(static embeddings want some 3e-2; try another in another --output-dir)"
+            f"All shares rank alike: --learning-rate {rate:g} may be too low for this model (static embeddings want "
+            "about 1e-2; try another rate in another --output-dir)"
         )
     return None
 

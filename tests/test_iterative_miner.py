@@ -266,17 +266,21 @@ def test_each_strength_is_measured_and_the_chosen_one_is_kept(
 
 
 @pytest.mark.parametrize(
-    ("gain", "guard_low", "told"),
+    ("shares", "gain_per_share", "guard_low", "told"),
     [
-        (0.2, -0.01, None),
-        (0.2, -0.03, "The guard passes none of them: --learning-rate 0.001 may be too high"),
-        (0.0009, 0.0, "ranks as the base model does: --learning-rate 0.001 may be too low"),
-        (-0.0009, None, "ranks as the base model does: --learning-rate 0.001 may be too low"),
-        (0.0011, 0.0, None),
+        ((0.8, 0.7), 0.01, -0.01, None),
+        ((0.8, 0.7), 0.01, -0.03, "The guard passes none of them: --learning-rate 0.001 may be too high"),
+        ((0.8, 0.5, 0.2), 0.001, 0.0, "All shares rank alike: --learning-rate 0.001 may be too low"),
+        ((0.8, 0.5, 0.2), -0.001, None, "All shares rank alike: --learning-rate 0.001 may be too low"),
+        ((0.8, 0.5, 0.2), 0.002, 0.0, None),
+        ((0.8, 0.7), 0.0, 0.0, None),  # the others were not tried
     ],
 )
-def test_what_the_shares_say_of_the_rate(gain: float, guard_low: float | None, told: str | None) -> None:
-    tried = [Tried(share, Score(0.5, 0.5, None, None, guard_low), gain) for share in (0.8, 0.7)]
+def test_what_the_shares_say_of_the_rate(
+    shares: tuple[float, ...], gain_per_share: float, guard_low: float | None, told: str | None
+) -> None:
+    score = Score(0.5, 0.5, None, None, guard_low)
+    tried = [Tried(share, score, 0.1 + gain_per_share * share) for share in shares]
     hint = miner.rate_hint(tried, 0.02, 1e-3)
     assert hint is None if told is None else hint is not None and told in hint
 
