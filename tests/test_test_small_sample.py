@@ -94,7 +94,7 @@ def test_every_training_chunk_graded_by_the_answer_key(
     used = {name: count for name, count in found["mining"].items() if count and "queries" not in name}
     assert used == {"candidates": 180, "relevant": 15, "irrelevant": 165, "trained_on": 14, "examples": 14}
     assert (found["rate"]["judgments_per_second"], found["rate"]["full_run_estimate"]) == (None, None)
-    assert (found["graded"], found["judge"]) == (None, {"judge": "answer-key", "findings": None})
+    assert (found["graded"], found["judge"]) == (None, {"kind": "answer-key"})
     assert found["parameters"]["num_candidates"] == 99
     assert len({row["query_id"] for row in found["sample_judgments"][:10]}) > 3  # of all questions, not the first ones
     assert found["warnings"] == []  # that 83 % have grade 1 is nothing that one could mend
@@ -173,7 +173,7 @@ def test_grades_and_probabilities_are_the_servers(
         scores[str(round(true_grade(prompt)))] += 1
     assert found["score_distribution"] == {grade: scores[grade] for grade in "1234"} | {"unjudged": 0}
     assert found["judge"]["findings"]["constraint"] == "choice"
-    assert (found["judge"]["llm_model"], found["judge"]["prompt_sha256"]) == (MODEL, sha256_text(JUDGE_PROMPT))
+    assert (found["judge"]["model"], found["judge"]["prompt_sha256"]) == (MODEL, sha256_text(JUDGE_PROMPT))
     rate = found["rate"]
     assert rate["asked"] == len(found["sample_judgments"]) and rate["from_store"] == 0 and rate["prompt_tokens"] > 0
     assert rate["judgments_per_second"] == pytest.approx(rate["asked"] / rate["seconds"], rel=0.01)
