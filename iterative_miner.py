@@ -145,7 +145,8 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
     model = load_base(args, chunks)
     if trains(args):
         left = args.iterations - len(run_folder.finished_iterations(args.output_dir))
-        run_folder.check_disk(args.output_dir, left + 2, weight_bytes(model))  # and the final one, in place of another
+        # with the final one, which is written whole before an older one is deleted
+        run_folder.check_disk(args.output_dir, left + 2, weight_bytes(model))
     if model.device.type == "cuda" and trains(args):
         texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
         check_room(free_bytes("cuda"), weight_bytes(model), activation_bytes(model, *texts))
@@ -854,7 +855,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--learning-rate",
         type=flag_types.positive,
         default=RECIPE.learning_rate,
-        help="peak rate of the fine-tuning; lower it where the guard passes little of what is trained",
+        help="peak rate of the fine-tuning; training says where it may be too high or too low for the model",
     )
     add("--seed", type=flag_types.seed, default=42, help="of the question sample and the training order")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (as nvidia-smi counts)")

@@ -13,6 +13,7 @@ from hardneg.metrics import (
     RELEVANT_GRADE,
     RESAMPLE_BATCH,
     RESAMPLES,
+    RESAMPLING_SEED,
     bounds_or_none,
     finite_or_none,
     mean_and_interval,
@@ -139,7 +140,7 @@ def weighted_kappa_interval(
     counts = np.zeros((len(place), len(GRADES), len(GRADES)), np.int64)
     cells = ([place[group] for group in groups], np.asarray(first, int) - 1, np.asarray(second, int) - 1)
     np.add.at(counts, cells, 1)
-    rng, equal_shares = np.random.default_rng(0), np.full(len(place), 1 / len(place))
+    rng, equal_shares = np.random.default_rng(RESAMPLING_SEED), np.full(len(place), 1 / len(place))
     batches = (rng.multinomial(len(place), equal_shares, RESAMPLE_BATCH) for _ in range(0, RESAMPLES, RESAMPLE_BATCH))
     kappas = np.concatenate([_kappa(np.tensordot(batch, counts, axes=1), _quadratic_weights()) for batch in batches])
     kappas = kappas[~np.isnan(kappas)]

@@ -138,7 +138,7 @@ def mean_and_interval(values: Sequence[float] | np.ndarray) -> tuple[float, tupl
         batch=RESAMPLE_BATCH,
         confidence_level=CONFIDENCE,
         method="percentile",
-        rng=0,
+        rng=RESAMPLING_SEED,
     ).confidence_interval
     return float(np.mean(values)), (float(interval.low), float(interval.high))
 
