@@ -628,7 +628,7 @@ def fine_tune(
 
 
 # Shares of the tuned weights when averaged with the base model's. In steps of a tenth: where the guard's limit falls
-# between two is chance, and a step of a fifth costs up to six points of gain (LOG.md, "All of MedQuAD, split by
+# between two is chance, and steps of a fifth once cost four to seven points of gain (LOG.md, "All of MedQuAD, split by
 # names too"). The weakest are for guards of few questions.
 STRENGTHS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # the strongest first
 # Of a single training. Above it a little more is gained, but more than twice as much is forgotten on LiveQA, which the
