@@ -32,7 +32,15 @@ from hardneg import flag_types, judge_report, run_folder
 from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
 from hardneg.averaging import average_weights, average_with_earlier, weights_of
 from hardneg.batch_files import check_files, export_batch, import_batch
-from hardneg.candidates import CandidateList, Index, candidate_pairs, rank_candidates, training_index, with_grades
+from hardneg.candidates import (
+    CandidateList,
+    Index,
+    candidate_pairs,
+    is_graded,
+    rank_candidates,
+    training_index,
+    with_grades,
+)
 from hardneg.device import claim_device, describe_device, find_gpu
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, explain_memory_errors
@@ -205,7 +213,7 @@ def run_iteration(number: int, setting: Setting) -> bool:
         return False
     print("\n[Step 3/5] LLM judging relevance...")
     lists = llm_judge_relevance(lists, setting.chunks, setting.judge, args.gpu_hour_price)
-    judged = sum(candidate.grade is not None for item in lists for candidate in item.candidates)
+    judged = sum(is_graded(candidate) for item in lists for candidate in item.candidates)
     print(f"LLM judged {judged} (query, chunk) pairs")
     check_unjudged(lists, args.max_unjudged, setting.judge.stats.reasons)
 
@@ -519,7 +527,7 @@ def mine_hard_examples(
     """
     mined = Mined([], {}, set(), [], [], Counter())
     for query, candidates in lists:
-        graded = [candidate for candidate in candidates if candidate.grade is not None]
+        graded = [candidate for candidate in candidates if is_graded(candidate)]
         # The data says that a known answer is one; a judge that may be wrong must be sure of the contrary to refute it.
         positives = [c for c in graded if c.grade >= (rules.refuted_below if c.known else rules.relevant_grade)]
         up_to = irrelevant_up_to(graded, rules)

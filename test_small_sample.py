@@ -32,7 +32,7 @@ from hardneg.errors import InputError, Unavailable
 from hardneg.files import check_writable, write_json
 from hardneg.graded import GradedSet, graded_pairs, open_graded
 from hardneg.judge import GRADES, NOT_STORED, Judge, Judgment, Pair, as_read
-from hardneg.judge_quality import JudgedPair, biases, calibration, corrections, judged_pairs
+from hardneg.judge_quality import JudgedPair, biases, calibration, corrections, has_grade, judged_pairs
 from hardneg.judge_report import (
     MIN_ASKED,
     describe_effort,
@@ -277,8 +277,8 @@ def measure(
 ) -> dict[str, Any]:
     """The sample's part of small_sample_results.json."""
     rows = judged_pairs(lists, judgments, chunks)
-    judged = [row for row in rows if row.grade is not None]
-    reasons = Counter(row.unjudged_reason for row in rows if row.grade is None)
+    judged = [row for row in rows if has_grade(row)]
+    reasons = Counter(row.unjudged_reason for row in rows if not has_grade(row))
     scores = Counter(whole_grade(row.grade) for row in judged)
     return {
         "score_distribution": {str(grade): scores[grade] for grade in GRADES} | {"unjudged": len(rows) - len(judged)},
@@ -322,31 +322,35 @@ def measure_against_people(sample: Sample, gpu_hour_price: float | None) -> dict
     judgments = judge_pairs(sample.judge, pairs, gpu_hour_price)
     by_id = {judgment.chunk_id: judgment for judgment in judgments}
     said = [(pair, answer.grade, by_id[pair.chunk["chunk_id"]]) for pair, answer in zip(pairs, answers, strict=True)]
-    judged = [(pair, people, judgment) for pair, people, judgment in said if judgment.grade is not None]
-    grades = [judgment.grade for _, _, judgment in judged]
-    relevant = [people >= RELEVANT_GRADE for _, people, _ in judged]
+    judged = [
+        (pair, people, judgment.grade, judgment.probabilities)
+        for pair, people, judgment in said
+        if judgment.grade is not None
+    ]
+    grades = [grade for _, _, grade, _ in judged]
+    relevant = [people >= RELEVANT_GRADE for _, people, _, _ in judged]
     return {
         "file": graded.name,
         "prompt_sha256": sample.judge.configuration["prompt_sha256"],
         "questions": len(graded.questions),
         "answers": len(answers),
         "unjudged": dict(Counter(judgment.unjudged_reason for _, _, judgment in said if judgment.grade is None)),
-        "without_probabilities": sum(judgment.probabilities is None for _, _, judgment in judged),
+        "without_probabilities": sum(probabilities is None for _, _, _, probabilities in judged),
         "agreement": agreement(
-            [people for _, people, _ in judged], grades, [pair.query["query_id"] for pair, _, _ in judged]
+            [people for _, people, _, _ in judged], grades, [pair.query["query_id"] for pair, _, _, _ in judged]
         ),
         "auc": finite_or_none(auc(grades, relevant)),
-        "calibration": calibration([judgment.probabilities for _, _, judgment in judged], relevant),
+        "calibration": calibration([probabilities for _, _, _, probabilities in judged], relevant),
         "effort": effort_record(sample.judge.stats, gpu_hour_price),
         "largest_disagreements": [
             {
                 "question": pair.query["query"],
                 "answer": as_read(pair.chunk),
                 "people": people,
-                "judge": judgment.grade,
-                "probabilities": judgment.probabilities,
+                "judge": grade,
+                "probabilities": probabilities,
             }
-            for pair, people, judgment in sorted(judged, key=lambda each: -abs(each[1] - each[2].grade))
+            for pair, people, grade, probabilities in sorted(judged, key=lambda each: -abs(each[1] - each[2]))
         ][:DISAGREEMENTS_LISTED],
     }
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -25,6 +25,17 @@ class Candidate:
     cosine: float
     known: bool  # one of the query's known answers
     grade: float | None = None
+
+
+class GradedCandidate(Candidate):
+    """A candidate that `is_graded`: a type for the checker alone, no object is made of it."""
+
+    grade: float
+
+
+def is_graded(candidate: Candidate) -> TypeGuard[GradedCandidate]:
+    """Whether the judge gave the candidate a grade."""
+    return candidate.grade is not None
 
 
 class CandidateList(NamedTuple):

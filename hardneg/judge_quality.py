@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -35,6 +35,17 @@ class JudgedPair:
     chunk_id: int
 
 
+class GradedPair(JudgedPair):
+    """A pair that `has_grade`: a type for the checker alone, no object is made of it."""
+
+    grade: float
+
+
+def has_grade(row: JudgedPair) -> TypeGuard[GradedPair]:
+    """Whether the judge said something usable of the pair."""
+    return row.grade is not None
+
+
 def judged_pairs(
     lists: Sequence[CandidateList], judgments: Sequence[Judgment], chunks: Sequence[Chunk]
 ) -> list[JudgedPair]:
@@ -62,7 +73,7 @@ def judged_pairs(
     return rows
 
 
-def corrections(judged: Sequence[JudgedPair]) -> dict[str, Any]:
+def corrections(judged: Sequence[GradedPair]) -> dict[str, Any]:
     """Whether the judge corrects the model, which is what mining needs it for.
 
     Of the passages that the model ranks above a known answer: the share that the judge grades below it (equal grades
@@ -72,7 +83,7 @@ def corrections(judged: Sequence[JudgedPair]) -> dict[str, Any]:
     order a question's passages well and still grade exactly the hard negatives as answers (LOG.md, "A judge that is
     misled as the model is").
     """
-    of_question: dict[str, list[JudgedPair]] = {}
+    of_question: dict[str, list[GradedPair]] = {}
     for row in judged:
         of_question.setdefault(row.query_id, []).append(row)
     wins = [
@@ -93,7 +104,7 @@ def corrections(judged: Sequence[JudgedPair]) -> dict[str, Any]:
     }
 
 
-def biases(judged: Sequence[JudgedPair]) -> dict[str, Any]:
+def biases(judged: Sequence[GradedPair]) -> dict[str, Any]:
     """What grades depend on besides the answer: being a known answer, passage length in characters, rank.
 
     Known answers are left out of the means by length and rank: they are better, and all ranks beyond the number of
@@ -102,7 +113,7 @@ def biases(judged: Sequence[JudgedPair]) -> dict[str, Any]:
     known = [row.grade for row in judged if row.known_answer]
     rest = [row for row in judged if not row.known_answer]
     lengths = [len(row.chunk_text) for row in rest]
-    quartiles = np.quantile(lengths, (0.25, 0.5, 0.75)) if lengths else ()
+    quartiles = np.quantile(lengths, (0.25, 0.5, 0.75)).tolist() if lengths else []
     return {
         "known_answers": {
             "pairs": len(known),
@@ -127,8 +138,8 @@ def bias_of(values: Sequence[int], grades: Sequence[float], edges: Sequence[floa
     bins = np.digitize(values, edges)
     rows = []
     for place in range(len(edges) + 1):
-        inside = np.flatnonzero(bins == place)
-        if len(inside):
+        inside = np.flatnonzero(bins == place).tolist()
+        if inside:
             ends = (min(values[i] for i in inside), max(values[i] for i in inside))
             rows.append(
                 {"from": ends[0], "to": ends[1], "pairs": len(inside), "mean_grade": mean([grades[i] for i in inside])}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
 from hardneg.artifacts import Query
-from hardneg.candidates import Candidate
+from hardneg.candidates import Candidate, GradedCandidate
 from hardneg.errors import InputError
 from hardneg.recipe import Example
 from hardneg.tables import aligned
@@ -42,8 +42,8 @@ class Mined:
 
 
 def surest(
-    positives: Sequence[Candidate], known: Sequence[Candidate], boilerplate: AbstractSet[int]
-) -> list[Candidate]:
+    positives: Sequence[GradedCandidate], known: Sequence[Candidate], boilerplate: AbstractSet[int]
+) -> list[GradedCandidate]:
     """The positives of a query that may be trained on, surest first.
 
     Where answers are known, only these count, unless the judge refutes them. What it finds besides is often wrong:
@@ -65,7 +65,7 @@ def surest(
     return [by_grade[place] for place in sorted(range(len(by_grade)), key=lambda place: -fused[place])]
 
 
-def irrelevant_up_to(graded: Sequence[Candidate], rules: MiningRules) -> float:
+def irrelevant_up_to(graded: Sequence[GradedCandidate], rules: MiningRules) -> float:
     """The expected grade up to which a query's chunks are no answers: of those in between, those that the judge grades
     clearly below the best known answer.
 
