@@ -712,8 +712,11 @@ def rate_hint(tried: Sequence[Tried], tolerance: float, rate: float) -> str | No
 
 def open_judge(args: argparse.Namespace) -> Judge:
     """The judge that the flags of `add_judge_arguments` ask for; nothing is sent to a server yet."""
-    if args.judge == "answer-key":
-        return AnswerKeyJudge()
+    return AnswerKeyJudge() if args.judge == "answer-key" else open_llm_judge(args)
+
+
+def open_llm_judge(args: argparse.Namespace) -> LLMJudge:
+    """The LLM judge that the flags describe, as `open_judge` opens it."""
     store = JudgmentStore(args.data_dir / JUDGMENTS)
     return LLMJudge(
         args.llm_endpoint or [DEFAULT_ENDPOINT],

@@ -138,8 +138,8 @@ def weighted_kappa_interval(
     if len(place) < 2:
         return np.nan, np.nan
     counts = np.zeros((len(place), len(GRADES), len(GRADES)), np.int64)
-    cells = ([place[group] for group in groups], np.asarray(first, int) - 1, np.asarray(second, int) - 1)
-    np.add.at(counts, cells, 1)
+    rows = np.array([place[group] for group in groups])
+    np.add.at(counts, (rows, np.asarray(first, int) - 1, np.asarray(second, int) - 1), 1)
     rng, equal_shares = np.random.default_rng(RESAMPLING_SEED), np.full(len(place), 1 / len(place))
     batches = (rng.multinomial(len(place), equal_shares, RESAMPLE_BATCH) for _ in range(0, RESAMPLES, RESAMPLE_BATCH))
     kappas = np.concatenate([_kappa(np.tensordot(batch, counts, axes=1), _quadratic_weights()) for batch in batches])

@@ -83,9 +83,9 @@ def read_manifest(data_dir: Path) -> dict[str, dict[str, Any]]:
         InputError: it is missing or of another shape.
     """
     path = data_dir / "manifest.json"
-    manifest = read_json(path, _corpus_remedy(data_dir))
-    if isinstance(manifest, dict):
-        manifest = {"corpus": {}, "queries": {}} | manifest
+    noted = read_json(path, _corpus_remedy(data_dir))
+    if isinstance(noted, dict):
+        manifest: dict[str, Any] = {"corpus": {}, "queries": {}} | noted
         checksums = manifest["queries"].get("sha256", {}) if isinstance(manifest["queries"], dict) else None
         if isinstance(manifest["corpus"], dict) and isinstance(checksums, dict):
             return manifest

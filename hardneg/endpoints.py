@@ -228,8 +228,9 @@ class Endpoint:
 
     def _fault_within(self, completion: object) -> Fault | None:
         """The fault of another server that a gateway passes on with status 200, as OpenRouter does; else None."""
-        error = completion.get("error") if isinstance(completion, dict) else None
-        status = error.get("code") if isinstance(error, dict) else None
+        passed_on = completion.get("error") if isinstance(completion, dict) else None
+        error = passed_on if isinstance(passed_on, dict) else {}
+        status = error.get("code")
         if not (isinstance(status, int) and 400 <= status < 600):
             return None
         return fault_of(status, self._clean(error.get("message") or ""), None)

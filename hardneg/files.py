@@ -158,9 +158,10 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     Raises:
         InputError: the place cannot be written.
     """
-    marker = _real(folder / list(contents)[-1])
+    names = list(contents)
+    marker = _real(folder / names[-1])
     with ExitStack() as stack:
-        for name in reversed(contents):  # a stack: what is entered last is renamed first
+        for name in reversed(names):  # a stack: what is entered last is renamed first
             temporary = stack.enter_context(atomic_file(folder / name))
             with explain_os_errors(folder / name, "write"):
                 temporary.write_bytes(contents[name])

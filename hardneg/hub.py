@@ -26,7 +26,7 @@ def hub_error(kind: str, name: str) -> str:
     """
     from httpx2 import HTTPError, InvalidURL, UnsupportedProtocol
     from huggingface_hub import constants  # slow to import, and only hub names need it
-    from huggingface_hub.utils import get_session
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # documented, but not marked as public
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"

@@ -119,4 +119,4 @@ def request_body(model: str, prompt: str, constraint: str, top_logprobs: int) ->
     body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": MAX_TOKENS}
     if top_logprobs:
         body |= {"logprobs": True, "top_logprobs": top_logprobs}
-    return body | DECODING | CONSTRAINTS[constraint]
+    return {**body, **DECODING, **CONSTRAINTS[constraint]}

@@ -95,8 +95,8 @@ def check_training(stages: dict[str, Namespace]) -> None:
 
     corpus, sample = stages.get("prepare_corpus.py"), stages.get("test_small_sample.py")
     miner, evaluation = stages["iterative_miner.py"], stages.get("evaluate.py")
-    reports = {"--output-file": sample and sample.output_file, "--output": evaluation and evaluation.output}
-    check_apart(miner.output_dir, reports)
+    report, evaluated = sample.output_file if sample else None, evaluation.output if evaluation else None
+    check_apart(miner.output_dir, {"--output-file": report, "--output": evaluated})
     if evaluation and evaluation.baseline_model != miner.base_model:
         raise InputError(
             f"--baseline-model {evaluation.baseline_model} is not written as --base-model {miner.base_model}: the gain "
@@ -159,10 +159,11 @@ def check_disk(args: Namespace, gib_needed: int) -> None:
 def check_judge(script: str, args: Namespace) -> None:
     """Raise InputError where an LLM judge is not well described or, if its server is to be asked, does not answer."""
     from hardneg.judgment_store import JUDGMENTS
-    from iterative_miner import asks_server, open_judge
+    from iterative_miner import asks_server, open_llm_judge
 
     with tempfile.TemporaryDirectory() as folder:
-        judge = open_judge(Namespace(**vars(args) | {"data_dir": Path(folder)}))  # no data folder before there are data
+        without_data = Namespace(**vars(args) | {"data_dir": Path(folder)})  # no data folder before there are data
+        judge = open_llm_judge(without_data)
         if args.stored_only or (script == "iterative_miner.py" and not asks_server(args)):
             return
         try:

@@ -226,7 +226,7 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 def finished_iterations(folder: Path) -> list[dict[str, Any]]:
     """training.json of every finished iteration in a run's folder, however many the run asks for by now."""
-    records = []
+    records: list[dict[str, Any]] = []
     while is_finished(iteration := iteration_folder(folder, len(records))):
         records.append(training_record(iteration))
     return records

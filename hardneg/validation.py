@@ -163,8 +163,12 @@ def choose_strength(tried: Sequence[Tried], tolerance: float) -> Tried:
     harmless = [each for each in tried if each.score.is_harmless(tolerance)]
     if harmless:
         return max(harmless, key=lambda each: each.gain)
-    assert all(each.score.guard_low is not None for each in tried)  # without a guard each would be harmless
-    return max(tried, key=lambda each: each.score.guard_low)
+
+    def guard_low(each: Tried) -> float:
+        assert each.score.guard_low is not None  # without a guard each would be harmless
+        return each.score.guard_low
+
+    return max(tried, key=guard_low)
 
 
 def past_the_best(tried: Sequence[Tried], tolerance: float) -> bool:
@@ -192,6 +196,8 @@ def why_none(scores: Sequence[Score], base: Score, tolerance: float) -> str:
     if not gained:
         return "no iteration gained on validation"
     reason = f"for no iteration that gained on validation could the guard rule out a loss of more than {tolerance:.1%}"
-    if any(relative_change(score.guard_ndcg, base.guard_ndcg) >= -tolerance for score in gained):
+    assert base.guard_ndcg is not None  # without a guard each would be harmless
+    measured = [score.guard_ndcg for score in gained if score.guard_ndcg is not None]
+    if any(relative_change(ndcg, base.guard_ndcg) >= -tolerance for ndcg in measured):
         reason += "; what it measured is less than that, so a guard with more questions might"
     return reason
