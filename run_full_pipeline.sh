@@ -124,6 +124,9 @@ choose_settings() {
     : "${GRADED=bundled}" "${MIN_KAPPA:=}" "${DEVICE:=auto}" "${SEED:=42}"
     : "${CORPUS_FLAGS:=}" "${JUDGE_FLAGS:=}" "${SAMPLE_FLAGS:=}" "${MINER_FLAGS:=}" "${EVALUATE_FLAGS:=}"
     [[ -z $MIN_KAPPA || ($JUDGE == llm && -n $GRADED) ]] || fail "MIN_KAPPA needs JUDGE=llm and a GRADED set"
+    if [[ -n $MIN_KAPPA ]] && selected train && ! selected sample; then
+        fail "MIN_KAPPA is looked at by the stage sample, which --from leaves out; leave out one of the two"
+    fi
     judge_flags=(--judge "$JUDGE")
     sample_graded=()
     if [[ $JUDGE == llm ]]; then

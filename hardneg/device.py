@@ -1,15 +1,19 @@
 """Where the embedding model runs: one GPU with room beside the judge's server, or the CPU."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hardneg.errors import InputError, one_line
 from hardneg.memory import GIB, free_bytes, keep_freed_memory
 
 NO_GPU = "No devices were found"  # nvidia-smi's words
 NO_DRIVER_REMEDY = "restart the machine, or pass --device cpu (DEVICE=cpu to the pipeline), as where it has no GPU"
+DEVICE_FILE = Path("/dev/nvidia0")  # where the driver shows a GPU
+NO_TOOL_REMEDY = "install it, or start the container with NVIDIA_DRIVER_CAPABILITIES=compute,utility"
 HIDING = ("none", "nodevfiles", "void")  # what people and schedulers set CUDA_VISIBLE_DEVICES to for no GPU
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # A 33M-parameter encoder with gradients and optimiser (0.5 GiB), the base model beside it (0.13 GiB), a CUDA context
@@ -155,11 +159,14 @@ def claim_device(requested: str) -> str:
 
 
 def describe_device(device: str) -> str:
-    """What `claim_device` chose, in words."""
+    """What `claim_device` chose, in words, and the remedy where there is a GPU that it could not find."""
     import torch
 
     if device == "cpu":
-        return f"the CPU ({torch.get_num_threads()} threads)"
+        words = f"the CPU ({torch.get_num_threads()} threads)"
+        if DEVICE_FILE.exists() and not shutil.which("nvidia-smi"):
+            words += f"; {DEVICE_FILE} is there but not nvidia-smi, by which a GPU is found: {NO_TOOL_REMEDY}"
+        return words
     return f"{torch.cuda.get_device_name(0)} ({free_bytes(device) / GIB:.1f} GiB free)"
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from hardneg.hub import may_be_hub_name
 from hardneg.model_files import strength_of
+from hardneg.models import PACKAGED_NAMES
 from hardneg.validation import FIGURES
 
 _ADAPTED = """\
@@ -23,7 +24,8 @@ def model_card(record: Mapping[str, Any]) -> str:
     """The model card, in Markdown, of the model that this training.json describes."""
     settings, is_adapted = dict(record["configuration"]), "iteration" in record  # else the base model itself was kept
     base_model = settings["base_model"]
-    named_base = f"base_model: {base_model}\n" if may_be_hub_name(base_model) else ""
+    hub_name = PACKAGED_NAMES[-1] if base_model in PACKAGED_NAMES else base_model
+    named_base = f"base_model: {hub_name}\n" if may_be_hub_name(hub_name) else ""
     title = f"{base_model}, {'adapted by iterative hard-negative mining' if is_adapted else 'unchanged'}"
     why = f"\n\nWhy this one: {record['chosen']}." if "chosen" in record else ""
     base, tuned = record["base_validation"], record["validation"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L12-v2"
-PACKAGED_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
+PACKAGED_NAMES = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")  # for short, and on the hub
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 # What a transformer's config says about its files and training, not about its architecture.
 _NOT_ARCHITECTURE = {

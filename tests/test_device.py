@@ -184,6 +184,16 @@ def test_the_device_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert describe_device("cuda") == "NVIDIA A10G (2.0 GiB free)"
 
 
+def test_a_gpu_that_nothing_finds_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that was given the driver's libraries without its tools."""
+    monkeypatch.setattr("hardneg.device.DEVICE_FILE", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    words = f"{tmp_path} is there but not nvidia-smi, by which a GPU is found: install it, or start"
+    assert words in describe_device("cpu")
+    install_nvidia_smi(tmp_path, monkeypatch, "exit 0")
+    assert "nvidia-smi" not in describe_device("cpu")
+
+
 @pytest.mark.parametrize(
     ("device", "capabilities", "cuda", "expected"),
     [

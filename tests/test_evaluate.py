@@ -144,7 +144,7 @@ def test_output_is_the_runbooks_to_the_letter(capsys: pytest.CaptureFixture[str]
     evaluate.print_result(result, args.output)
     printed = capsys.readouterr().out
     interval = re.compile(r"   \(95% CI [+-]\d+\.\d% to [+-]\d+\.\d%\)$", re.MULTILINE)
-    assert "  MRR@5: +27.7%  ✓   (95% CI +27.7% to +27.7%)\n" in printed
+    assert "  MRR@5: +27.7%  ✓   (95% CI +27.7% to +27.7%)\n" in printed  # of one group: no interval over groups
     assert RUNBOOK_RESULTS in interval.sub("", printed)
     assert printed.endswith("\n\n" + RUNBOOK_CHECK)
     assert result["verdict"] == {"target": 0.15, "met": True, "reached": {"MRR@5": True, "DCG@5": True}}
@@ -206,6 +206,11 @@ def test_an_interval_that_begins_below_the_target_is_said(capsys: pytest.Capture
     of_four = [f"group {row // 4}" for row in range(40)]
     by_group = relative_gain(np.array(before["MRR"]), np.array(after["MRR"]), of_four)
     assert result["improvement"]["MRR@5"]["ci95_groups"] == [by_group.low, by_group.high]
+    question_high, group_high = (result["improvement"]["MRR@5"][f"ci95_{unit}"][1] for unit in ("questions", "groups"))
+    assert (
+        f"  MRR@5: +25.0%  ✓   (95% CI {question_low:+.1%} to {question_high:+.1%}; "
+        f"over groups {group_low:+.1%} to {group_high:+.1%})\n"
+    ) in printed
     assert (
         "Note: MRR@5 reaches the target, but its 95% interval begins below it "
         f"({question_low:+.1%} over questions, {group_low:+.1%} over groups of tied topics)\n"
@@ -225,8 +230,10 @@ def test_a_gain_that_is_sure_but_short_of_the_target_is_said(
     assert (words in capsys.readouterr().out) == is_noted
 
 
-def test_questions_of_one_group_are_said_to_be() -> None:
-    assert evaluate.group_notes(queries_of(5)) == []
+def test_questions_of_few_groups_are_said_to_be() -> None:
+    assert evaluate.group_notes(queries_of(77)) == []
+    (note,) = evaluate.group_notes(queries_of(76))
+    assert note == "Note: only 19 groups of tied topics: the intervals over groups are too narrow"
     (note,) = evaluate.group_notes(queries_of(4))
     assert note.startswith("Note: all questions belong to one group of tied topics")
 
@@ -273,6 +280,22 @@ def test_a_question_that_is_its_own_topic_counts_neither_as_named_nor_as_not_nam
         (True, 3, 0.25),
         (False, 1, 0.2),
     ]
+
+
+def test_questions_with_one_right_passage_are_told_from_those_with_several(capsys: pytest.CaptureFixture[str]) -> None:
+    queries = queries_of(4)
+    queries[1]["ground_truth_chunk_ids"] = [1, 2]
+    before = {key: [0.5, 1.0, 0.25, 0.0] for key in RUNBOOK_BASELINE}
+    after = {key: [1.0, 0.5, 0.25, 0.25] for key in RUNBOOK_BASELINE}
+    result, args = compared(before, after, queries=queries)
+    assert result["by_right_passages"] == [
+        {"several": False, "n": 3, "baseline": 0.25, "specialized": 0.5, "gain": 1.0},
+        {"several": True, "n": 1, "baseline": 1.0, "specialized": 0.5, "gain": -0.5},
+    ]
+    evaluate.print_result(result, args.output)
+    printed = capsys.readouterr().out
+    assert re.search(r"^  one right passage +3 +0\.2500 +0\.5000   \+100\.0%$", printed, re.MULTILINE)
+    assert re.search(r"^  several right passages +1 +1\.0000 +0\.5000   -50\.0%$", printed, re.MULTILINE)
 
 
 def test_of_many_question_types_the_rarer_ones_are_in_the_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,6 +60,13 @@ def test_the_base_model_itself_claims_no_training() -> None:
     assert "share of tuned weights" not in card and "training examples" not in card
 
 
+@pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"])
+def test_the_packaged_model_is_named_as_on_the_hub(name: str) -> None:
+    card = model_card(make_record(configuration={"base_model": name}))
+    assert "\nbase_model: sentence-transformers/all-MiniLM-L6-v2\n" in card
+    assert f"# {name}, adapted" in card
+
+
 @pytest.mark.parametrize("folder", ["/srv/base", "./base", "../base", "models/medical-specialized/final"])
 def test_a_folder_is_no_hub_name(folder: str) -> None:
     """`base_model` in the front matter is looked up on a hub."""
