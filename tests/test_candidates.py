@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 
 from hardneg import search
-from hardneg.artifacts import Query
+from hardneg.artifacts import SHARED, Query
 from hardneg.candidates import (
     Candidate,
     CandidateList,
     Index,
+    candidate_pairs,
     rank_candidates,
     read_candidates,
+    training_index,
     with_grades,
     write_candidates,
 )
 from hardneg.errors import InputError
 from hardneg.judge import Judgment
-from tests.records import make_query
+from tests.records import make_chunk, make_query
 
 # Cosines with the query [1, 0]: chunks 2 and 5 0.6, chunk 4 1.0, chunk 7 0.8, chunk 9 0.6, chunk 11 0
 NOBODY: Any = None  # encodes: vectors are given
@@ -97,6 +99,21 @@ def test_grades_go_to_their_pair_and_leave_the_rest_as_it_was() -> None:
         (11, 6, True, 3.5),
     ]
     assert lists[1].candidates[1].grade is None
+
+
+def test_training_sees_its_own_chunks_and_those_of_several_splits_alone() -> None:
+    chunks = [make_chunk(n, split=split) for n, split in enumerate(("val", "train", "test", SHARED, "train"))]
+    index = training_index(NOBODY, chunks, np.arange(10, dtype=np.float32).reshape(5, 2))
+    assert (index.chunk_ids.tolist(), index.chunk_ids.dtype) == ([1, 3, 4], np.int64)
+    assert index.vectors.tolist() == [[2, 3], [6, 7], [8, 9]]
+
+
+def test_pairs_are_judged_query_by_query_in_the_candidates_order() -> None:
+    chunks = [make_chunk(n, f"Passage {n}.") for n in range(3)]
+    first, second = Candidate(2, 1, 0.5, False), Candidate(0, 2, 0.4, True)
+    lists = [CandidateList(make_query("a"), (first, second)), CandidateList(make_query("b"), (first,))]
+    pairs = [(pair.query["query_id"], pair.chunk["text"]) for pair in candidate_pairs(lists, chunks)]
+    assert pairs == [("a", "Passage 2."), ("a", "Passage 0."), ("b", "Passage 2.")]
 
 
 def test_written_as_one_json_line_per_query(tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from dataclasses import replace
 import pytest
 
 from hardneg import judge_quality
+from hardneg.candidates import Candidate, CandidateList
+from hardneg.judge import Judgment
+from tests.records import make_chunk, make_query
 
 
 def test_calibration_by_hand() -> None:
@@ -20,6 +23,32 @@ def test_calibration_by_hand() -> None:
 
 def pair(grade: float, rank: int = 1, length: int = 10, known: bool = False) -> judge_quality.JudgedPair:
     return judge_quality.JudgedPair("?", "", "x" * length, grade, None, None, rank, 0.5, known, 1, "q", 0)
+
+
+def test_a_row_per_candidate_with_all_that_is_known_of_it() -> None:
+    """The two judgments come in another order; chunk 1 is on the question's topic, which its text does not name."""
+    chunks = [make_chunk(0, "Rest."), make_chunk(1, "It is rare.", title="Gout")]
+    query = make_query("q", 0, topic="gout", qtype="cause")
+    lists = [CandidateList(query, (Candidate(1, 1, 0.75, False), Candidate(0, 2, 0.5, True)))]
+    judgments = [Judgment("q", 0, None, unjudged_reason="refused"), Judgment("q", 1, 1.5, (0.5, 0.5, 0.0, 0.0))]
+    first, second = judge_quality.judged_pairs(lists, judgments, chunks)
+    assert first == judge_quality.JudgedPair(
+        question="q?",
+        qtype="cause",
+        chunk_text="Gout: It is rare.",
+        grade=1.5,
+        probabilities=(0.5, 0.5, 0.0, 0.0),
+        unjudged_reason=None,
+        rank=1,
+        cosine=0.75,
+        known_answer=False,
+        answer_key_grade=2,
+        query_id="q",
+        chunk_id=1,
+    )
+    assert (second.chunk_text, second.unjudged_reason, second.rank, second.cosine) == ("Rest.", "refused", 2, 0.5)
+    assert (second.known_answer, second.answer_key_grade, second.chunk_id) == (True, 4, 0)
+    assert [judge_quality.has_grade(row) for row in (first, second)] == [True, False]
 
 
 def test_corrections_by_hand() -> None:
