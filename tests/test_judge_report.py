@@ -97,6 +97,8 @@ def test_effort_is_one_line_of_what_the_server_did() -> None:
     assert said(JudgeStats(asked=10, seconds=2.0)) == "0 from the store, 10 asked in 2.0 s, 5.0/s"
     hour = JudgeStats(asked=3600, seconds=3600.0)
     assert said(hour, 5.5) == "0 from the store, 3,600 asked in 1 h 0 min, 1.0/s, cost 5.50"
+    assert said(hour, 0.0).endswith(", cost 0.00")  # a server of one's own
+    assert said(JudgeStats(asked=10)) == "0 from the store, 10 asked"  # in no time that a clock can tell
     nobody_asked = JudgeStats(reused=90, missing=10)
     assert said(nobody_asked) == "90 from the store, 0 asked; unjudged: no stored answer 10"
     assert nobody_asked.judged == 0
@@ -112,7 +114,11 @@ def test_the_time_left_is_unknown_before_enough_was_asked() -> None:
     ("seconds", "price", "text"),
     [
         (20, None, "20.0 s left"),
+        (59.94, None, "59.9 s left"),  # and never 60.0 s
+        (59.96, None, "1.0 min left"),
         (90, None, "1.5 min left"),
+        (3596, None, "59.9 min left"),
+        (3598, None, "1 h 0 min left"),
         (3599, None, "1 h 0 min left"),
         (36_000, None, "10 h 0 min left"),
         (5400, 6.0, "1 h 30 min left, 9.00 to pay"),
@@ -140,6 +146,14 @@ def test_the_full_run_goes_on_at_the_rate_of_all_that_was_asked() -> None:
     """100 in 20 s and 300 in 20 s are 10/s."""
     efforts = [{"asked": 100, "seconds": 20.0}, {"asked": 300, "seconds": 20.0}, {"asked": 0, "seconds": 0.0}]
     full = estimate_full_run(efforts, (200, 20, 3), gpu_hour_price=6.0)
-    assert full is not None and full["measured_on"] == 400
-    assert (full["judgments"], full["seconds"], full["cost"]) == (12_000, 1200.0, pytest.approx(2.0))
+    assert full == {
+        "measured_on": 400,
+        "judgments_per_second": pytest.approx(10),
+        "queries": 200,
+        "candidates": 20,
+        "iterations": 3,
+        "judgments": 12_000,
+        "seconds": 1200.0,
+        "cost": pytest.approx(2.0),
+    }
     assert estimate_full_run(efforts[2:], (200, 20, 3), gpu_hour_price=None) is None
