@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.batch_files import export_batch, import_batch
+from hardneg.batch_files import check_files, export_batch, import_batch
 from hardneg.errors import InputError
 from hardneg.judge import Pair
 from hardneg.llm_judge import LLMJudge
@@ -119,6 +119,46 @@ def test_what_the_batch_could_not_answer_stays_outstanding(judge: LLMJudge, tmp_
     assert judge.plan(make_pairs(15)).to_ask == 10
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ({"code": "batch_expired", "message": "", "param": None}, "no response: batch_expired"),
+        ({"detail": "Not Found"}, "no response: Not Found"),
+        ({"error": {"detail": {"message": "full"}}}, "no response: full"),
+        ({"message": "too long", "code": "context_length"}, "no response: too long"),
+        ("out of memory", "no response: out of memory"),
+        ({"param": "model"}, "no response"),
+    ],
+)
+def test_a_service_s_own_words_wherever_it_has_them(error: object, words: str, judge: LLMJudge, tmp_path: Path) -> None:
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    export_batch(judge, make_pairs(1), requests, "choice")
+    run_batch(requests, results, lambda _, line: line | {"response": "none", "error": error})
+    assert import_batch(judge, make_pairs(1), results).failed == {words: 1}
+
+
+def test_blank_lines_among_the_results_are_passed_over(judge: LLMJudge, tmp_path: Path) -> None:
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    export_batch(judge, make_pairs(1), requests, "choice")
+    run_batch(requests, results)
+    results.write_text(f"\n \n{results.read_text()}\n{{")
+    with pytest.raises(InputError, match="line 5, is no batch result"):
+        import_batch(judge, make_pairs(1), results)
+    results.write_text(results.read_text().removesuffix("{"))
+    assert import_batch(judge, make_pairs(1), results).judged == 1
+
+
+def test_files_of_no_use_are_found_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").touch()
+    check_files(None, None)
+    check_files(tmp_path / "results.jsonl", tmp_path / "requests.jsonl")
+    assert not (tmp_path / "requests.jsonl").exists()
+    with pytest.raises(InputError, match=r"cannot read .*none\.jsonl"):
+        check_files(tmp_path / "none.jsonl", None)
+    with pytest.raises(InputError, match=r"cannot write .*requests\.jsonl"):
+        check_files(None, tmp_path / "results.jsonl" / "requests.jsonl")
+
+
 def test_a_pair_asked_twice_keeps_its_answer(judge: LLMJudge, tmp_path: Path) -> None:
     """As when a batch that expired was started again and both results are in one file, in whatever order."""
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
@@ -162,6 +202,8 @@ def test_answers_to_another_model_s_requests_are_not_taken(judge: LLMJudge, tmp_
         ('{"custom_id": "a", "response": {}}\n{"custom', "line 2, is no batch result"),
         ('{"custom_id": "a", "method": "POST"}\n', "line 1, is no batch result"),
         ("[]", "line 1, is no batch result"),
+        ("[" * 100_000, "line 1, is no batch result"),  # deeper than the parser goes
+        ('{"custom_id": 7, "response": {}}', "line 1, is no batch result"),
         ("\udcff", "line 1, is no batch result"),
     ],
 )
