@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -117,6 +118,18 @@ def test_a_part_of_the_configuration_is_compared_with_that_part_alone(tmp_path: 
         check_owner(tmp_path, {"seed": 1})
 
 
+def test_a_setting_in_a_part_of_the_configuration_is_named_with_its_part(tmp_path: Path) -> None:
+    claim(tmp_path, CONFIGURATION | {"training": {"scale": 20, "rate": 0.1, "steps": {"few": 3}, "old": 1}})
+    (tmp_path / "iteration_0").mkdir()
+    now = CONFIGURATION | {"training": {"scale": 10, "rate": 0.1, "steps": {"few": 2}, "new": 2}}
+    told = (
+        "(training.scale: 20 there, 10 now; training.steps.few: 3 there, 2 now; training.old: 1 there, None now; "
+        "training.new: None there, 2 now)"
+    )
+    with pytest.raises(InputError, match=re.escape(told)):
+        claim(tmp_path, now)
+
+
 def test_a_folder_where_nothing_came_of_a_run_is_free_for_another(tmp_path: Path) -> None:
     claim(tmp_path, CONFIGURATION)
     (tmp_path / ".iteration_0.tmp").mkdir()  # what a killed process left
@@ -130,7 +143,7 @@ def test_a_folder_where_nothing_came_of_a_run_is_free_for_another(tmp_path: Path
     assert run_of(tmp_path) == other
 
 
-def test_what_would_make_a_free_folder_another_s_is_refused(tmp_path: Path) -> None:
+def test_what_would_make_a_free_folder_another_s_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "models"
     check_apart(folder, {"--output": tmp_path / "e.json", "--judge-batch": None})
     for inside in (folder, folder / "e.json", folder / "a" / "e.json", tmp_path / "data" / ".." / "models" / "e.json"):
@@ -138,6 +151,11 @@ def test_what_would_make_a_free_folder_another_s_is_refused(tmp_path: Path) -> N
             InputError, match=r"--output .* is in --output-dir .*models, which training would then take"
         ):
             check_apart(folder, {"--output": inside})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is in --output-dir"):  # however either is written
+        check_apart(folder, {"--output": Path("models")})
+    with pytest.raises(InputError, match="is in --output-dir"):
+        check_apart(tmp_path / "data" / ".." / "models", {"--output": folder / "e.json"})
     claim(folder, CONFIGURATION)
     (folder / "iteration_0").mkdir()
     check_apart(folder, {"--output": folder / "e.json"})  # by now it is a run's
@@ -162,6 +180,7 @@ def leave_half_written(folder: Path) -> list[Path]:
 def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     check_idle(folder)
+    assert not folder.exists()  # to look makes nothing
     script = "import sys; from pathlib import Path; from hardneg.run_folder import claimed\n"
     script += "with claimed(Path(sys.argv[1]), {'seed': 2}): print('in', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(folder)]
@@ -239,6 +258,23 @@ def test_a_folder_that_is_not_whole_is_refused(
         check_finished(tmp_path)
     if name == "candidates.jsonl":
         check_whole(folder)  # as a model it is whole
+
+
+@pytest.mark.parametrize("name", ["weights", "candidates.jsonl"])
+def test_every_iteration_has_to_be_whole(tmp_path: Path, name: str) -> None:
+    for number in range(3):
+        folder = tmp_path / f"iteration_{number}"
+        folder.mkdir()
+        for file in ("weights", "candidates.jsonl"):
+            (folder / file).write_text(f"{file} of {number}")
+        of_files = {"weights": sha256_file(folder / "weights")}
+        of_candidates = sha256_file(folder / "candidates.jsonl")
+        write_json(folder / "training.json", {"files_sha256": of_files, "candidates_sha256": of_candidates})
+    (tmp_path / "iteration_7").mkdir()  # which holds no model, so none is missing before it
+    check_finished(tmp_path)
+    (tmp_path / "iteration_2" / name).write_text("another's")
+    with pytest.raises(InputError, match=f"iteration_2/{name} is not the file that was saved"):
+        check_finished(tmp_path)
 
 
 def test_a_record_that_was_cut_names_a_way_out(tmp_path: Path) -> None:
@@ -333,6 +369,19 @@ def test_final_is_a_copy_with_its_own_record(model: SentenceTransformer, tmp_pat
     assert "Why this one" not in (source / "README.md").read_text()
     assert (final / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
     check_whole(final)
+
+
+def test_what_cannot_be_copied_is_told_and_leaves_the_final_model_as_it_was(tmp_path: Path) -> None:
+    source, final = tmp_path / "iteration_3", tmp_path / "final"
+    source.mkdir()
+    (source / "weights").symlink_to("gone")
+    write_json(final / "training.json", {"iteration": 2})
+    with pytest.raises(
+        InputError, match=r"^cannot copy .*iteration_3 to .*final: .*No such file .*; mend that and run again$"
+    ):
+        copy_as_final(source, final, make_record())
+    assert json.loads((final / "training.json").read_text()) == {"iteration": 2}
+    assert {path.name for path in tmp_path.iterdir()} == {"iteration_3", "final"}
 
 
 def test_a_disk_without_room_for_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
