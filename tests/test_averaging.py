@@ -90,3 +90,9 @@ def test_the_distance_between_models(base: SentenceTransformer, tuned: SentenceT
         for model in (base, tuned)
     )
     assert distance(weights_of(tuned), weights_of(base)) == pytest.approx(np.linalg.norm(after - before))
+
+
+def test_the_distance_between_models_of_half_precision() -> None:
+    """The square of 300 is beyond it."""
+    far, near = ({"w": torch.tensor([value, 0.0], dtype=torch.float16)} for value in (400.0, 100.0))
+    assert distance(far, near) == 300
