@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
-from hardneg.graded import BUNDLED_GRADED, load_graded, open_graded, open_guard, score_graded
+from hardneg.graded import BUNDLED_GRADED, graded_pairs, load_graded, open_graded, open_guard, score_graded
 from hardneg.models import load_model
 from tests.tiny_data import tiny_corpus
 
@@ -56,6 +56,12 @@ def test_windows_line_ends_byte_order_mark_and_blank_lines(tmp_path: Path) -> No
     assert len(load_graded(path).questions) == 2
 
 
+def test_a_line_separator_in_an_answer_ends_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps(row(answer="Rest.\u2028Fluids.\x85"), ensure_ascii=False), encoding="utf-8")
+    assert load_graded(path).questions[0].answers[0].text == "Rest.\u2028Fluids.\x85"
+
+
 def test_numbers_may_be_ids_and_grades_have_a_point(tmp_path: Path) -> None:
     as_text = load_graded(write(tmp_path / "set.jsonl", [row("7", "a", 3), row("7", "b", 1)]))
     graded = load_graded(write(tmp_path / "set.jsonl", [row("7", "a", 3.0), row("7", "b", 1) | {"question_id": 7}]))
@@ -72,10 +78,35 @@ def test_a_guard_has_twenty_questions_that_tell(tmp_path: Path) -> None:
     assert open_guard("none") is None
 
 
+def test_a_set_needs_a_question_with_answers_of_different_grades(tmp_path: Path) -> None:
+    same, mixed = [row("1", "a", 2), row("1", "b", 2)], [row("2", "a", 2), row("2", "b", 3)]
+    assert len(open_graded(str(write(tmp_path / "set.jsonl", same + mixed))).questions) == 2
+    with pytest.raises(InputError, match=r"set\.jsonl: no question in it has answers of different grades; name"):
+        open_graded(str(write(tmp_path / "set.jsonl", same)))
+
+
+def test_answers_of_one_mean_grade_do_not_tell(tmp_path: Path) -> None:
+    """People gave the first 1 and 3, the second 2."""
+    graded = load_graded(write(tmp_path / "set.jsonl", [row("1", "a", 1), row("1", "a", 3), row("1", "b", 2)]))
+    assert graded.n_of_one_grade == 1
+
+
+def test_pairs_of_a_set_are_numbered_through(tmp_path: Path) -> None:
+    rows = [row("1", "a", 4), row("2", "a", 1), row("1", "b", 2, answer_title="On b")]
+    found = graded_pairs(load_graded(write(tmp_path / "set.jsonl", rows)))
+    assert [(p.query["query_id"], p.query["query"], p.chunk["text"], p.chunk["title"]) for p in found] == [
+        ("1", "Question 1?", "Answer a.", ""),
+        ("1", "Question 1?", "Answer b.", "On b"),
+        ("2", "Question 2?", "Answer a.", ""),
+    ]
+    assert [(p.chunk["chunk_id"], p.chunk["source"]) for p in found] == [(n, "set.jsonl") for n in range(3)]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("{not json", "line 2 is not JSON"),
+        ("[" * 100_000, "line 2 is not JSON"),  # deeper than the parser goes
         ("[1, 2]", "line 2 lacks question_id, question, answer_title, answer, grade"),
         (json.dumps({key: value for key, value in row().items() if key != "grade"}), "line 2 lacks grade"),
         (json.dumps(row(grade=0)), "line 2: grade is 0; it must be 1, 2, 3 or 4"),

@@ -108,6 +108,7 @@ def test_the_time_left_is_unknown_before_enough_was_asked() -> None:
     assert describe_left(JudgeStats(asked=MIN_ASKED - 1, seconds=10), 1000, 5.0) == ""
     assert describe_left(JudgeStats(asked=MIN_ASKED, seconds=10.0), 1000 + MIN_ASKED, None) == "3.3 min left"
     assert describe_left(JudgeStats(asked=MIN_ASKED, seconds=10.0), 20, None) == "0.0 s left"
+    assert describe_left(JudgeStats(asked=MIN_ASKED), 1000, None) == ""  # nor in no time that a clock can tell
 
 
 @pytest.mark.parametrize(
@@ -157,3 +158,8 @@ def test_the_full_run_goes_on_at_the_rate_of_all_that_was_asked() -> None:
         "cost": pytest.approx(2.0),
     }
     assert estimate_full_run(efforts[2:], (200, 20, 3), gpu_hour_price=None) is None
+
+
+@pytest.mark.parametrize("effort", [{"asked": 10, "seconds": 0.0}, {"asked": 0, "seconds": 10.0}])
+def test_without_a_rate_there_is_no_estimate(effort: dict[str, float]) -> None:
+    assert estimate_full_run([effort], (200, 20, 3), gpu_hour_price=None) is None
