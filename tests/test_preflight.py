@@ -2,6 +2,7 @@
 
 import json
 import re
+from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,7 +15,7 @@ from hardneg.errors import InputError, Unavailable
 from hardneg.files import write_json
 from hardneg.graded import open_graded
 from hardneg.judgment_store import sha256_text
-from hardneg.preflight import preflight
+from hardneg.preflight import check_disk, preflight
 from hardneg.run_folder import claimed
 from hardneg.sources import source_sha256
 from iterative_miner import JUDGE_PROMPT, parse_arguments, stated_configuration
@@ -39,9 +40,10 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
     return check
 
 
-def test_refuses_a_server_that_does_not_answer(check: Check) -> None:
+def test_refuses_a_server_that_does_not_answer(check: Check, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"no LLM server answers at {NOWHERE}"):
         check(SOURCE="sample", **NOBODY)
+    assert not (tmp_path / "data").exists()
 
 
 def test_refuses_a_model_that_is_not_served(check: Check) -> None:
@@ -127,6 +129,9 @@ def test_refuses_to_replace_the_corpus_of_a_run_that_is_to_go_on(check: Check, t
     check("--quick", "--from", "train", OUTPUT_DIR=str(folder), CORPUS_FLAGS="--chunk-chars 500")
     with pytest.raises(InputError, match=r"would replace \(chunk_chars: 1000 there, 500 now; val_fraction: 0\.2 there"):
         check("--quick", OUTPUT_DIR=str(folder), CORPUS_FLAGS="--chunk-chars 500")
+    for older in ({}, {"seed": 42}):  # manifests that lack what a setting was then
+        write_json(tmp_path / "data" / "quick" / "manifest.json", {"corpus": {"sha256": "a1", "arguments": older}})
+        check("--quick", OUTPUT_DIR=str(folder), CORPUS_FLAGS="--chunk-chars 500")
     write_json(tmp_path / "data" / "quick" / "manifest.json", {"corpus": made | {"sha256": "another run's"}})
     check("--quick", OUTPUT_DIR=str(folder), CORPUS_FLAGS="--chunk-chars 500")  # training will say what is wrong
     (tmp_path / "foreign").mkdir()
@@ -185,11 +190,17 @@ def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source
         ({"MINER_FLAGS": "--export-judgments all.jsonl"}, "with --to train"),
         (
             {"JUDGE": "llm", "SAMPLE_FLAGS": "--stored-only --prompt p.txt", "MINER_FLAGS": "--stored-only"},
-            "--prompt must be",
+            "--prompt must be the same for both stages that judge; give it in JUDGE_FLAGS",
         ),
         ({"MINER_FLAGS": "--judge llm"}, "--judge must be the same for both stages that judge; give it in JUDGE"),
-        ({"JUDGE": "llm", "SAMPLE_FLAGS": "--llm-model other"}, "--llm-model must be"),
-        ({"MINER_FLAGS": "--base-model other"}, "--base-model must be the same for both stages that judge; give it in"),
+        (
+            {"JUDGE": "llm", "SAMPLE_FLAGS": "--llm-model other"},
+            "--llm-model must be the same for both stages that judge; give it in LLM_MODEL",
+        ),
+        (
+            {"MINER_FLAGS": "--base-model other"},
+            "--base-model must be the same for both stages that judge; give it in BASE_MODEL",
+        ),
         (
             {"EVALUATE_FLAGS": "--baseline-model other"},
             "--baseline-model other is not written as --base-model all-Mini",
@@ -203,7 +214,10 @@ def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source
             {"JUDGE": "llm", "SAMPLE_FLAGS": "--stored-only", "MINER_FLAGS": "--judge-results none.jsonl"},
             "cannot read none.jsonl",
         ),
-        ({"MINER_FLAGS": "--positives judge"}, "--positives must be the same for both stages that judge; give it in"),
+        (
+            {"MINER_FLAGS": "--positives judge"},
+            "--positives must be the same for both stages that judge; give it in JUDGE_FLAGS",
+        ),
         ({"CORPUS_FLAGS": "--data-dir other"}, "--data-dir must be the same for all stages; give it in DATA_DIR"),
         ({"MINER_FLAGS": "--output-dir other"}, "is not in --output-dir other, so what is trained would not be"),
         ({"GRADED": "useless.jsonl"}, "useless.jsonl: no question in it has answers of different grades"),
@@ -239,3 +253,26 @@ def test_refuses_a_full_disk(check: Check, monkeypatch: pytest.MonkeyPatch) -> N
         InputError, match=r"^the disk of data has 4\.9 GiB free, a run needs 5 GiB; free some or use another$"
     ):
         check(JUDGE="answer-key", BASE_MODEL="all-MiniLM-L6-v2")
+
+
+def test_every_folder_that_a_stage_writes_to_needs_a_disk_with_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = {tmp_path / "data": 7 * 2**30, tmp_path / "models": 5 * 2**30}
+    for folder in free:
+        folder.mkdir()
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(total=2**40, free=free[place]))
+    miner, sample = Namespace(data_dir=tmp_path / "data", output_dir=tmp_path / "models"), tmp_path / "data"
+    check_disk(miner, 5)  # exactly enough
+    with pytest.raises(InputError, match=r"models has 5\.0 GiB free, a run needs 6 GiB"):
+        check_disk(miner, 6)
+    check_disk(Namespace(data_dir=sample), 6)
+    with pytest.raises(InputError, match=r"data has 7\.0 GiB free, a run needs 8 GiB"):
+        check_disk(Namespace(data_dir=sample), 8)
+
+
+def test_evaluation_alone_needs_no_room(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=2**40, free=2**20))
+    check("--quick", "--from", "evaluate")
+    with pytest.raises(InputError, match="a run needs"):
+        check("--quick", "--from", "train")
