@@ -87,6 +87,8 @@ def test_exactly_enough_is_enough() -> None:
         ("-1", []),
         ("2,-1,3", [2]),
         ("NoDevFiles", []),
+        ("none", []),
+        ("void", []),
     ],
 )
 def test_only_visible_devices(visible: str | None, kept: list[int]) -> None:
@@ -147,6 +149,9 @@ def test_a_driver_that_fails_is_not_taken_for_none(tmp_path: Path, monkeypatch: 
     install_nvidia_smi(tmp_path, monkeypatch, f"echo {words}; exit 18")
     with pytest.raises(InputError, match=rf"nvidia-smi fails \({words}\); restart the machine, or pass --device cpu"):
         list_gpus()
+    install_nvidia_smi(tmp_path, monkeypatch, "echo Segmentation fault >&2; exit 139")
+    with pytest.raises(InputError, match=r"nvidia-smi fails \(Segmentation fault\)"):
+        list_gpus()
     install_nvidia_smi(tmp_path, monkeypatch, "exit 9")
     with pytest.raises(InputError, match=r"nvidia-smi fails \(status 9\)"):
         find_gpu("auto")
@@ -160,7 +165,7 @@ def test_a_driver_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     install_nvidia_smi(tmp_path, monkeypatch, "exec sleep 60")
     run = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda *words, **options: run(*words, **{**options, "timeout": 0.1}))
+    monkeypatch.setattr(subprocess, "run", lambda *words, timeout, **rest: run(*words, timeout=timeout / 300, **rest))
     with pytest.raises(InputError, match="nvidia-smi does not answer; restart the machine, or pass --device cpu"):
         list_gpus()
 
@@ -210,7 +215,7 @@ def test_bfloat16_only_where_it_is_faster(
     device: str, capabilities: dict[str, bool], cuda: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: cuda)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: cuda or including_emulation)
     assert has_bfloat16(device) is expected
 
 
