@@ -231,9 +231,9 @@ def test_a_gain_that_is_sure_but_short_of_the_target_is_said(
 
 
 def test_questions_of_few_groups_are_said_to_be() -> None:
-    assert evaluate.group_notes(queries_of(77)) == []
-    (note,) = evaluate.group_notes(queries_of(76))
-    assert note == "Note: only 19 groups of tied topics: the intervals over groups are too narrow"
+    assert evaluate.group_notes(queries_of(117)) == []
+    (note,) = evaluate.group_notes(queries_of(116))
+    assert note == "Note: only 29 groups of tied topics: the intervals over groups are a little too narrow"
     (note,) = evaluate.group_notes(queries_of(4))
     assert note.startswith("Note: all questions belong to one group of tied topics")
 
@@ -390,7 +390,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path: Path, tiny_model: Path) ->
 def test_a_model_against_itself(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main(arguments)
     printed = capsys.readouterr().out
-    assert "  MRR@5: +0.0%  ✗   (95% CI +0.0% to +0.0%)\n" in printed
+    assert "  MRR@5: +0.0%  ✗   (95% CI +0.0% to +0.0%; over groups +0.0% to +0.0%)\n" in printed
     result = results(tmp_path)
     assert not result["verdict"]["met"]
     assert result["gained_most"] == result["lost_most"] == []
