@@ -497,10 +497,11 @@ def test_notes_are_printed_and_kept(
     shutil.copytree(tiny_model, trained)
     write_json(trained / "training.json", {"iteration": 0, "configuration": {"corpus_sha256": "f" * 64}})
     evaluate.main([*arguments, role, str(trained)])
-    (note,) = results(tmp_path)["notes"]
-    assert note.startswith(f"Warning: {trained} was trained on another corpus (ffffffffffff, here ")
+    notes = results(tmp_path)["notes"]
+    assert notes[0].startswith(f"Warning: {trained} was trained on another corpus (ffffffffffff, here ")
+    assert notes[1:] == [evaluate.group_notes(queries_of(12))[0]]  # of three groups too
     printed = capsys.readouterr().out
-    assert printed.count(note) == 1 and printed.index(note) < printed.index("RESULTS")
+    assert f"{notes[0]}\n{notes[1]}\n" in printed and printed.index(notes[1]) < printed.index("RESULTS")
 
 
 def test_notes_come_before_the_work(
