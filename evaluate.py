@@ -56,7 +56,7 @@ DEEP = 50  # Recall@50: what a candidate list of that depth can reach
 TYPES_PRINTED = 12
 QUESTIONS_LISTED = 10  # that gained most, and that lost most
 QUESTION_WIDTH = 80  # characters of a question on the terminal
-# Groups below which an interval over them is a little too narrow, as those of few clusters are (Cameron et al. 2008).
+# Groups below which an interval over them is too narrow, the fewer the more (Cameron et al. 2008).
 FEW_GROUPS = 30
 VERSIONS_OF = ("torch", "transformers", "sentence-transformers", "numpy", "scipy")
 
@@ -226,7 +226,7 @@ def group_notes(queries: Sequence[Query]) -> list[str]:
     if groups == 1:
         return ["Note: all questions belong to one group of tied topics: how the gain varies over topics is not known"]
     if groups < FEW_GROUPS:
-        return [f"Note: only {groups} groups of tied topics: the intervals over groups are a little too narrow"]
+        return [f"Note: only {groups} groups of tied topics: the intervals over groups are too narrow"]
     return []
 
 

@@ -12,7 +12,7 @@ from hardneg.memory import GIB, free_bytes, keep_freed_memory
 
 NO_GPU = "No devices were found"  # nvidia-smi's words
 NO_DRIVER_REMEDY = "restart the machine, or pass --device cpu (DEVICE=cpu to the pipeline), as where it has no GPU"
-DEVICE_FILE = Path("/dev/nvidia0")  # where the driver shows a GPU
+DEVICE_FILE = Path("/dev/nvidiactl")  # which NVIDIA's driver shows with any GPU
 NO_TOOL_REMEDY = "install it, or start the container with NVIDIA_DRIVER_CAPABILITIES=compute,utility"
 HIDING = ("none", "nodevfiles", "void")  # what people and schedulers set CUDA_VISIBLE_DEVICES to for no GPU
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -159,7 +159,7 @@ def claim_device(requested: str) -> str:
 
 
 def describe_device(device: str) -> str:
-    """What `claim_device` chose, in words, and the remedy where there is a GPU that it could not find."""
+    """What `claim_device` chose, in words, and the remedy where there is a GPU that it could not have found."""
     import torch
 
     if device == "cpu":

@@ -233,7 +233,7 @@ def test_a_gain_that_is_sure_but_short_of_the_target_is_said(
 def test_questions_of_few_groups_are_said_to_be() -> None:
     assert evaluate.group_notes(queries_of(117)) == []
     (note,) = evaluate.group_notes(queries_of(116))
-    assert note == "Note: only 29 groups of tied topics: the intervals over groups are a little too narrow"
+    assert note == "Note: only 29 groups of tied topics: the intervals over groups are too narrow"
     (note,) = evaluate.group_notes(queries_of(4))
     assert note.startswith("Note: all questions belong to one group of tied topics")
 
