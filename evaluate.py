@@ -168,9 +168,10 @@ def check_beforehand(args: argparse.Namespace) -> None:
 def training_notes(model_name: str, inputs: Inputs, split: str) -> list[str]:
     """Why, by its training.json, this is no independent test of the model; a line for each reason."""
     record = training_record(Path(model_name))
+    configuration = record.get("configuration", {})
     notes = foreign_training(model_name, inputs.manifest["corpus"]["sha256"])
-    guard = guard_of(record.get("configuration", {}))
-    if inputs.graded and inputs.graded.sha256 == record.get("configuration", {}).get("guard_sha256"):
+    guard = guard_of(configuration)
+    if inputs.graded and inputs.graded.sha256 == configuration.get("guard_sha256"):
         notes.append(f"Note: {inputs.graded.name} was the guard that chose {model_name}: no independent test of it")
     elif guard and inputs.graded:
         graded = [question.question for question in inputs.graded.questions]

@@ -8,7 +8,7 @@ from hardneg.endpoints import RetryPolicy
 from hardneg.judge import Judgment, Pair
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import LLMJudge
-from tests.llm_stub import MODEL, LLMStub, true_grade
+from tests.llm_stub import MODEL, LLMStub, true_grade, true_probabilities
 from tests.records import make_chunk, make_query
 
 PROMPT = "Grade 1-4.\nQuestion: {query}\nPassage: {passage}"
@@ -39,6 +39,18 @@ def right_grade(judge: LLMJudge, pair: Pair) -> float:
     """What the stub really thinks of a pair."""
     request = judge.request(pair)
     return true_grade(judge.template.render(request.query, request.passage))
+
+
+def likeliest_grade(judge: LLMJudge, pair: Pair) -> int:
+    """What the stub writes of a pair."""
+    request = judge.request(pair)
+    probabilities = true_probabilities(judge.template.render(request.query, request.passage))
+    return 1 + probabilities.index(max(probabilities))
+
+
+def answers_of(server: LLMStub) -> list[int]:
+    """How often each pair was answered; probes left out."""
+    return [times for prompt, times in server.stats()["answered"].items() if "Passage: Passage" in prompt]
 
 
 def assert_right(judge: LLMJudge, judgments: list[Judgment], pairs: list[Pair], unjudged: int = 0) -> None:

@@ -18,9 +18,18 @@ from hardneg.judge import Pair
 from hardneg.judge_requests import TEMPLATE_TOKENS
 from hardneg.judgment_store import JudgmentStore
 from hardneg.llm_judge import GRACE, LLMJudge, Request, _Run
-from hardneg.probing import _served
-from tests.judge_data import FAST, PROMPT, assert_right, make_judge, make_pair, make_pairs, right_grade
-from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_probabilities
+from tests.judge_data import (
+    FAST,
+    PROMPT,
+    answers_of,
+    assert_right,
+    likeliest_grade,
+    make_judge,
+    make_pair,
+    make_pairs,
+    right_grade,
+)
+from tests.llm_stub import MODEL, NOWHERE, LLMStub
 from tests.real_llm import RealLLM, model_path
 
 
@@ -122,11 +131,6 @@ def test_pairs_are_read_only_as_fast_as_they_are_judged(stub: LLMStub, tmp_path:
         assert read <= judged + 8  # 4 in flight, and at most 4 answered with this one
 
 
-def answers_of(server: LLMStub) -> list[int]:
-    """How often each pair was answered; probes left out."""
-    return [times for prompt, times in server.stats()["answered"].items() if "Passage: Passage" in prompt]
-
-
 def test_a_run_that_is_abandoned_keeps_what_was_answered(tmp_path: Path) -> None:
     with LLMStub(latency=0.01) as server:
         judge = make_judge(server, tmp_path)
@@ -193,12 +197,6 @@ def test_of_several_servers_the_least_generous_says_how_many_log_probabilities(t
         assert set(first.stats()["statuses"]) == {"200"}
 
 
-def likeliest_grade(judge: LLMJudge, pair: Pair) -> int:
-    request = judge.request(pair)
-    probabilities = true_probabilities(judge.template.render(request.query, request.passage))
-    return 1 + probabilities.index(max(probabilities))
-
-
 @pytest.mark.parametrize(
     ("server", "constraint"),
     [
@@ -220,7 +218,7 @@ def test_without_constraint_or_logprobs_grades_are_read_from_strict_text(
         assert judgment.probabilities is None
 
 
-def test_a_server_in_trouble_at_the_start_is_asked_again(stub: LLMStub, tmp_path: Path) -> None:
+def test_a_server_in_trouble_at_the_start_is_asked_again(tmp_path: Path) -> None:
     with LLMStub(fault="503", times=2) as server:
         assert make_judge(server, tmp_path).check().endpoints == {server.url: MODEL}
 
@@ -292,12 +290,6 @@ def test_proxies_and_certificates_of_no_use_are_one_clear_line(
     ) as caught:
         make_judge(["http://llm.invalid/v1"], tmp_path).check()
     assert "\n" not in str(caught.value) and "hunter2" not in str(caught.value)
-
-
-def test_a_server_of_many_models_names_a_few(stub: LLMStub) -> None:
-    listing = {"data": [{"id": f"model-{number}"} for number in range(300)]}
-    with pytest.raises(InputError, match=r"it serves model-0, .*, model-9 and 290 others: name that"):
-        _served(listing, stub.url, "another")
 
 
 def test_a_path_without_v1_is_told_so(stub: LLMStub, tmp_path: Path) -> None:

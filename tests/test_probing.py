@@ -22,6 +22,7 @@ def test_a_model_is_found_by_its_name_and_by_an_alias() -> None:
     ("listing", "names"),
     [
         ({"data": [{"id": f"m{number}"} for number in range(10)]}, "m0, m1, m2, m3, m4, m5, m6, m7, m8, m9: name"),
+        ({"data": [{"id": f"m{number}"} for number in range(300)]}, "m0, .*, m9 and 290 others: name"),
         ([{"id": "m0"}, "m1", None], "m0: name"),
         ({"data": []}, "nothing: name"),
         ({"data": None}, "nothing: name"),
