@@ -155,9 +155,9 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
         left = args.iterations - len(run_folder.finished_iterations(args.output_dir))
         # with the final one, which is written whole before an older one is deleted
         run_folder.check_disk(args.output_dir, left + 2, weight_bytes(model))
-    if model.device.type == "cuda" and trains(args):
-        texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
-        check_room(free_bytes("cuda"), weight_bytes(model), activation_bytes(model, *texts))
+        if model.device.type == "cuda":
+            texts = (chunk["text"] for chunk in chunks), (query["query"] for query in queries)
+            check_room(free_bytes("cuda"), weight_bytes(model), activation_bytes(model, *texts))
     base = CachedEncoder(model, args.data_dir)
     configuration = whole_configuration(args, manifest, base.fingerprint, judge, guard)
     if is_dry := ends_before_judging(args):
@@ -901,7 +901,8 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_judge_arguments(args: argparse.Namespace) -> None:
-    """Raise InputError where a flag that only an LLM judge has a use for is given with --judge answer-key."""
+    """Raise InputError where a flag that only an LLM judge has a use for is given with --judge answer-key; not for
+    those with a default, --llm-model and --concurrency, which the pipeline's settings may name for either judge."""
     given = {
         "--llm-endpoint": args.llm_endpoint,
         "--prompt": args.prompt,

@@ -19,7 +19,7 @@ import evaluate
 import iterative_miner as miner
 from hardneg.agreement import agreement
 from hardneg.artifacts import SHARED, Chunk, Query
-from hardneg.candidates import Candidate, CandidateList, read_candidates, training_index
+from hardneg.candidates import Candidate, CandidateList, read_candidates
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.files import read_json, sha256_file, write_json
@@ -204,7 +204,7 @@ def test_every_loss_trains_on_what_it_measures(name: str, tiny_model: Path, tmp_
     chunks, _, queries = tiny_corpus()
     model = load_model(str(tiny_model), "cpu")
     encoder = CachedEncoder(model, tmp_path)
-    index = training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
+    index = miner.embed_corpus(encoder, chunks)
     lists = miner.retrieve_candidates(queries["train"], 15, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
     examples = mine_hard_examples(lists, frozenset(), replace(miner.MINING, max_positives=1)).examples
@@ -235,7 +235,7 @@ def test_missed_is_what_has_no_answer_at_rank_1(tiny_model: Path, tmp_path: Path
     """Both ask with the words of chunk 3, which is therefore the nearest one in any model."""
     chunks, _, _ = tiny_corpus()
     encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path)
-    index = training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
+    index = miner.embed_corpus(encoder, chunks)
     found, missed = (
         make_query(name, *known, query=chunks[3]["text"]) for name, known in (("found", [3, 7]), ("missed", [4]))
     )
@@ -657,8 +657,8 @@ def test_aspects_of_two_models(
     first, *rows = capsys.readouterr().out.splitlines()
     assert first.startswith("6 val questions, ") and len(rows) == 8
     figures = {row[:42].strip(): tuple(map(float, row[42:].split()[:2])) for row in rows[:6]}
-    for name, path, place in (("base", tiny_model, 0), ("adapted", other, 1)):
-        encoder = CachedEncoder(load_model(str(path), "cpu"), tmp_path / f"{name}.sqlite")
+    for place, path in enumerate((tiny_model, other)):
+        encoder = CachedEncoder(load_model(str(path), "cpu"), tmp_path)
         expected = Validator(chunks, queries["val"], None, encoder).score(encoder)
         assert figures["MRR@5"][place] == pytest.approx(expected.mrr, abs=5e-5)
         assert figures["DCG@5"][place] == pytest.approx(expected.dcg, abs=5e-5)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -53,7 +52,7 @@ def results(tmp_path: Path) -> dict[str, Any]:
     return read_json(tmp_path / "results.json", "evaluate.py")
 
 
-# ---------------------------------------------------------------- the runbook's output
+# ---------------------------------------------------------------- the output: made-up figures in the runbook's form
 
 RUNBOOK_RESULTS = """\
 ==================================================
@@ -116,7 +115,7 @@ def queries_of(n: int) -> list[Query]:
 def answers_of(queries: Sequence[Query]) -> list[Chunk]:
     """An answer to each question; the first four name their topic, however they put it."""
     texts = [f"{query['topic'].split()[1]}, a TOPIC." if row < 4 else "It." for row, query in enumerate(queries)]
-    return [make_chunk(row, text, qa_ids=["row"], split="test") for row, text in enumerate(texts)]
+    return [make_chunk(row, text, qa_ids=[f"row {row}"], split="test") for row, text in enumerate(texts)]
 
 
 def compared(
@@ -139,7 +138,7 @@ def on_four_questions(figures: dict[str, float]) -> dict[str, list[float]]:
     return {key: [value] * 4 for key, value in figures.items()}
 
 
-def test_output_is_the_runbooks_to_the_letter(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_has_the_runbooks_form_to_the_letter(capsys: pytest.CaptureFixture[str]) -> None:
     result, args = compared(on_four_questions(RUNBOOK_BASELINE), on_four_questions(RUNBOOK_SPECIALIZED))
     evaluate.print_result(result, args.output)
     printed = capsys.readouterr().out
@@ -380,7 +379,7 @@ def test_the_command(tiny_model: Path, other_model: Path, tiny_data_dir: Path, t
 def test_bad_input_is_one_line_and_status_2(tmp_path: Path, tiny_model: Path) -> None:
     command = [sys.executable, "evaluate.py", "--baseline-model", str(tiny_model), "--data-dir", str(tmp_path / "none")]
     command += ["--specialized-model", str(tiny_model), "--output", str(tmp_path / "results.json")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(
         r"error: .*manifest\.json is missing; run `python prepare_corpus.py --data-dir [^\n]*\n", done.stderr

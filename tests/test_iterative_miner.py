@@ -28,7 +28,7 @@ from sentence_transformers import SentenceTransformer
 import iterative_miner as miner
 from hardneg.artifacts import Chunk, Query, read_manifest
 from hardneg.averaging import weights_of
-from hardneg.candidates import Index, read_candidates, training_index
+from hardneg.candidates import Index, read_candidates
 from hardneg.device import has_bfloat16
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
@@ -75,7 +75,7 @@ def test_more_unjudged_than_allowed_stops(unjudged: int, stops: bool) -> None:
 def index(tiny_model: Path, tmp_path: Path) -> Index:
     chunks, _, _ = tiny_corpus()
     encoder = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path)
-    return training_index(encoder, chunks, encoder.encode_passages([chunk["text"] for chunk in chunks]))
+    return miner.embed_corpus(encoder, chunks)
 
 
 def test_held_out_chunks_are_no_candidates(index: Index) -> None:
@@ -340,7 +340,7 @@ def test_final_is_the_base_model_where_nothing_was_gained(setting: miner.Setting
 def test_the_base_model_s_card_claims_no_training(setting: miner.Setting) -> None:
     finish(setting, Score(0.4, 0.4, 0.8, 0.6, 0.0))
     final = setting.args.output_dir / "final"
-    assert "| share of tuned weights | 0.6 |" not in (final / "README.md").read_text()
+    assert "share of tuned weights" not in (final / "README.md").read_text()
     assert not {"iteration", "strengths", "epoch_losses"} & read_json(final / "training.json", "").keys()
 
 
@@ -500,9 +500,9 @@ def test_a_whole_run_leaves_models_their_records_and_what_was_judged(finished: P
     for folder in (output / "iteration_0", output / "iteration_1", output / "final"):
         assert SentenceTransformer(str(folder), device="cpu").encode("gout").shape == (32,)
         assert "| measure | base model | this model |" in (folder / "README.md").read_text()
-    candidates = [json.loads(line) for line in (output / "iteration_0" / "candidates.jsonl").read_text().splitlines()]
-    assert len(candidates) == 12
-    assert {c["grade"] for item in candidates for c in item["candidates"]} == {1.0, 2.0, 4.0}
+    lists = read_candidates(output / "iteration_0" / "candidates.jsonl")
+    assert len(lists) == 12
+    assert {candidate.grade for item in lists for candidate in item.candidates} == {1.0, 2.0, 4.0}
 
 
 def test_what_is_recorded_of_a_model_is_what_it_does_on_validation_and_guard_questions(
@@ -950,7 +950,7 @@ def truncate(path: str) -> Callable[[Path], object]:
         (truncate("val_queries.pkl"), "val_queries.pkl is not the file that manifest.json tells of"),
         (write("val_queries.pkl", b"cos\nsystem\n(S'true'\ntR."), "val_queries.pkl is not the file that manifest.json"),
         (write("manifest.json", b"{"), "manifest.json is not JSON"),
-        (write("manifest.json", b"{}"), "manifest.json"),
+        (write("manifest.json", b"{}"), "corpus_chunks.pkl is not the file that manifest.json tells of"),
         (write("embeddings.sqlite", b"not a database " * 100), "it is damaged or no embedding cache; delete it"),
     ],
 )
@@ -979,7 +979,7 @@ def test_a_model_that_cannot_be_trained_here_is_refused(
     [
         (["--base-model", "models/none"], "model folder models/none does not exist"),
         (["--base-model", "nobody/nothing"], "model nobody/nothing cannot be loaded"),
-        (["--guard", "none.jsonl"], "none.jsonl"),
+        (["--guard", "none.jsonl"], "cannot read none.jsonl"),
         (["--device", "cuda:7"], "--device cuda:7: no such device here"),
         (["--judge", "llm", "--llm-endpoint", "localhost"], "is no LLM endpoint"),
         (["--judge", "llm", "--prompt", "none.txt"], "cannot read none.txt"),
@@ -1136,12 +1136,11 @@ def test_too_many_unjudged_then_a_sound_server(
     record = read_json(tmp_path / "models" / "iteration_0" / "training.json", "")
     assert record["judge"]["kind"] == "llm" and record["judge"]["effort"]["asked"] == int(found[1])
     assert record["configuration"]["llm_model"] == MODEL
-    for line in (tmp_path / "models" / "iteration_0" / "candidates.jsonl").read_text().splitlines():
-        item = json.loads(line)
-        for candidate in item["candidates"]:
-            text = as_read(chunks[candidate["chunk_id"]])
-            prompt = miner.JUDGE_PROMPT.replace("{query}", item["query"]["query"]).replace("{passage}", text)
-            assert candidate["grade"] == pytest.approx(true_grade(prompt))
+    for item in read_candidates(tmp_path / "models" / "iteration_0" / "candidates.jsonl"):
+        for candidate in item.candidates:
+            text = as_read(chunks[candidate.chunk_id])
+            prompt = miner.JUDGE_PROMPT.replace("{query}", item.query["query"]).replace("{passage}", text)
+            assert candidate.grade == pytest.approx(true_grade(prompt))
             # refusals were asked again, grades were not
             assert now[prompt] - answered.get(prompt, 0) in (0, 1)
     assert sum(now.values()) - sum(answered.values()) <= int(found[1]) + 10  # and the probes
@@ -1328,10 +1327,10 @@ def test_judging_by_batch_file_needs_no_server(
     record = read_json(tmp_path / "models" / "iteration_0" / "training.json", "")
     assert (record["counts"]["unjudged"], record["judge"]["effort"]["unjudged"]) == (1, {NOT_STORED: 1})
     chunks, _, _ = tiny_corpus()
-    for line in (tmp_path / "models" / "iteration_0" / "candidates.jsonl").read_text().splitlines():
-        for candidate in json.loads(line)["candidates"]:
-            right = 4.0 if "treated" in chunks[candidate["chunk_id"]]["text"] else 1.0
-            assert candidate["grade"] in (right, None)
+    for item in read_candidates(tmp_path / "models" / "iteration_0" / "candidates.jsonl"):
+        for candidate in item.candidates:
+            right = 4.0 if "treated" in chunks[candidate.chunk_id]["text"] else 1.0
+            assert candidate.grade in (right, None)
 
     miner.main(offline)  # nor does a run that is done
     assert not miner.trains(miner.parse_arguments(offline))  # so it needs no room to train in either
@@ -1391,7 +1390,7 @@ def test_a_results_file_that_is_none(asking: list[str], tmp_path: Path, capsys: 
     assert "results.jsonl, line 1, is no batch result" in error
 
 
-def test_batch_flags_without_an_llm_are_refused(
+def test_flags_of_an_llm_are_refused_without_one(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ignoring --judge-batch would train at once where a file was asked for."""
