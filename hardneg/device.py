@@ -111,7 +111,7 @@ def choose_gpu(requested: str, gpus: Sequence[Gpu]) -> Gpu | None:
         return None
     candidates = [gpu for gpu in gpus if requested in ("auto", "cuda", f"cuda:{gpu.index}")]
     if not candidates:
-        seen = ", ".join(f"cuda:{gpu.index}" for gpu in gpus) or "none"
+        seen = ", ".join(f"cuda:{gpu.index}" for gpu in gpus) or f"none{_what_hides_gpus()}"
         raise InputError(f"--device {requested}: no such device here (GPUs: {seen}); use auto, cpu, cuda or cuda:N")
     best = max(candidates, key=lambda gpu: gpu.free)
     if best.free < MIN_FREE:
@@ -163,11 +163,15 @@ def describe_device(device: str) -> str:
     import torch
 
     if device == "cpu":
-        words = f"the CPU ({torch.get_num_threads()} threads)"
-        if DEVICE_FILE.exists() and not shutil.which("nvidia-smi"):
-            words += f"; {DEVICE_FILE} is there but not nvidia-smi, by which a GPU is found: {NO_TOOL_REMEDY}"
-        return words
+        return f"the CPU ({torch.get_num_threads()} threads){_what_hides_gpus()}"
     return f"{torch.cuda.get_device_name(0)} ({free_bytes(device) / GIB:.1f} GiB free)"
+
+
+def _what_hides_gpus() -> str:
+    """To be added where none was found: what kept one from being found, and the remedy; empty where nothing did."""
+    if not DEVICE_FILE.exists() or shutil.which("nvidia-smi"):
+        return ""
+    return f"; {DEVICE_FILE} is there but not nvidia-smi, by which a GPU is found: {NO_TOOL_REMEDY}"
 
 
 def has_bfloat16(device: str) -> bool:
