@@ -31,8 +31,8 @@ def make_judge(stub: LLMStub | list[str], store: JudgmentStore | Path, **options
     """A judge with little patience."""
     endpoints = stub if isinstance(stub, list) else [stub.url]
     store = JudgmentStore(store / "judgments.sqlite") if isinstance(store, Path) else store
-    options = {"concurrency": 8, "policy": FAST} | options
-    return LLMJudge(endpoints, MODEL, PROMPT, store, **options)
+    settings: dict[str, Any] = {"concurrency": 8, "policy": FAST} | options
+    return LLMJudge(endpoints, MODEL, PROMPT, store, **settings)
 
 
 def right_grade(judge: LLMJudge, pair: Pair) -> float:

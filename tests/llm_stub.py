@@ -213,6 +213,7 @@ class _Server:
     def _completion(self, body: dict[str, Any], prompt: str, fault: str | None = None) -> dict[str, Any]:
         probabilities = true_probabilities(prompt)
         digit = 1 + probabilities.index(max(probabilities))
+        content: str | None
         before, after = "", ""
         if "structured_outputs" in body and "choice" in self.config["binds"]:
             content = str(digit)
@@ -221,8 +222,8 @@ class _Server:
             content = f"{before}{digit}{after}"
         else:
             is_asked = self.config["knows_paris"] and prompt.startswith("What is the capital of France?")
-            content = "Paris" if is_asked else self.config["free_text"].replace("DIGIT", str(digit))
-            before, _, after = content.partition(str(digit))
+            text = "Paris" if is_asked else self.config["free_text"].replace("DIGIT", str(digit))
+            content, (before, _, after) = text, text.partition(str(digit))
         content, refusal = _WORDS.get(fault or "", (content, None))
         logprobs = None
         if body.get("logprobs") and self.config["logprobs"] and fault != "no-logprobs":
@@ -273,14 +274,17 @@ def _kind(response_format: dict[str, Any]) -> str:
 
 def _tokens(before: str, digit: str, after: str, probabilities: tuple[float, ...], most: int) -> list[dict[str, Any]]:
     """Log-probabilities in vLLM's manner, `most` per token: over the allowed tokens, the others at -9999."""
-    top = [
+    top: list[dict[str, Any]] = [
         {"token": str(grade), "logprob": math.log(p), "bytes": [48 + grade]} for grade, p in enumerate(probabilities, 1)
     ]
     top.sort(key=lambda entry: -entry["logprob"])
     top += [{"token": f"x{n}", "logprob": -9999.0, "bytes": [120, 48 + n % 10]} for n in range(16)]
-    certain = [{"token": text, "logprob": 0.0, "bytes": None, "top_logprobs": []} for text in (before, after) if text]
     middle = {"token": digit, "logprob": top[0]["logprob"], "bytes": [ord(digit)], "top_logprobs": top[:most]}
-    return [*(certain[:1] if before else []), middle, *(certain[-1:] if after else [])]
+    return [*_certain_token(before), middle, *_certain_token(after)]
+
+
+def _certain_token(text: str) -> list[dict[str, Any]]:
+    return [{"token": text, "logprob": 0.0, "bytes": None, "top_logprobs": []}] if text else []
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:

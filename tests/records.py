@@ -1,6 +1,6 @@
 """Records of the artifacts with only what a test is about, the rest empty."""
 
-from typing import Any
+from typing import Any, cast
 
 from hardneg.artifacts import Chunk, QAPair, Query
 
@@ -8,19 +8,19 @@ from hardneg.artifacts import Chunk, QAPair, Query
 def make_chunk(chunk_id: int = 0, text: str = "", **fields: Any) -> Chunk:
     """A chunk of the training split, unless `fields` says otherwise."""
     rest = {"title": "", "qa_ids": [], "qtype": "", "source": "", "url": "", "split": "train"}
-    return Chunk(**{"chunk_id": chunk_id, "text": text, **rest, **fields})
+    return cast(Chunk, {"chunk_id": chunk_id, "text": text, **rest, **fields})
 
 
 def make_query(query_id: str, *answers: int, **fields: Any) -> Query:
     """A query that asks its id, answered by the chunks of these ids."""
     rest = {"query": f"{query_id}?", "qtype": "", "topic": "", "group": ""}
-    return Query(**{"query_id": query_id, "ground_truth_chunk_ids": list(answers), **rest, **fields})
+    return cast(Query, {"query_id": query_id, "ground_truth_chunk_ids": list(answers), **rest, **fields})
 
 
 def make_qa_pair(qa_id: str, question: str, topic: str, split: str, **fields: Any) -> QAPair:
     """A question with its answer, without concepts, synonyms or chunks."""
     rest = {"concept": "", "synonyms": "", "group": "", "qtype": "", "chunk_ids": []}
-    return QAPair(**{"qa_id": qa_id, "question": question, "topic": topic, "split": split, **rest, **fields})
+    return cast(QAPair, {"qa_id": qa_id, "question": question, "topic": topic, "split": split, **rest, **fields})
 
 
 CONFIGURATION = {"base_model": "tiny", "seed": 1, "guard_tolerance": 0.01}

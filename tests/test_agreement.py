@@ -52,7 +52,7 @@ def test_the_order_of_grades_within_questions_by_hand() -> None:
     positive = [True, True, False, True, False, False, False]
     grades = [1.5, 2.0, 1.0, 4.0, 4.0, 3.0, 4.0]
     order, (low, high) = auc_within_questions(grades, positive, questions)
-    assert (order, low, high) == (pytest.approx(7 / 8), 0.75, 1)
+    assert order == pytest.approx(7 / 8) and (low, high) == (0.75, 1)
     squeezed = [2.5 + grade / 10 for grade in grades]
     assert auc_within_questions(squeezed, positive, questions) == (order, (low, high))
     found = agreement([4 if is_one else 2.5 for is_one in positive], grades, questions)
@@ -104,8 +104,9 @@ def test_kappa_without_anything_to_agree_on() -> None:
 
 def test_the_interval_of_kappa_holds_it_and_is_wider_for_fewer_pairs() -> None:
     rng = np.random.default_rng(4)
-    people = rng.integers(1, 5, size=400)
-    judge = np.where(rng.uniform(size=400) < 0.5, people, rng.integers(1, 5, size=400))
+    grades = rng.integers(1, 5, size=400)
+    people = grades.tolist()
+    judge = np.where(rng.uniform(size=400) < 0.5, grades, rng.integers(1, 5, size=400)).tolist()
     low, high = weighted_kappa_interval(people, judge, range(400))
     assert low < weighted_kappa(confusion_matrix(people, judge)) < high
     few_low, few_high = weighted_kappa_interval(people[:50], judge[:50], range(50))
@@ -128,10 +129,11 @@ def test_the_interval_of_kappa_by_hand(questions: int, low: float) -> None:
 def test_the_interval_of_kappa_is_over_questions() -> None:
     """Ten pairs that are all alike say as much as one: the interval is that of one pair per question."""
     rng = np.random.default_rng(4)
-    people, judge = rng.integers(1, 5, size=(2, 60))
-    once = weighted_kappa_interval(people, judge, range(60))
-    assert weighted_kappa_interval(people.repeat(10), judge.repeat(10), np.arange(60).repeat(10)) == pytest.approx(once)
-    assert all(math.isnan(bound) for bound in weighted_kappa_interval(people, judge, [0] * 60))
+    people, judge, questions = [*rng.integers(1, 5, size=(2, 60)), np.arange(60)]
+    once = weighted_kappa_interval(people.tolist(), judge.tolist(), range(60))
+    ten_times = (column.repeat(10).tolist() for column in (people, judge, questions))
+    assert weighted_kappa_interval(*ten_times) == pytest.approx(once)
+    assert all(math.isnan(bound) for bound in weighted_kappa_interval(people.tolist(), judge.tolist(), [0] * 60))
 
 
 def test_the_interval_of_kappa_over_two_thousand_questions_takes_little_memory() -> None:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def judge(tmp_path: Path) -> LLMJudge:
 def answer(request: dict, model: str = MODEL) -> dict:
     """What a batch run makes of one line of the request file."""
     probabilities = true_probabilities(request["body"]["messages"][0]["content"])
-    top = [{"token": str(g), "logprob": math.log(p)} for g, p in enumerate(probabilities, 1)]
+    top: list[dict[str, Any]] = [{"token": str(g), "logprob": math.log(p)} for g, p in enumerate(probabilities, 1)]
     digit = max(top, key=lambda entry: entry["logprob"])["token"]
     choice = {"message": {"content": digit}, "logprobs": {"content": [{"token": digit, "top_logprobs": top}]}}
     body = {"model": model, "choices": [choice], "usage": {"prompt_tokens": 9}}

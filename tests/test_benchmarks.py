@@ -297,12 +297,12 @@ def test_a_view_keeps_what_must_not_be_its_negative() -> None:
 
 def test_training_sees_no_wording_that_it_is_scored_on() -> None:
     for qtype, wordings in paraphrased.WORDINGS.items():
-        queries = [{**QUERY, "query_id": f"q{number}", "qtype": qtype} for number in range(30)]
+        queries = [make_query(f"q{number}", qtype=qtype, topic="gout") for number in range(30)]
         trained = {arms.in_other_words(query, 0, random.Random(0)) for query in queries}
         scored = {arms.reworded(query, arms.HELD_OUT_WORDINGS)["query"] for query in queries}
         assert trained == {wording.format("gout") for wording in wordings[:2]}
         assert scored == {wordings[2].format("gout")}
-    unknown = {**QUERY, "qtype": "dietary"}
+    unknown = make_query("q", qtype="dietary", topic="gout")
     assert arms.reworded(unknown, arms.HELD_OUT_WORDINGS) == unknown
 
 
@@ -635,7 +635,7 @@ def test_aspects_by_hand() -> None:
     chunks: list[Any] = [{"chunk_id": n, "qa_ids": [str(n)]} for n in range(4)]
     angles = np.array([0.1, 0.2, 0.3, 0.4])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    query = {**QUERY, "ground_truth_chunk_ids": [2]}
+    query = make_query("q", 2, qtype="treatment", topic="gout")
     found = aspects.aspects([query], np.array([[1, 0]], np.float32), chunks, vectors, pairs)
     assert {name: values.tolist() for name, values in found.items()} == {
         "MRR@5": [1 / 3],

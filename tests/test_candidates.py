@@ -104,7 +104,7 @@ def test_grades_go_to_their_pair_and_leave_the_rest_as_it_was() -> None:
 def test_training_sees_its_own_chunks_and_those_of_several_splits_alone() -> None:
     chunks = [make_chunk(n, split=split) for n, split in enumerate(("val", "train", "test", SHARED, "train"))]
     index = training_index(NOBODY, chunks, np.arange(10, dtype=np.float32).reshape(5, 2))
-    assert (index.chunk_ids.tolist(), index.chunk_ids.dtype) == ([1, 3, 4], np.int64)
+    assert index.chunk_ids.tolist() == [1, 3, 4] and index.chunk_ids.dtype == np.int64
     assert index.vectors.tolist() == [[2, 3], [6, 7], [8, 9]]
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -453,7 +454,7 @@ def test_an_endpoint_that_is_down_at_the_start_joins_later(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "other", [{"logprobs": False}, {"top_logprobs": 5}, {"digit_mass": 0.1}, {"binds": ["integer"]}]
 )
-def test_an_endpoint_that_grades_otherwise_does_not_join(other: dict[str, object], tmp_path: Path) -> None:
+def test_an_endpoint_that_grades_otherwise_does_not_join(other: dict[str, Any], tmp_path: Path) -> None:
     with LLMStub(latency=0.01) as first, LLMStub(**other) as second:
         second.kill()
         judge = checked_judge([first.url, second.url], tmp_path)

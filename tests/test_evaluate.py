@@ -484,7 +484,8 @@ def test_trained_on_another_corpus(tiny_data_dir: Path) -> None:
     (note,) = notes_of({"iteration": 0, "configuration": {"corpus_sha256": "another"}}, tiny_data_dir)
     assert f"was trained on another corpus (another, here {here[:12]})" in note
     assert notes_of({"iteration": 0, "configuration": {"corpus_sha256": here}}, tiny_data_dir) == []
-    for of_another_kind in ({}, [], {"arguments": {"k": 5}}, {"configuration": None}, {"files_sha256": ["x"]}):
+    kinds: tuple[Any, ...] = ({}, [], {"arguments": {"k": 5}}, {"configuration": None}, {"files_sha256": ["x"]})
+    for of_another_kind in kinds:
         assert notes_of(of_another_kind, tiny_data_dir) == []
 
 

@@ -17,7 +17,7 @@ from hardneg.models import load_model
 from tests.tiny_data import tiny_corpus
 
 
-def row(question_id: str = "1", of_answer: str = "a", grade: Any = 3, **changes: Any) -> dict[str, Any]:
+def row(question_id: Any = "1", of_answer: str = "a", grade: Any = 3, **changes: Any) -> dict[str, Any]:
     return {
         "question_id": question_id,
         "question": f"Question {question_id}?",
@@ -222,7 +222,7 @@ def test_merging_the_answers_of_liveqa_loses_no_grade() -> None:
 
 def write_nanobeir(folder: Path) -> Path:
     """A data set in NanoBEIR's layout, of one split with two questions."""
-    subsets = {
+    subsets: dict[str, list[dict[str, Any]]] = {
         "corpus": [{"_id": f"d{n}", "text": f"Passage {n}."} for n in range(30)],
         "queries": [{"_id": "q1", "text": "Which?"}, {"_id": "q2", "text": "Why?"}],
         "qrels": [{"query-id": "q1", "corpus-id": f"d{n}"} for n in (3, 29)] + [{"query-id": "q2", "corpus-id": "d0"}],

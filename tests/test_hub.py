@@ -7,7 +7,7 @@ from threading import Thread
 import datasets
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.utils import close_session
+from huggingface_hub.utils import close_session  # type: ignore[attr-defined]  # documented, but not marked as public
 
 from hardneg.errors import PROXY_URL_REMEDY, InputError
 from hardneg.hub import hub_error, load_hub_dataset

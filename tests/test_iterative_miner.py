@@ -165,7 +165,9 @@ def test_where_memory_does_not_suffice_training_starts_again_with_fewer_passages
     lists = miner.retrieve_candidates(queries["train"], 5, index=index)
     mined = mine(miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge()), negatives=3)
     model = index.encoder.model
-    weights, tried, held = next(model.parameters()), [], []
+    weights = next(model.parameters())
+    tried: list[tuple[int, bool]] = []
+    held: list[weakref.ref[Activations]] = []
     start = weights.detach().clone()
 
     def train(*_: object, mini_batch_size: int, **__: object) -> list[float]:
@@ -587,13 +589,13 @@ def other_guard(_: pytest.MonkeyPatch) -> None:
 
 
 def other_chunk(_: pytest.MonkeyPatch) -> None:
-    chunks, _, _ = tiny_corpus()
+    chunks = tiny_corpus()[0]
     chunks[7]["text"] += " Rest helps."
     write_data(chunks)
 
 
 def other_question(_: pytest.MonkeyPatch) -> None:
-    _, _, queries = tiny_corpus()
+    queries = tiny_corpus()[2]
     queries["train"][3]["query"] += " Please!"
     write_training_questions(Path("data"), queries["train"])
 

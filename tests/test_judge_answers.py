@@ -143,7 +143,10 @@ def test_a_refusal_is_no_grade_whatever_it_says() -> None:
     ("body", "problem"),
     [
         *((body, "no JSON object") for body in ("3", ["3"], 3, None)),
-        *((body, "no choices") for body in ({}, {"choices": []}, {"choices": None}, {"choices": [{}]})),
+        ({}, "no choices"),
+        ({"choices": []}, "no choices"),
+        ({"choices": None}, "no choices"),
+        ({"choices": [{}]}, "no choices"),
         ({"choices": [{"message": None}]}, "no choices"),
     ],
 )

@@ -1,12 +1,13 @@
 """Corrections, calibration and biases of a judge, worked out by hand."""
 
-from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from hardneg import judge_quality
 from hardneg.candidates import Candidate, CandidateList
 from hardneg.judge import Judgment
+from hardneg.judge_quality import GradedPair, JudgedPair, has_grade
 from tests.records import make_chunk, make_query
 
 
@@ -21,8 +22,10 @@ def test_calibration_by_hand() -> None:
     assert judge_quality.calibration([None, None], [True, False]) is None
 
 
-def pair(grade: float, rank: int = 1, length: int = 10, known: bool = False) -> judge_quality.JudgedPair:
-    return judge_quality.JudgedPair("?", "", "x" * length, grade, None, None, rank, 0.5, known, 1, "q", 0)
+def pair(grade: float, rank: int = 1, length: int = 10, known: bool = False, query_id: str = "q") -> GradedPair:
+    row = JudgedPair("?", "", "x" * length, grade, None, None, rank, 0.5, known, 1, query_id, 0)
+    assert has_grade(row)
+    return row
 
 
 def test_a_row_per_candidate_with_all_that_is_known_of_it() -> None:
@@ -32,7 +35,7 @@ def test_a_row_per_candidate_with_all_that_is_known_of_it() -> None:
     lists = [CandidateList(query, (Candidate(1, 1, 0.75, False), Candidate(0, 2, 0.5, True)))]
     judgments = [Judgment("q", 0, None, unjudged_reason="refused"), Judgment("q", 1, 1.5, (0.5, 0.5, 0.0, 0.0))]
     first, second = judge_quality.judged_pairs(lists, judgments, chunks)
-    assert first == judge_quality.JudgedPair(
+    assert first == JudgedPair(
         question="q?",
         qtype="cause",
         chunk_text="Gout: It is rare.",
@@ -48,26 +51,23 @@ def test_a_row_per_candidate_with_all_that_is_known_of_it() -> None:
     )
     assert (second.chunk_text, second.unjudged_reason, second.rank, second.cosine) == ("Rest.", "refused", 2, 0.5)
     assert (second.known_answer, second.answer_key_grade, second.chunk_id) == (True, 4, 0)
-    assert [judge_quality.has_grade(row) for row in (first, second)] == [True, False]
+    assert [has_grade(row) for row in (first, second)] == [True, False]
 
 
 def test_corrections_by_hand() -> None:
     """a: of the two passages above the first answer one is graded below it and one level with it, of those above the
     second none and two below: (0.5 + 1 + 0 + 0) / 4; b: the one passage is graded below; c ranks its answer first."""
-
-    def of(query_id: str, *rows: judge_quality.JudgedPair) -> list[judge_quality.JudgedPair]:
-        return [replace(row, query_id=query_id) for row in rows]
-
+    a, b, c = (partial(pair, query_id=query_id) for query_id in "abc")
     rows = [
-        *of("a", pair(2, 1), pair(3, 2), pair(3, 3, known=True), pair(1.5, 40, known=True), pair(1, 50)),
-        *of("b", pair(2, 1), pair(4, 2, known=True)),
-        *of("c", pair(1, 1, known=True), pair(4, 2)),
+        *(a(2, 1), a(3, 2), a(3, 3, known=True), a(1.5, 40, known=True), a(1, 50)),
+        *(b(2, 1), b(4, 2, known=True)),
+        *(c(1, 1, known=True), c(4, 2)),
     ]
     found = judge_quality.corrections(rows)
     assert (found["questions"], found["pairs"], found["share"]) == (2, 5, pytest.approx((0.375 + 1) / 2))
     assert found["share_ci95"] == [0.375, 1]
     nothing = {"questions": 0, "pairs": 0, "share": None, "share_ci95": [None, None]}
-    assert judge_quality.corrections(of("c", pair(1, 1, known=True), pair(4, 2))) == nothing
+    assert judge_quality.corrections([c(1, 1, known=True), c(4, 2)]) == nothing
 
 
 @pytest.mark.filterwarnings("error")

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,8 +35,8 @@ FINDINGS = JudgeFindings(
 )
 
 
-def findings(**changes: object) -> JudgeFindings:
-    return JudgeFindings(**{name: getattr(FINDINGS, name) for name in FINDINGS.__dataclass_fields__} | changes)  # type: ignore[arg-type]
+def findings(**changes: Any) -> JudgeFindings:
+    return JudgeFindings(**{name: getattr(FINDINGS, name) for name in FINDINGS.__dataclass_fields__} | changes)
 
 
 def test_findings_say_which_server_answers_and_what_grades_are_read_from() -> None:
@@ -126,7 +127,7 @@ def test_the_time_left_is_unknown_before_enough_was_asked() -> None:
         (5400, 0.0, "1 h 30 min left, 0.00 to pay"),
     ],
 )
-def test_time_and_price_in_words(seconds: float, price: float | None, text: str) -> None:
+def test_time_and_price_in_words(seconds: int, price: float | None, text: str) -> None:
     assert describe_left(JudgeStats(asked=100, seconds=100.0), 100 + seconds, price) == text
 
 

@@ -246,7 +246,7 @@ def coverage(topic_spread: float, by_topic: bool) -> float:
     for _ in range(150):
         base = rng.uniform(0.2, 1, size=200)
         effect = 0.25 + topic_spread * rng.standard_normal(40)[topics] + 0.2 * rng.standard_normal(200)
-        gain = relative_gain(base, base * (1 + effect), topics if by_topic else None)
+        gain = relative_gain(base, base * (1 + effect), topics.tolist() if by_topic else None)
         covered += gain.low <= 0.25 <= gain.high
     return covered / 150
 

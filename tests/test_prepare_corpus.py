@@ -240,7 +240,7 @@ def test_splits_that_tell_little_are_warned_of(
         for topic in range(40)
         for n in range(10)
     ]
-    flags = ["--data-dir", tmp_path / "data", "--val-fraction", "0.2", "--test-fraction", "0.2"]
+    flags = ["--data-dir", str(tmp_path / "data"), "--val-fraction", "0.2", "--test-fraction", "0.2"]
     (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", *flags)
     assert "Warning" not in capsys.readouterr().out

@@ -386,8 +386,12 @@ def test_what_cannot_be_copied_is_told_and_leaves_the_final_model_as_it_was(tmp_
 
 def test_a_disk_without_room_for_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Path] = []
-    free = SimpleNamespace(total=2**40, free=2**31)
-    monkeypatch.setattr("shutil.disk_usage", lambda place: asked.append(place) or free)
+
+    def disk_usage(place: Path) -> SimpleNamespace:
+        asked.append(place)
+        return SimpleNamespace(total=2**40, free=2**31)
+
+    monkeypatch.setattr("shutil.disk_usage", disk_usage)
     check_disk(tmp_path / "models" / "new", 4, 2**29)
     with pytest.raises(
         InputError, match=r"new has 2\.0 GiB free, and the models of this run need up to 2\.5 GiB; free"

@@ -54,7 +54,7 @@ def test_help_names_every_variable_that_is_read(clone: Clone) -> None:
     assert read - set_by_bash - exported == VARIABLES
     assert {name for name in VARIABLES if f"  {name} " not in shown} == set()
     assert not (clone.folder / "logs").exists()
-    command = [Path(clone.folder.name) / SCRIPT, "--help"]
+    command = [str(Path(clone.folder.name) / SCRIPT), "--help"]
     elsewhere = subprocess.run(command, cwd=clone.folder.parent, capture_output=True, text=True, check=True)
     assert elsewhere.stdout == shown
 

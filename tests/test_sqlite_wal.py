@@ -105,7 +105,7 @@ def test_the_remedy_fits_the_cause(message: str, name: str, told: str) -> None:
     """Where fcntl() fails, sqlite says BUSY or PROTOCOL of ENOLCK, PERM of EPERM, IOERR_LOCK of others."""
     error = sqlite3.OperationalError(message)
     if name:
-        error.sqlite_errorname = name  # type: ignore[attr-defined]
+        vars(error)["sqlite_errorname"] = name  # which Python 3.10 does not know
     with pytest.raises(InputError) as explained, explain_sqlite_errors("the store x.sqlite", "move it away"):
         raise error
     assert str(explained.value).startswith(f"cannot use the store x.sqlite: {message}; ")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import test_small_sample as script
+from hardneg.agreement import agreement
 from hardneg.artifacts import Query, load_queries, read_manifest
 from hardneg.errors import InputError, Unavailable
 from hardneg.files import read_json, write_json
@@ -20,7 +21,7 @@ from hardneg.judge_answers import Answer
 from hardneg.judgment_store import sha256_text
 from hardneg.probing import JudgeFindings
 from hardneg.script import run
-from iterative_miner import JUDGE_PROMPT, sample_queries
+from iterative_miner import JUDGE_PROMPT, parse_arguments, sample_queries
 from tests.judge_data import PROMPT, make_judge, make_pair
 from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_grade, true_probabilities
 from tests.real_llm import RealLLM, model_path
@@ -165,7 +166,7 @@ def test_grades_and_probabilities_are_the_servers(
 ) -> None:
     script.main([*base, *of_server(stub.url), "--num-queries", "12", "--num-candidates", "5", "--gpu-hour-price", "36"])
     found, shown = results(tmp_path), capsys.readouterr().out
-    scores = Counter()
+    scores: Counter[str] = Counter()
     for row in found["sample_judgments"]:
         prompt = prompt_of(row["question"], row["chunk_text"])
         assert row["grade"] == pytest.approx(true_grade(prompt))
@@ -190,7 +191,7 @@ def test_grades_and_probabilities_are_the_servers(
 def test_the_full_run_is_the_one_that_is_asked_about() -> None:
     args = script.parse_arguments(["--full-run", "200x20x3"])
     assert args.full_run == (200, 20, 3)
-    usual = script.miner_arguments([])
+    usual = parse_arguments([])
     assert script.parse_arguments(["--full-run", "200xx3"]).full_run == (200, usual.num_candidates, 3)
     assert script.parse_arguments([]).full_run == (usual.num_queries, usual.num_candidates, usual.iterations)
 
@@ -381,11 +382,11 @@ def test_the_answer_key_stops_no_pipeline_but_its_sample_may_have_nothing_to_lea
 
 
 def test_a_kappa_that_is_undefined_does_not_pass_the_gate() -> None:
-    graded = {
+    graded: dict[str, Any] = {
         "file": "people.jsonl",
         "answers": 2,
         "unjudged": {},
-        "agreement": script.agreement([3, 3], [3, 3], [0, 1]),
+        "agreement": agreement([3, 3], [3, 3], [0, 1]),
     }
     assert graded["agreement"]["weighted_kappa"] is None
     assert str(script.why_refused(graded, -1)).startswith("judge not good enough: weighted kappa n/a")
@@ -394,7 +395,7 @@ def test_a_kappa_that_is_undefined_does_not_pass_the_gate() -> None:
 
 def test_a_judge_that_leaves_answers_unjudged_does_not_pass_the_gate() -> None:
     """What it did judge, it judged as people do."""
-    graded = {"file": "people.jsonl", "answers": 100, "agreement": script.agreement([1, 4], [1, 4], [0, 1])}
+    graded = {"file": "people.jsonl", "answers": 100, "agreement": agreement([1, 4], [1, 4], [0, 1])}
     assert script.why_refused(graded | {"unjudged": {"refused": 2}}, 1) is None
     why = script.why_refused(graded | {"unjudged": {"refused": 2, "HTTP 500": 1}}, 1)
     assert str(why).startswith("judge not measured: 3 of the 100 answers of people.jsonl are unjudged")

@@ -112,7 +112,7 @@ def hand_made(relevant: Sequence[set[int]], labels: list[list[int]], *columns: l
     """Loss of embeddings given as numbers, scale 1, and the gradient of each column."""
     tensors = [torch.tensor(column, requires_grad=True) for column in columns]
     recipe, teacher = replace(RECIPE, scale=1.0), unheeded(torch.tensor(labels), dimension=2)
-    loss = MaskedContrastiveLoss(nn.Identity(), relevant, 8, recipe, teacher)  # type: ignore[arg-type]
+    loss = MaskedContrastiveLoss(nn.Identity(), relevant, 8, recipe, teacher)
     value = loss.calculate_loss([[tensor] for tensor in tensors], torch.tensor(labels))
     value.backward()
     return value.detach(), *(tensor.grad for tensor in tensors if tensor.grad is not None)
@@ -202,7 +202,7 @@ def test_contrast_with_the_teacher_s_chunks_by_hand() -> None:
     """Of query 1 alone: beside its positive 5, 3 and 9 compete; 6 is relevant too, and the batch holds nothing else."""
     teacher = teacher_of([EAST, EAST], {3: EAST, 5: NORTH, 6: WEST, 9: WEST})
     recipe = replace(UNSCALED, frozen_contrast_weight=2.0)
-    loss = MaskedContrastiveLoss(nn.Identity(), [set(), {5, 6}], 8, recipe, teacher)  # type: ignore[arg-type]
+    loss = MaskedContrastiveLoss(nn.Identity(), [set(), {5, 6}], 8, recipe, teacher)
     query, positive = torch.tensor([[0.6, 0.8]], requires_grad=True), torch.tensor([EAST], requires_grad=True)
     value = loss.calculate_loss([[query], [positive]], torch.tensor([[1, 5]]))
     # its cosines with the base model's 3, 5 and 9 are 0.6, 0.8 and -0.6, wherever its positive now is
@@ -215,7 +215,7 @@ def test_contrast_with_the_teacher_s_chunks_by_hand() -> None:
 def test_the_teacher_s_rows_are_found_by_id_whatever_the_order_of_the_batch() -> None:
     """Query 1 first; both have chunk 5 as their positive, and 9 is relevant to query 0 alone."""
     teacher = teacher_of([EAST, NORTH], {3: EAST, 5: NORTH, 9: WEST})
-    loss = MaskedContrastiveLoss(nn.Identity(), [{5, 9}, {5}], 8, UNSCALED, teacher)  # type: ignore[arg-type]
+    loss = MaskedContrastiveLoss(nn.Identity(), [{5, 9}, {5}], 8, UNSCALED, teacher)
     value = loss.calculate_loss(
         [[torch.tensor([NORTH, EAST])], [torch.tensor([EAST, EAST])]], torch.tensor([[1, 5], [0, 5]])
     )

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 
@@ -86,7 +87,7 @@ def compare(folder: Path, count: int, concurrency: int, rounds: int) -> None:
     print(f"  judge / bare loop = {ratio:.2f}   (wanted: at least 0.90)")
 
 
-def saturate(folder: Path, count: int, concurrency: int, **server: float) -> None:
+def saturate(folder: Path, count: int, concurrency: int, **server: Any) -> None:
     """Print the judge's rate against a server that does RATE per second."""
     with LLMStub(rate=RATE, **server) as stub, JudgmentStore(folder / f"{len(server)}.sqlite") as store:
         judge = LLMJudge([stub.url], MODEL, PROMPT, store, concurrency=concurrency)

@@ -84,7 +84,8 @@ def listwise(
     positives: dict[str, list[int]] = {}
     for each in examples:
         positives.setdefault(each.query_id, []).append(each.positive_id)
-    rows: dict[str, list[object]] = {"anchor": [], "label": []} | {f"passage_{i}": [] for i in range(LIST_LENGTH)}
+    columns = ("anchor", "label", *(f"passage_{i}" for i in range(LIST_LENGTH)))
+    rows: dict[str, list[object]] = {name: [] for name in columns}
     for item in lists:
         wanted = positives.get(item.query["query_id"], [])
         graded = sorted(item.candidates, key=lambda candidate: (candidate.chunk_id not in wanted, candidate.rank))
