@@ -5,8 +5,8 @@
     python evaluate.py --graded bundled --require-target    # also graded consumer questions; exit 1 on a miss
 
 Prints MRR, DCG (binary gain, not normalised), precision and recall at k of both models, the relative improvement with
-95 % intervals over questions and over groups of tied topics, and whether MRR and DCG improve by the target.
-evaluation_results.json has all of it as fractions (0.15 is +15 %), with all question types and the questions that
+95% intervals over questions and over groups of tied topics, and whether MRR and DCG improve by the target.
+evaluation_results.json has all of it as fractions (0.15 is +15%), with all question types and the questions that
 changed most.
 """
 

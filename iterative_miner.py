@@ -860,7 +860,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--guard-tolerance",
         type=flag_types.share,
         default=0.02,
-        help="relative nDCG@10 loss, as a fraction, that the guard's 95 %% interval must rule out",
+        help="relative nDCG@10 loss, as a fraction, that the guard's 95%% interval must rule out",
     )
     add(
         "--learning-rate",

@@ -41,7 +41,7 @@ from hardneg.topics import (
     topic_of,
 )
 
-LARGE_GROUP = 0.1  # share of the rows; MedQuAD's largest has 6 %
+LARGE_GROUP = 0.1  # share of the rows; MedQuAD's largest has 6%
 FEW_QUESTIONS = 30  # of a split
 MIN_CHUNK_CHARS = 100  # below this a passage is no longer an answer
 SAMPLE_CHUNKS = 20  # in corpus_sample.json

@@ -28,7 +28,7 @@
 #   GRADED          bundled; questions with graded answers for the evaluation and for measuring an LLM judge; a file,
 #                   nanobeir (evaluation only), or empty for none
 #   MIN_KAPPA       none; least agreement of the LLM judge with GRADED (weighted kappa, -1 to 1), else the run stops; also
-#                   where more than 2 % of GRADED stay unjudged; refused with --from train, which leaves the sample out
+#                   where more than 2% of GRADED stay unjudged; refused with --from train, which leaves the sample out
 #   DATA_DIR        data [data/quick]; prepared data, judgments, embeddings
 #   OUTPUT_DIR      models/medical-specialized [models/quick]; iteration_0, iteration_1, ..., final
 #   DEVICE          auto; where the embedding model runs: auto, cpu, cuda or cuda:N

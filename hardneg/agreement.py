@@ -36,7 +36,7 @@ def agreement(theirs: Sequence[float], judges: Sequence[float], questions: Seque
 
     Returns:
         "confusion" of the grades, rounded (rows theirs 1-4, columns the judge's), Cohen's kappa, the
-        quadratically weighted one with a 95 % interval over questions, "binary_kappa" of relevant or not (theirs from
+        quadratically weighted one with a 95% interval over questions, "binary_kappa" of relevant or not (theirs from
         RELEVANT_GRADE on, the judge's by its rounded grade), and "auc_within_questions", which asks for the order of
         the judge's grades alone: see `auc_within_questions`. None where undefined.
     """
@@ -70,7 +70,7 @@ def auc_within_questions(
         questions: which question each pair belongs to; those without both kinds are left out.
 
     Returns:
-        the mean, and the bounds of its percentile bootstrap interval of 95 % over questions; NaN of no question, and
+        the mean, and the bounds of its percentile bootstrap interval of 95% over questions; NaN of no question, and
         bounds of fewer than two.
     """
     of_question: dict[Hashable, list[tuple[float, bool]]] = {}
@@ -124,7 +124,7 @@ def weighted_kappa(confusion: np.ndarray) -> float:
 def weighted_kappa_interval(
     first: Sequence[int], second: Sequence[int], groups: Sequence[Hashable]
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of 95 % of `weighted_kappa` over groups (cluster bootstrap; Field & Welsh 2007).
+    """Percentile bootstrap interval of 95% of `weighted_kappa` over groups (cluster bootstrap; Field & Welsh 2007).
 
     Args:
         first: one grader's grades (1-4) per pair.

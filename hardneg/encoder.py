@@ -99,7 +99,7 @@ class CachedEncoder:
                 progress(len(block))
         if not keys:
             return np.empty((0, self.model.get_embedding_dimension() or 0), np.float32)
-        # Normalised here, in float32: in bfloat16 the lengths would be up to 0.2 % off.
+        # Normalised here, in float32: in bfloat16 the lengths would be up to 0.2% off.
         found = np.stack([vectors[key] for key in keys])
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 

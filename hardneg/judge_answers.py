@@ -13,8 +13,8 @@ from typing import Any
 from hardneg.judge import GRADES
 
 # Where logprobs are unconstrained (llama.cpp), a digit missing among 20 listed tokens may hold up to a 17th of the mass
-# that is not the digits'. With half the mass on digits that is at most 6 % of theirs; with a tenth it would be half.
-# Among 5 it is at most a third of theirs with half the mass on digits, and 4 % with nine tenths: still surer than the
+# that is not the digits'. With half the mass on digits that is at most 6% of theirs; with a tenth it would be half.
+# Among 5 it is at most a third of theirs with half the mass on digits, and 4% with nine tenths: still surer than the
 # digit alone.
 MIN_DIGIT_MASS = 0.5
 # Greedy decoding takes the likeliest digit; another by more than rounding means the position was misread.

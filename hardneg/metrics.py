@@ -128,7 +128,7 @@ def bounds_or_none(bounds: Iterable[float]) -> list[float | None]:
 
 
 def mean_and_interval(values: Sequence[float] | np.ndarray) -> tuple[float, tuple[float, float]]:
-    """The mean and its percentile bootstrap interval of 95 %; NaN of no value, and bounds of fewer than two."""
+    """The mean and its percentile bootstrap interval of 95%; NaN of no value, and bounds of fewer than two."""
     if len(values) < 2:
         return (float(values[0]) if len(values) else math.nan), (math.nan, math.nan)
     interval = stats.bootstrap(
@@ -145,7 +145,7 @@ def mean_and_interval(values: Sequence[float] | np.ndarray) -> tuple[float, tupl
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Relative gain of one mean over another with its interval, as fractions (0.15 is +15 %).
+    """Relative gain of one mean over another with its interval, as fractions (0.15 is +15%).
 
     `gain` is NaN where the base mean is 0; `low` and `high` are NaN where there is no interval (one question or group),
     and `high` is infinite where the base model fails too many questions to bound the ratio.
@@ -159,7 +159,7 @@ class Gain:
 
 
 def relative_gain(base: np.ndarray, other: np.ndarray, groups: Sequence[Hashable] | None = None) -> Gain:
-    """Relative gain of `other` over `base`, ratio of means minus 1, with a 95 % paired percentile bootstrap interval.
+    """Relative gain of `other` over `base`, ratio of means minus 1, with a 95% paired percentile bootstrap interval.
 
     Questions are drawn with replacement, each with both models' values. With `groups`, whole groups are drawn instead
     (cluster bootstrap; Field & Welsh 2007), for questions on one topic succeed and fail together: the interval is then

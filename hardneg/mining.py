@@ -47,7 +47,7 @@ def surest(
     """The positives of a query that may be trained on, surest first.
 
     Where answers are known, only these count, unless the judge refutes them. What it finds besides is often wrong:
-    wrong passages are so many that a judge which passes 3 % of them is wrong in half of its finds. Surest is what judge
+    wrong passages are so many that a judge which passes 3% of them is wrong in half of its finds. Surest is what judge
     and model agree on most, by reciprocal rank fusion (Cormack et al. 2009) of the order by grade and the model's.
     Boilerplate is trained on only where the query has no other answer, refuted or not: as the answer of hundreds of
     queries, it would come near to all of them.

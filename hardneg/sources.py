@@ -48,7 +48,7 @@ SEVERAL = ("concept", "synonyms")  # fields of several values in one, with | bet
 # What a reader returns: the names of all columns, and what gives the cells of one of them.
 Table = tuple[Sequence[str], Callable[[str], list[Any] | pa.ChunkedArray]]
 
-# The wordings that 99.8 % of MedQuAD's questions follow: they give the topic where no column does.
+# The wordings that 99.8% of MedQuAD's questions follow: they give the topic where no column does.
 _TEMPLATES = re.compile(
     r"(?:what (?:is \(are\)|causes|to do for|is the outlook for|research \(or clinical trials\) is being done for)"
     r"|what are the (?:symptoms of|treatments for|genetic changes related to|stages of|complications of)"

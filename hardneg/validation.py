@@ -31,17 +31,17 @@ class Score:
     dcg: float
     guard_ndcg: float | None
     guard_mrr: float | None
-    guard_low: float | None  # lower end of the 95 % interval of guard_ndcg's relative change against the base model
+    guard_low: float | None  # lower end of the 95% interval of guard_ndcg's relative change against the base model
 
     def gain_over(self, base: "Score") -> float:
         """Mean of the relative MRR and DCG gains over `base`, e.g. 0.15."""
         return (relative_change(self.mrr, base.mrr) + relative_change(self.dcg, base.dcg)) / 2
 
     def is_harmless(self, tolerance: float) -> bool:
-        """Whether the guard's 95 % interval rules out a relative loss above `tolerance`; True without a guard.
+        """Whether the guard's 95% interval rules out a relative loss above `tolerance`; True without a guard.
 
         A test of non-inferiority (Piaggio et al. 2012). A small guard has a wide interval, so the fewer questions, the
-        less change is allowed: seeing no loss is not the same as ruling one out. The 95 % hold for each model by
+        less change is allowed: seeing no loss is not the same as ruling one out. The 95% hold for each model by
         itself; the best of several that are tried may have lost a little more. The guard's MRR@5 is printed beside
         nDCG@10 but decides nothing: it sees one answer per question, so its interval is four times as wide (LOG.md,
         "Contrast with passages that stay where they are").
@@ -50,7 +50,7 @@ class Score:
 
 
 def lowest_change(base: np.ndarray, other: np.ndarray) -> float:
-    """Lower end of the 95 % interval of the relative change of a mean, e.g. -0.02; arrays as in `relative_gain`.
+    """Lower end of the 95% interval of the relative change of a mean, e.g. -0.02; arrays as in `relative_gain`.
 
     -1, which is all of it, where the interval is unknown, as of one question; 0 where the base has nothing to lose.
     """

@@ -118,7 +118,7 @@ def test_the_interval_of_kappa_holds_it_and_is_wider_for_fewer_pairs() -> None:
 def test_the_interval_of_kappa_by_hand(questions: int, low: float) -> None:
     """All questions but one agree on 1 and 4; each draw of that one, which swaps them, takes 2 / questions away.
 
-    A quarter of the resamples of two questions has it twice; 98.7 % of those of ten have it up to 3 times, 93 % up to
+    A quarter of the resamples of two questions has it twice; 98.7% of those of ten have it up to 3 times, 93% up to
     twice.
     """
     people, judge = [1, 4] * questions, [4, 1] + [1, 4] * (questions - 1)

@@ -56,7 +56,7 @@ from tests.tiny_model import build_tiny_model
 def pairs_like_medquad(n_queries: int) -> list[Pair]:
     """Fifty candidates per query: two answers, five other passages on its topic, the rest unrelated.
 
-    Of the candidates of 500 MedQuAD questions, 4.1 % were answers and 11 % on the topic.
+    Of the candidates of 500 MedQuAD questions, 4.1% were answers and 11% on the topic.
     """
     pairs = []
     for number in range(n_queries):

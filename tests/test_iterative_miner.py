@@ -226,7 +226,7 @@ def test_a_gpu_that_is_full_is_told_in_a_line(
     ("has_guard", "strengths", "chosen"),
     [
         (False, [0.8, 0.7, 0.6, 0.5], 0.6),  # 0.5 gains less: the weaker ones are not tried
-        # The guard rules out a loss of 5.5 % from 0.5 on, so that 0.4 is the first to gain less than a harmless one.
+        # The guard rules out a loss of 5.5% from 0.5 on, so that 0.4 is the first to gain less than a harmless one.
         (True, [0.8, 0.7, 0.6, 0.5, 0.4], 0.5),
     ],
 )

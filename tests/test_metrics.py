@@ -187,7 +187,7 @@ def test_gain_is_the_ratio_of_means() -> None:
     [
         # of the resamples of two questions a quarter each has one of them alone
         ([1, 1], [1, 3], 0, 2),
-        # each draw of the one that is 10 better adds 1; 98.7 % of the resamples draw it up to 3 times, 93 % up to twice
+        # each draw of the one that is 10 better adds 1; 98.7% of the resamples draw it up to 3 times, 93% up to twice
         ([1] * 10, [11] + [1] * 9, 0, 3),
         # a third of the resamples has neither model's only hit: no gain
         ([0.05, 0, 0, 0, 0], [0.1, 0, 0, 0, 0], 0, 1),
@@ -199,7 +199,7 @@ def test_interval_by_hand(base: list[float], other: list[float], low: float, hig
 
 
 def test_pairing_is_kept() -> None:
-    """A model 20 % better on every question has a gain of exactly that in every resample."""
+    """A model 20% better on every question has a gain of exactly that in every resample."""
     base = np.random.default_rng(0).uniform(0.1, 1, size=50)
     gain = relative_gain(base, 1.2 * base)
     assert (gain.low, gain.high) == pytest.approx((0.2, 0.2))
@@ -239,7 +239,7 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def coverage(topic_spread: float, by_topic: bool) -> float:
-    """Share of 150 simulated test sets of 40 topics x 5 questions whose interval holds the true gain of 25 %."""
+    """Share of 150 simulated test sets of 40 topics x 5 questions whose interval holds the true gain of 25%."""
     rng = np.random.default_rng(11)
     topics = np.repeat(np.arange(40), 5)
     covered = 0

@@ -98,7 +98,7 @@ def test_every_training_chunk_graded_by_the_answer_key(
     assert (found["graded"], found["judge"]) == (None, {"kind": "answer-key"})
     assert found["parameters"]["num_candidates"] == 99
     assert len({row["query_id"] for row in found["sample_judgments"][:10]}) > 3  # of all questions, not the first ones
-    assert found["warnings"] == []  # that 83 % have grade 1 is nothing that one could mend
+    assert found["warnings"] == []  # that 83% have grade 1 is nothing that one could mend
     shown = capsys.readouterr().out
     assert "  1           150  83.3%  ████████████████████████████████████████\n" in shown
     assert "SOMETHING LOOKS WRONG" not in shown and "\nWHAT TRAINING WOULD USE: 14 examples\n" in shown

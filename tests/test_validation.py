@@ -49,7 +49,7 @@ def test_harmless_is_what_rules_the_loss_out() -> None:
 
 def test_the_fewer_the_questions_the_worse_a_change_may_be() -> None:
     base = np.full(400, 0.8)
-    # half of the questions fall by 0.2, half rise by 0.16: the mean falls by 2.5 %, with a standard deviation of 0.18
+    # half of the questions fall by 0.2, half rise by 0.16: the mean falls by 2.5%, with a standard deviation of 0.18
     other = base + np.tile([-0.2, 0.16], 200)
     for count in (400, 40):  # the fewer questions, the worse it may be
         expected = -0.025 - 1.96 * 0.18 / math.sqrt(count) / 0.8  # normal approximation
