@@ -8,7 +8,7 @@ on the validation questions without having forgotten the guard questions; test q
     python iterative_miner.py --judge answer-key --base-model all-MiniLM-L6-v2   # no LLM, no GPU, no hub
 
 Needs the outputs of prepare_corpus.py and prepare_queries.py. Killed at any instant and started again with the same
-arguments it goes on where it was: judgments, embeddings and finished iterations are all kept.
+arguments it resumes where it stopped: judgments, embeddings and finished iterations are all kept.
 """
 
 import argparse

@@ -140,6 +140,8 @@ def test_scripts_functions_and_links_exist(document: str) -> None:
         assert (ROOT / script).exists(), script
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (ROOT / target).exists(), target
+    headings = {title.lower().replace(" ", "-") for title in re.findall(r"^#+ ([\w ]+)$", text, re.MULTILINE)}
+    assert set(re.findall(r"\]\(#([^)]+)", text)) <= headings
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
