@@ -11,10 +11,10 @@
 # --to STAGE    last stage to run
 # --help        this text
 #
-# Stages: setup corpus queries sample train evaluate. Whatever is stopped resumes where it stopped when the same command is
-# run again. Everything shown is also in logs/<start time>-<process>.log, which logs/latest.log leads to. Exit status: 0,
-# or that of the stage that failed; 2 for wrong input, told before the corpus stage where it can be known by then; 75
-# where no LLM server answers.
+# Stages: setup corpus queries sample train evaluate. Whatever is stopped resumes where it stopped when the same
+# command is run again. Everything shown is also in logs/<start time>-<process>.log, which logs/latest.log leads to.
+# Exit status: 0, or that of the stage that failed; 2 for wrong input, told before the corpus stage where it can be
+# known by then; 75 where no LLM server answers.
 #
 # Environment variables and their defaults:
 #   SOURCE          lavita/MedQuAD [sample]; hub data set, file, XML folder or sample
