@@ -316,7 +316,7 @@ def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransf
 def iteration_record(setting: Setting, number: int, findings: dict[str, Any]) -> dict[str, Any]:
     """An iteration's training.json: what determined the result, and what was found."""
     judge = judge_report.judge_record(setting.judge)
-    if not setting.judge.stats.is_blank:
+    if isinstance(setting.judge, LLMJudge):
         judge["effort"] = judge_report.effort_record(setting.judge.stats, setting.args.gpu_hour_price)
     return run_record(setting) | {"iteration": number, "judge": judge} | findings
 
@@ -438,7 +438,7 @@ def llm_judge_relevance(
     pairs = list(candidate_pairs(lists, chunks))
     print(f"Judging {len(pairs)} candidates...")
     graded = with_grades(lists, judge_pairs(judge, pairs, gpu_hour_price))
-    if not judge.stats.is_blank:
+    if isinstance(judge, LLMJudge):
         print(judge_report.describe_effort(judge_report.effort_record(judge.stats, gpu_hour_price)))
     return graded
 
@@ -895,8 +895,8 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         "--positives",
         choices=("known", "judge"),
         default="known",
-        help="known: the data's answers, unless the judge refutes them, and what it finds for questions without any; "
-        "judge: only what the judge finds",
+        help="known: the data's answers, unless the judge refutes them; judge: only what the judge finds, as if no "
+        "answer were known",
     )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -31,13 +32,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
     with explain_os_errors(path, "write"):
         path = _real(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
+        temporary = _beside(path)
+        temporary.touch(exist_ok=False)
         try:
             yield temporary
             _sync(temporary)
-            temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -49,7 +48,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
     An older folder at `path` is replaced; a link stays one. A kill leaves no half-written folder at `path`: the old
     one, the new one, or (between two renames) none, beside hidden `.tmp` or `.old` folders that `clear_leftovers`
-    deletes or puts back.
+    deletes.
 
     Raises:
         InputError: the place cannot be written.
@@ -57,10 +56,10 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     with explain_os_errors(path, "write"):
         path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary = _beside(path)
         retired = temporary.with_suffix(".old")
+        temporary.mkdir()
         try:
-            temporary.chmod(0o777 & ~_umask())
             yield temporary
             for inside in temporary.rglob("*"):
                 if inside.is_file():
@@ -75,29 +74,29 @@ def atomic_dir(path: Path) -> Iterator[Path]:
             shutil.rmtree(retired, ignore_errors=True)
 
 
+def _beside(path: Path) -> Path:
+    """A new name beside `path`, of the form that `clear_leftovers` knows."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
 def clear_leftovers(folder: Path, names: str) -> None:
     """Delete what killed writes left in `folder`; only for a caller who knows that nobody else writes there.
 
-    A folder that a kill took away between the two renames of `atomic_dir` is put back. Where a link leads elsewhere,
-    what was written through it left its pieces there, and nobody knows who else writes there: they stay.
+    Where a link leads elsewhere, what was written through it left its pieces there, and nobody knows who else writes
+    there: they stay.
 
     Args:
         folder: where `atomic_file` and `atomic_dir` wrote.
         names: a pattern of the whole names of what they wrote; leftovers of others stay.
 
     Raises:
-        InputError: the folder cannot be read, or what was taken away cannot be put back.
+        InputError: the folder cannot be read.
     """
     with explain_os_errors(folder, "clear"):
-        matches = {path: _LEFTOVER.fullmatch(path.name) for path in folder.iterdir()}
-        left = {path: match[1] for path, match in matches.items() if match and re.fullmatch(names, match[1])}
-        for path in sorted(left):  # .old before the .tmp that tells what it is
-            written = folder / left[path]
-            if path.suffix == ".tmp" or written.exists():
+        for path in list(folder.iterdir()):
+            match = _LEFTOVER.fullmatch(path.name)
+            if match and re.fullmatch(names, match[1]):
                 _delete(path)
-            elif path.with_suffix(".tmp") in left:
-                path.rename(written)
-            # without either, somebody removed what had replaced it: it may be half deleted, or all that there is
 
 
 def _delete(path: Path) -> None:
@@ -131,13 +130,6 @@ def _real(path: Path) -> Path:
         raise InputError(f"{path} is a device or a pipe, which a finished file would replace; name another")
     # A link in a circle is what it stands for, and replaced; before Python 3.13 `Path.resolve` raises for it.
     return Path(os.path.realpath(path))
-
-
-def _umask() -> int:
-    """The permissions that the user denies new files; to be read it has to be set."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _sync(path: Path) -> None:

@@ -64,11 +64,6 @@ class JudgeStats:
         return self.asked / self.seconds if self.asked and self.seconds else None
 
     @property
-    def is_blank(self) -> bool:
-        """Whether neither a store nor a server was asked."""
-        return self == JudgeStats()
-
-    @property
     def reasons(self) -> Counter[str]:
         """Why pairs have no grade, with their numbers."""
         return self.unjudged + Counter({NOT_STORED: self.missing})

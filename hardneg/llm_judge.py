@@ -268,7 +268,7 @@ class _Run:
     @property
     def busy(self) -> bool:
         """Whether anything is under way."""
-        return bool(self._tasks or self._finished)
+        return bool(self._tasks)
 
     def submit(self, request: Request, pair: Pair) -> None:
         """Take a pair on; a place in flight must be free (`collect` sees to that)."""

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import random
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,15 +81,13 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
     """
     import torch
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # for good: the stages print their own lines
     source = resolve_model(name_or_path)
     problem = "" if Path(source).is_dir() else hub_error("models", source)
     try:
-        with (
-            quiet_progress(),
-            explain_memory_errors(f"loading model {name_or_path}"),
-            torch.random.fork_rng(devices=()),
-        ):
+        with explain_memory_errors(f"loading model {name_or_path}"), torch.random.fork_rng(devices=()):
             # Weights that a checkpoint lacks (often the pooler, which no embedding needs) are drawn at random: from one
             # seed, or each process would see another model.
             torch.manual_seed(0)
@@ -134,25 +130,6 @@ def truncation_notes(name: str, model: "SentenceTransformer", chunks: Sequence[C
         f"Note: {name} reads only the first {limit} tokens of a text; about {share:.0%} of the chunks are longer "
         f"(estimated from {len(sample):,} of {len(chunks):,}); prepare_corpus.py --chunk-chars cuts shorter ones"
     ]
-
-
-@contextmanager
-def quiet_progress() -> Iterator[None]:
-    """Without transformers' progress bars for loading and saving: the stages print their own lines."""
-    from transformers.utils import logging
-
-    _without_warning(logging.disable_progress_bar)
-    try:
-        yield
-    finally:
-        _without_warning(logging.enable_progress_bar)
-
-
-def _without_warning(switch: Callable[[], None]) -> None:
-    """Each switches the hub's bars too; where HF_HUB_DISABLE_PROGRESS_BARS is set, it warns that this alone counts."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Cannot (dis|en)able progress bars")
-        switch()
 
 
 def fingerprint(model: "SentenceTransformer") -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-# At most so many steps go without a warm-up of a single one: its rate is 0, so too many examples would teach nothing.
+# So few steps go without a warm-up: the rate of its first step is 0, and too many examples would teach nothing.
 FEW_STEPS = 3
 # Where the recipe names no scale, it is looked for between these, on so many examples. Embedding models are trained at
 # temperatures from 0.05 to 0.01. Smaller scales, which fit a model that knows little of the domain, were not tried.

@@ -15,7 +15,6 @@ from hardneg.errors import InputError, explain_os_errors
 from hardneg.files import atomic_dir, clear_leftovers, free_disk, read_json, sha256_file, write_json
 from hardneg.model_card import model_card
 from hardneg.model_files import check_file, check_whole, checksums, training_record
-from hardneg.models import quiet_progress
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -38,20 +37,13 @@ def claimed(folder: Path, configuration: Mapping[str, Any]) -> Iterator[None]:
         configuration: everything that determines the result.
 
     Raises:
-        InputError: it holds the run of another configuration or something else, cannot be written, or another process
-            is at work there (both would pay for the same judgments).
+        InputError: it holds the run of another configuration or something else, cannot be written or locked, or another
+            process is at work there (both would pay for the same judgments).
     """
     check_owner(folder, configuration)  # a folder of something else is left as it is
-    with _locked(folder) as is_alone:
-        if is_alone:
-            clear_leftovers(folder, _WRITTEN)
+    with _locked(folder):
+        clear_leftovers(folder, _WRITTEN)
         check_owner(folder, configuration)
-        # run_of counts a folder with nothing but a note as free; without locks, the note's writer may still be at work.
-        if not is_alone and _note_in(folder) not in (None, dict(configuration)):
-            raise InputError(
-                f"another run may be at work on {folder}, whose file system has no locks that would tell; choose "
-                "another --output-dir, or delete that folder"
-            )
         if run_of(folder) is None:
             write_json(folder / NOTE, dict(configuration))
         yield
@@ -141,8 +133,8 @@ def _things_in(folder: Path) -> set[str]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Lock the folder, or raise InputError where another process has; yields whether its file system knows locks."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder, or raise InputError where another process has, or its file system knows no locks."""
     with ExitStack() as stack:
         with explain_os_errors(folder, "write"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -153,11 +145,11 @@ def _locked(folder: Path) -> Iterator[bool]:
             raise InputError(
                 f"another process is at work on {folder}; wait for it or stop it, or choose another --output-dir"
             ) from None
-        except OSError:
-            knows_locks = False
-        else:
-            knows_locks = True
-        yield knows_locks
+        except OSError as error:
+            raise InputError(
+                f"the file system of {folder} has no locks ({error.strerror}); choose an --output-dir on a local disk"
+            ) from None
+        yield
 
 
 def _differences(found: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str], of: str = "") -> Iterator[str]:
@@ -175,7 +167,7 @@ def save_model(
     model: "SentenceTransformer", folder: Path, record: Mapping[str, Any], lists: Sequence[CandidateList] = ()
 ) -> None:
     """Write model, model card, training.json and any graded candidates as one folder, whole or not at all."""
-    with atomic_dir(folder) as temporary, quiet_progress():
+    with atomic_dir(folder) as temporary:
         try:
             model.save(str(temporary), create_model_card=False)
         except SafetensorError as error:  # what a full disk looks like from inside safetensors

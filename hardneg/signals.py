@@ -1,7 +1,6 @@
 """The signals that tell a script to stop, and blocks that they must not interrupt."""
 
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,9 +16,6 @@ def held_signals(told: Callable[[], object] = lambda: None) -> Iterator[None]:
     middle of a task they would end it, and with it an answer that was read but not yet stored; raised between two
     tasks, the loop would forget what it was about to do, and never end.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python's signal handlers run in the main thread alone
-        return
     arrived: list[int] = []
 
     def note(signum: int, frame: object) -> None:

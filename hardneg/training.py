@@ -60,7 +60,6 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         self._recipe = recipe
         self._teacher = teacher
         self._spared = [torch.tensor(sorted(chunk_ids), dtype=torch.long) for chunk_ids in spared]
-        self._spared_places = [teacher.places(chunk_ids) for chunk_ids in self._spared]
 
     def forward(self, sentence_features: Sequence[dict[str, Tensor]], labels: Tensor) -> Tensor:
         """Loss of one batch.
@@ -87,8 +86,7 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
         query_rows, chunk_ids = labels[:, 0], labels[:, 1:].T.flatten()  # in the order of the concatenated columns
         queries, *chunk_columns = (nn.functional.normalize(torch.cat(column), dim=1) for column in reps)
         chunks = torch.cat(chunk_columns)
-        spared = torch.stack([torch.isin(chunk_ids, self._spared[row]) for row in query_rows.tolist()])
-        loss = self._contrast(queries, chunks, torch.arange(len(queries)), spared)
+        loss = self._contrast(queries, chunks, torch.arange(len(queries)), self._spared_of(query_rows, chunk_ids))
         loss = loss + self._recipe.frozen_contrast_weight * self._frozen_contrast(queries, query_rows, labels[:, 1])
         distance = self._teacher.distance(torch.cat([queries, chunks]), query_rows, chunk_ids)
         loss = loss + self._recipe.distillation_weight * distance
@@ -99,10 +97,12 @@ class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
 
     def _frozen_contrast(self, queries: Tensor, query_rows: Tensor, positive_ids: Tensor) -> Tensor:
         """`_contrast` with all of the teacher's chunks."""
-        spared = torch.zeros(len(queries), len(self._teacher.chunk_ids), dtype=torch.bool)
-        for mask, row in zip(spared, query_rows.tolist(), strict=True):
-            mask[self._spared_places[row]] = True
+        spared = self._spared_of(query_rows, self._teacher.chunk_ids)
         return self._contrast(queries, self._teacher.chunks, self._teacher.places(positive_ids), spared)
+
+    def _spared_of(self, query_rows: Tensor, chunk_ids: Tensor) -> Tensor:
+        """bool (B, C): which of these chunks must not compete for each query."""
+        return torch.stack([torch.isin(chunk_ids, self._spared[row]) for row in query_rows.tolist()])
 
     def _contrast(self, queries: Tensor, chunks: Tensor, targets: Tensor, spared: Tensor) -> Tensor:
         """Cross-entropy of each query's cosines with all `chunks` but those spared for it beside its target.
@@ -132,9 +132,8 @@ class Teacher:
     chunk_ids: Tensor  # int64 (C,), theirs, ascending, on the CPU
 
     def places(self, chunk_ids: Tensor) -> Tensor:
-        """The rows of `chunks` that hold these ids (int64, on the CPU), in their order; others are left out."""
-        chunk_ids = chunk_ids[torch.isin(chunk_ids, self.chunk_ids)]
-        return torch.searchsorted(self.chunk_ids, chunk_ids)
+        """The rows of `chunks` that hold these ids (int64, on the CPU, none that is not there), in their order."""
+        return torch.searchsorted(self.chunk_ids, chunk_ids.contiguous())
 
     def distance(self, embeddings: Tensor, query_rows: Tensor, chunk_ids: Tensor) -> Tensor:
         """Mean of 1 - cosine between a batch's embeddings and the base model's: what need not move, should not.
@@ -192,7 +191,7 @@ def best_scale(teacher: Teacher, examples: Sequence[Example], spared: Mapping[st
     answers = cosines[torch.arange(len(examples)), places].double()
     for row, example in zip(cosines, examples, strict=True):
         others = sorted(spared[example.query_id] - {example.positive_id})
-        row[teacher.places(torch.tensor(others, dtype=torch.long))] = -torch.inf
+        row[torch.isin(teacher.chunk_ids, torch.tensor(others, dtype=torch.long))] = -torch.inf
 
     def loss(scale: float) -> float:
         parts = [torch.logsumexp(scale * part.double(), dim=1) for part in cosines.split(SCALE_ROWS)]
@@ -248,7 +247,8 @@ def train(
     masks = [spared[query_id] for query_id in rows]
     loss = MaskedContrastiveLoss(model, masks, mini_batch_size, recipe, teacher)
     dataset = _dataset(examples, chunk_texts, rows)
-    recipe = _without_idle_warmup(recipe, len(examples))
+    if recipe.epochs * math.ceil(len(examples) / recipe.batch_size) <= FEW_STEPS:
+        recipe = replace(recipe, warmup_fraction=0.0)  # LOG.md, "Without warm-up"
     with same_configuration(model), TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model=model,
@@ -307,13 +307,6 @@ def column_prompts(model: SentenceTransformer, dataset: Dataset) -> dict[str, st
         return None
     passages = [name for name in dataset.column_names if name not in ("anchor", "label")]
     return {"anchor": of_queries} | dict.fromkeys(passages, of_passages)
-
-
-def _without_idle_warmup(recipe: Recipe, examples: int) -> Recipe:
-    """The recipe, without a warm-up of one step where there are only FEW_STEPS (LOG.md, "Without warm-up")."""
-    steps = recipe.epochs * math.ceil(examples / recipe.batch_size)
-    is_idle = steps <= FEW_STEPS and math.ceil(steps * recipe.warmup_fraction) == 1
-    return replace(recipe, warmup_fraction=0.0) if is_idle else recipe
 
 
 def _arguments(

@@ -195,11 +195,11 @@ def test_a_stop_between_the_two_renames_puts_the_old_folder_back(
     ("killing", "kept"),
     [
         ("Path.rename = lambda *_: kill()", "old"),
-        ("rename = Path.rename; Path.rename = lambda *paths: (rename(*paths), kill())", "old"),  # between two renames
+        ("rename = Path.rename; Path.rename = lambda *paths: (rename(*paths), kill())", None),  # between two renames
         ("shutil.rmtree = lambda *_, **__: kill()", "new"),
     ],
 )
-def test_what_a_killed_write_of_a_folder_left_is_deleted_or_put_back(tmp_path: Path, killing: str, kept: str) -> None:
+def test_what_a_killed_write_of_a_folder_left_is_deleted(tmp_path: Path, killing: str, kept: str | None) -> None:
     model = tmp_path / "final"
     with atomic_dir(model) as temporary:
         (temporary / "weights").write_text("old")
@@ -211,7 +211,9 @@ def test_what_a_killed_write_of_a_folder_left_is_deleted_or_put_back(tmp_path: P
     assert python(script, tmp_path).returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2
     clear_leftovers(tmp_path, "final")
-    assert list(tmp_path.iterdir()) == [model] and (model / "weights").read_text() == kept
+    assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == (
+        {model / "weights": kept} if kept else {}
+    )
 
 
 def test_what_a_killed_write_of_a_file_left_is_deleted(tmp_path: Path) -> None:
@@ -224,7 +226,6 @@ def test_what_a_killed_write_of_a_file_left_is_deleted(tmp_path: Path) -> None:
 
 
 def test_what_is_no_leftover_of_these_names_stays(tmp_path: Path) -> None:
-    """Nor what was taken away, where what replaced it is gone too: it may be all that there is."""
     names = [
         "final",
         "final.x1.tmp",
@@ -236,15 +237,11 @@ def test_what_is_no_leftover_of_these_names_stays(tmp_path: Path) -> None:
         ".final.tmp",
         ".finale.x1.tmp",
         ".other.x1.tmp",
-        ".iteration_0.x1.old",
     ]
     for name in names:
         (tmp_path / name).mkdir()
     clear_leftovers(tmp_path, r"final|iteration_\d+")
     assert {path.name for path in tmp_path.iterdir()} == set(names)
-    (tmp_path / "iteration_0").mkdir()
-    clear_leftovers(tmp_path, r"final|iteration_\d+")
-    assert {path.name for path in tmp_path.iterdir()} == {*names, "iteration_0"} - {".iteration_0.x1.old"}
 
 
 def test_a_folder_that_cannot_be_cleared(tmp_path: Path) -> None:
