@@ -112,7 +112,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--k", type=flag_types.positive_int, default=K, help="cut-off rank of the metrics")
     add("--data-dir", type=Path, default=Path("data"), help="folder of the prepared data")
     add("--split", choices=("val", "test"), default="test", help="split whose questions are asked")
-    add("--graded", metavar="FILE", help="also rank this graded JSONL set, 'bundled' or 'nanobeir' (from the hub)")
+    add(
+        "--graded",
+        metavar="FILE",
+        help="also compare the models on questions with graded answers: a JSONL file, bundled or nanobeir (on the hub)",
+    )
     add("--output", type=Path, default=Path("evaluation_results.json"), help="JSON to write")
     add(
         "--target",
@@ -479,7 +483,7 @@ def print_graded(graded: dict[str, Any]) -> None:
     heading("GRADED QUESTIONS")
     print(f"\n{graded['file']}: {graded['questions']} questions, {graded['answers']:,} graded answers")
     if graded["left_out_of_ndcg"]:
-        print(f"  left out of nDCG, all answers having one grade: {graded['left_out_of_ndcg']}")
+        print(f"  questions left out of nDCG, as all their answers have the same grade: {graded['left_out_of_ndcg']}")
     print(f"  nDCG@10 of a random order: {graded['ndcg_of_random_order']:.4f}")
     print(f"  {'':8} {'Baseline':>9} {'Specialized':>12}   Change")
     for key, row in graded["improvement"].items():
@@ -531,7 +535,7 @@ def print_verdict(result: dict[str, Any]) -> None:
     else:
         gains = {key: result["improvement"][key]["gain"] for key in reached if not reached[key]}
         missed = " and ".join(f"{key}{shortfall(gain, result['verdict']['target'])}" for key, gain in gains.items())
-        print(f"\nSpecialized model does not meet the success criteria: {missed} short of {target}.")
+        print(f"\nSpecialized model does not meet the success criteria ({target}): {missed}.")
 
 
 def printed_metrics(result: dict[str, Any]) -> list[str]:
@@ -551,7 +555,7 @@ def tick(reached: bool) -> str:
 
 def shortfall(gain: float | None, target: float) -> str:
     """By how many points a gain misses its target: with two decimals, as +14.96% is shown as +15.0%."""
-    return "" if gain is None else f" is {100 * (target - gain):.2f} points"
+    return " has no gain (baseline 0)" if gain is None else f" is {100 * (target - gain):.2f} percentage points short"
 
 
 def percent(gain: float | None) -> str:

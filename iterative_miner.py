@@ -286,7 +286,7 @@ def end_before_judging(setting: Setting, lists: list[CandidateList]) -> None:
     if args.judge_batch:
         written = export_batch(judge, pairs, args.judge_batch, args.batch_constraint or "choice")
         then = "come back with their results: --judge-results FILE" if written else "nothing is left to ask"
-        print(f"{written} requests written to {args.judge_batch}; {then}")
+        print(f"{written:,} requests written to {args.judge_batch}; {then}")
     if args.dry_run:
         print(f"{judge_report.describe_plan(judge.plan(pairs))} in this iteration; nothing was asked")
 
@@ -343,7 +343,7 @@ def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
         record = run_record(setting) | {"validation": asdict(base), "chosen": reason}
         run_folder.save_model(setting.base.model, final, record)
     else:
-        passed = "" if base.guard_low is None else " that the guard passes"
+        passed = "" if base.guard_low is None else " among those that the guard passes"
         reason = f"iteration {best} is the best on validation{passed}: {describe_score(scores[best], base)}"
         source = run_folder.iteration_folder(setting.args.output_dir, best)
         run_folder.copy_as_final(source, final, records[best] | {"chosen": reason})
@@ -484,14 +484,14 @@ def check_unjudged(lists: Iterable[CandidateList], most: float, reasons: Counter
     grades = [candidate.grade for item in lists for candidate in item.candidates]
     unjudged = grades.count(None)
     if unjudged > most * len(grades):
-        remedy = "mend the server or the prompt and run the same command again"
+        remedy = "fix the server or the prompt, and run the same command again"
         if NOT_STORED in reasons:
             remedy = "write the rest to a batch file (--judge-batch FILE), or leave out --stored-only and "
-            remedy += "--judge-results: then a server is asked"
+            remedy += "--judge-results, so that a server is asked"
+        words = ", ".join(f"{n:,}x {reason}" for reason, n in reasons.most_common()) or "none given"
         raise InputError(
-            f"{unjudged} of {len(grades)} pairs are unjudged, more than --max-unjudged {most:g}; nothing was trained. "
-            f"Reasons: {', '.join(f'{reason} {n}' for reason, n in reasons.most_common()) or 'none given'}. "
-            f"What was judged is stored: {remedy}"
+            f"{unjudged:,} of {len(grades):,} pairs are unjudged, more than --max-unjudged {most:g}; nothing was "
+            f"trained. Reasons: {words}. What was judged is stored; {remedy}"
         )
 
 
@@ -693,7 +693,7 @@ def rate_hint(tried: Sequence[Tried], tolerance: float, rate: float) -> str | No
     """What the shares that were tried say against the learning rate; None where it seems right."""
     most = max((each.strength for each in tried if each.score.is_harmless(tolerance)), default=0.0)
     if most <= LITTLE:
-        passed = f"{most:.0%} at most" if most else "none of them"
+        passed = f"at most {most:.0%} of the tuned weights" if most else "no share of the tuned weights"
         return (
             f"The guard passes {passed}: --learning-rate {rate:g} may be too high for this model (a third of it is "
             "worth a try, in another --output-dir), or the guard has few questions"
@@ -854,7 +854,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="share of unjudged pairs above which nothing is trained",
     )
     add(
-        "--guard", default="bundled", help="graded questions that must not get worse: a file, bundled, nanobeir or none"
+        "--guard",
+        default="bundled",
+        help="questions with graded answers whose ranking must not get worse: a file, bundled, nanobeir or none",
     )
     add(
         "--guard-tolerance",
@@ -868,7 +870,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default=RECIPE.learning_rate,
         help="peak rate of the fine-tuning; training says where it may be too high or too low for the model",
     )
-    add("--seed", type=flag_types.seed, default=42, help="of the question sample and the training order")
+    add("--seed", type=flag_types.seed, default=42, help="seed of the question sample and the training order")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (as nvidia-smi counts)")
     args = parser.parse_args(argv)
     check_judge_arguments(args)
@@ -890,7 +892,11 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     add("--concurrency", type=flag_types.positive_int, default=DEFAULT_CONCURRENCY, help="most requests in flight")
     add("--prompt", type=Path, help="file with another prompt for the judge, holding {query} and then {passage}")
     add("--stored-only", action="store_true", help="ask no server: a pair without a stored judgment stays unjudged")
-    add("--gpu-hour-price", type=flag_types.price, help="price of the server per hour: shows what judging costs")
+    add(
+        "--gpu-hour-price",
+        type=flag_types.price,
+        help="price per hour of the whole machine that serves the judge, not per GPU: shows what judging costs",
+    )
     add(
         "--positives",
         choices=("known", "judge"),

@@ -108,7 +108,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     fraction = flag_types.checked(float, lambda value: 0 < value < 1, "above 0 and below 1")
     add("--val-fraction", type=fraction, default=0.1, help="share of the questions for validation, 0 to 1")
     add("--test-fraction", type=fraction, default=0.1, help="share of the questions for testing, 0 to 1")
-    add("--seed", type=flag_types.seed, default=42, help="of every random choice")
+    add("--seed", type=flag_types.seed, default=42, help="seed of every random choice")
     add("--data-dir", type=Path, default=Path("data"), help="folder to write to")
     args = parser.parse_args(argv)
     if args.val_fraction + args.test_fraction >= 1:
@@ -240,10 +240,10 @@ def split_warnings(pairs: Sequence[QAPair], splits: dict[str, dict[str, Any]]) -
         commonest = describe_commonest(
             [normalise_question(pair["question"]) for pair in pairs if pair["group"] == group]
         )
-        cause = f", as by {commonest}" if commonest else ""
+        cause = f", such as {commonest}" if commonest else ""
         yield (
-            f"Warning: {rows:,} of {len(pairs):,} rows are one group that is not parted: their topics are tied by "
-            f"questions, answers or names in common{cause}. Name the topic in such questions and answers"
+            f"Warning: {rows:,} of {len(pairs):,} rows form one group, which is never divided: their topics share "
+            f"questions, answers or names{cause}; name the topic in such questions and answers"
         )
     for split, purpose in (("val", "choose"), ("test", "measure")):
         if splits[split]["questions"] < FEW_QUESTIONS:
@@ -297,7 +297,7 @@ def print_report(report: dict[str, dict[str, Any]]) -> None:
     print("ROWS")
     print(aligned((name.replace("_", " "), rows[name]) for name in rows if name != "sha256"))
     if rows["with_html_tags"]:
-        print("Note: tags are cut, embedded and judged like words; take them out of the source first")
+        print("Note: HTML tags are chunked, embedded and judged like words; remove them from the source first")
     print("\nCHUNKS")
     print(aligned((name.replace("_", " "), chunks[name]) for name in chunks if name != "characters"))
     print("\nCHARACTERS PER CHUNK")

@@ -27,8 +27,8 @@
 #   ITERATIONS      2 [1]; rounds of mining and fine-tuning
 #   GRADED          bundled; questions with graded answers for the evaluation and for measuring an LLM judge; a file,
 #                   nanobeir (evaluation only), or empty for none
-#   MIN_KAPPA       none; least agreement of the LLM judge with GRADED (weighted kappa, -1 to 1), else the run stops; also
-#                   where more than 2% of GRADED stay unjudged; refused with --from train, which leaves the sample out
+#   MIN_KAPPA       none; the run stops if the LLM judge's weighted kappa with GRADED (-1 to 1) is below this, or if
+#                   more than 2% of GRADED stay unjudged; refused with --from train, which skips the stage sample
 #   DATA_DIR        data [data/quick]; prepared data, judgments, embeddings
 #   OUTPUT_DIR      models/medical-specialized [models/quick]; iteration_0, iteration_1, ..., final
 #   DEVICE          auto; where the embedding model runs: auto, cpu, cuda or cuda:N
@@ -125,7 +125,7 @@ choose_settings() {
     : "${CORPUS_FLAGS:=}" "${JUDGE_FLAGS:=}" "${SAMPLE_FLAGS:=}" "${MINER_FLAGS:=}" "${EVALUATE_FLAGS:=}"
     [[ -z $MIN_KAPPA || ($JUDGE == llm && -n $GRADED) ]] || fail "MIN_KAPPA needs JUDGE=llm and a GRADED set"
     if [[ -n $MIN_KAPPA ]] && selected train && ! selected sample; then
-        fail "MIN_KAPPA is looked at by the stage sample, which --from leaves out; leave out one of the two"
+        fail "MIN_KAPPA is checked in stage sample, which --from ${STAGES[first]} skips; leave out MIN_KAPPA or --from"
     fi
     judge_flags=(--judge "$JUDGE")
     sample_graded=()

@@ -134,14 +134,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--num-candidates", type=flag_types.positive_int, default=10, help="chunks retrieved and judged per question")
     add_judge_arguments(parser)
-    add("--base-model", default=DEFAULT_MODEL, help="retrieves: hub name or folder")
+    add("--base-model", default=DEFAULT_MODEL, help="model that retrieves the candidates: hub name or folder")
     add("--data-dir", type=Path, default=Path("data"), help="what the prepare scripts wrote")
     add("--output-file", type=Path, default=Path("small_sample_results.json"), help="JSON to write")
     add("--graded", metavar="FILE", help="also measure the judge on this JSONL set that people graded, or 'bundled'")
     add(
         "--min-kappa",
         type=flag_types.kappa,
-        help="weighted kappa (-1 to 1) with the whole graded set below which to exit with 1",
+        help="least weighted kappa with --graded (-1 to 1): below it, or with over 2%% unjudged, the exit status is 1",
     )
     add(
         "--full-run",
@@ -150,12 +150,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="queries x candidates x iterations of the run that is to follow: of its first questions some are sampled, "
         "and its time is estimated",
     )
-    add("--seed", type=flag_types.seed, default=42, help="of the question sample")
+    add("--seed", type=flag_types.seed, default=42, help="seed of the question sample")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     args = parser.parse_args(argv)
     if args.graded and args.judge == "answer-key":
         raise InputError(
-            "--graded measures an LLM, the answer key knows nothing of that set; leave it or use --judge llm"
+            "--graded measures an LLM judge, and the answer key knows nothing of that set; leave out --graded, or use "
+            "--judge llm"
         )
     if args.graded == "nanobeir":
         raise InputError(
@@ -364,7 +365,8 @@ def why_refused(graded: dict[str, Any] | None, min_kappa: float | None) -> str |
     if unjudged > MAX_UNJUDGED * graded["answers"]:
         return (
             f"judge not measured: {unjudged:,} of the {graded['answers']:,} answers of {graded['file']} are unjudged, "
-            f"more than {MAX_UNJUDGED:.0%}; have them judged and run again, what is stored is not asked twice"
+            f"more than {MAX_UNJUDGED:.0%}; fix the server (or leave out --stored-only) and run again: what is stored "
+            "is not asked again"
         )
     reached = graded["agreement"]["weighted_kappa"]
     if reached is None or reached < min_kappa:
@@ -436,7 +438,10 @@ def mining_warnings(results: dict[str, Any]) -> Iterator[str]:
     counts, known = results["mining"], results["biases"]["known_answers"]
     if counts["uncertain"] > MAX_UNCERTAIN * counts["candidates"]:
         share = counts["uncertain"] / counts["candidates"]
-        yield f"{share:.0%} of the pairs are graded in between: not used; see {where_to_turn(results['agreement'])}"
+        yield (
+            f"{share:.0%} of the pairs are graded between irrelevant and relevant, and so not used; see "
+            f"{where_to_turn(results['agreement'])}"
+        )
     if known["pairs"] and known["share_graded_1"] > MAX_REFUTED:
         share = known["share_graded_1"]
         yield f"{share:.0%} of the {known['pairs']} known answers are graded 1; see {PROMPT_PLACE}"
@@ -448,14 +453,13 @@ def server_warnings(findings: JudgeFindings | None) -> Iterator[str]:
         return
     if findings.constraint == "none":
         yield (
-            "the server holds the model to no grade: no constraint of hardneg/judge_requests.py:CONSTRAINTS binds; "
-            "use vLLM 0.12 or newer, or llama.cpp's server"
+            "the server does not hold the model to a grade: no constraint of hardneg/judge_requests.py:CONSTRAINTS "
+            "binds; use vLLM 0.12 or newer, or llama.cpp's server"
         )
     if not findings.probabilities:
         yield (
-            "the server gives no usable token probabilities: grades are whole numbers, less sure than expected "
-            "grades; mend that before judging more, what is stored stays as it is "
-            "(see hardneg/judge_answers.py:read_answer())"
+            "the server gives no usable token probabilities, so grades are whole numbers, not weighted means; fix "
+            "that before judging more, as stored grades stay as they are (see hardneg/judge_answers.py:read_answer())"
         )
     for url, reason in findings.unreachable.items():
         yield f"{url} did not answer ({reason}); see hardneg/probing.py:survey()"
@@ -475,8 +479,8 @@ def stored_warnings(results: dict[str, Any], store: Path) -> Iterator[str]:
     ]
     if many:
         yield (
-            f"without token probabilities, though the server gives them: {' and '.join(many)}; these grades are whole "
-            "numbers, and stay so. If an earlier run stored them (from_store in the results), have them judged anew: "
+            f"{' and '.join(many)} have no token probabilities, though the server gives them now; their grades stay "
+            "whole numbers. If an earlier run stored them (from_store in the results), have them judged anew: "
             f"take another --data-dir, or move {store} away (with its -wal file)"
         )
 
@@ -485,7 +489,7 @@ def unjudged_warnings(reasons: dict[str, int], pairs: int, whose: str) -> Iterat
     """On too many pairs without a grade."""
     count = sum(reasons.values())
     if count > MAX_UNJUDGED * pairs:
-        words = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
+        words = ", ".join(f"{n:,}x {reason}" for reason, n in reasons.items())
         place = "leave out --stored-only" if NOT_STORED in reasons else "see hardneg/judge_answers.py:read_answer()"
         yield f"{count / pairs:.1%} of {whose} pairs are unjudged ({words}); {place}"
 

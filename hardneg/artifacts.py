@@ -109,7 +109,7 @@ def load_queries(data_dir: Path, manifest: dict[str, Any], split: str) -> list[Q
     path, remedy = data_dir / f"{split}_queries.pkl", f"run {_command('prepare_queries.py', data_dir)}"
     sha256 = manifest["queries"].get("sha256", {}).get(path.name)
     if sha256 is None:  # prepare_corpus.py notes none
-        raise InputError(f"{path} is not made yet, or the corpus was prepared anew since it was; {remedy}")
+        raise InputError(f"{path} is not made yet, or is older than the corpus; {remedy}")
     return _read_records(path, sha256, remedy, Query)
 
 

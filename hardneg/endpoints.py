@@ -413,7 +413,7 @@ class EndpointPool:
         """Raise InputError when no endpoint can be expected to answer, Unavailable when none has for too long."""
         reasons = "; ".join(f"{e.url}: {e.aside or f'throttles every request ({e.refusal})'}" for e in self.endpoints)
         if all(endpoint.hopeless for endpoint in self.endpoints):
-            raise InputError(f"no endpoint judges any more ({reasons})")
+            raise InputError(f"no endpoint can judge any more ({reasons}); correct the server or its settings")
         just_back = any(
             e.aside is None and e.in_flight and now - e.vouched_at < self._policy.timeout for e in self.endpoints
         )  # its first answers are on their way

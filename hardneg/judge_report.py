@@ -75,7 +75,7 @@ def describe_effort(effort: Mapping[str, Any]) -> str:
         text += f", {effort['passages_cut']:,} passages cut" if effort["passages_cut"] else ""
         text += "" if effort["cost"] is None else f", cost {effort['cost']:.2f}"
     if effort["unjudged"]:
-        text += f"; unjudged: {', '.join(f'{reason} {count:,}' for reason, count in effort['unjudged'].items())}"
+        text += f"; unjudged: {', '.join(f'{count:,}x {reason}' for reason, count in effort['unjudged'].items())}"
     return text
 
 

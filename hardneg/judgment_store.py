@@ -112,7 +112,7 @@ class JudgmentStore:
         if version > SCHEMA_VERSION:
             raise InputError(f"{self.path} was written by a newer version of this program; update, or move it away")
         if self._is_foreign():
-            raise InputError(f"{self.path} is some other program's database; name another file")
+            raise InputError(f"{self.path} is some other program's database; move it away, or take another --data-dir")
         write_ahead(self._db)
         self._db.execute("PRAGMA synchronous = NORMAL")
         if version < SCHEMA_VERSION:

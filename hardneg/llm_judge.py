@@ -110,7 +110,10 @@ class LLMJudge:
         """
         self.endpoints = tuple(dict.fromkeys(checked_url(url) for url in endpoints))
         if not 1 <= concurrency <= MAX_CONCURRENCY:
-            raise InputError(f"concurrency {concurrency} is outside 1 to {MAX_CONCURRENCY}")
+            raise InputError(
+                f"--concurrency {concurrency} is outside 1 to {MAX_CONCURRENCY:,}, the connections that the client "
+                "keeps; give a number in between"
+            )
         self.model = model
         self.template = PromptTemplate(prompt_template)
         self.store = store
@@ -372,10 +375,10 @@ class _Run:
         stats = self._judge.stats
         unjudged = Counter(reason for reason in self._recent if reason is not None)
         if stats.asked >= max(ENOUGH, LEFT_OVER * stats.reused) and unjudged.total() > USELESS * len(self._recent):
-            reasons = ", ".join(f"{reason} {count}" for reason, count in unjudged.most_common())
+            reasons = ", ".join(f"{count:,}x {reason}" for reason, count in unjudged.most_common())
             raise InputError(
-                f"{unjudged.total()} of the last {len(self._recent)} answers are no grades ({reasons}); "
-                "mend server or prompt"
+                f"{unjudged.total()} of the last {len(self._recent)} answers hold no grade ({reasons}); "
+                "fix the server or the prompt"
             )
 
     def _count(self, records: list[Record]) -> None:

@@ -128,7 +128,7 @@ def truncation_notes(name: str, model: "SentenceTransformer", chunks: Sequence[C
         return []
     return [
         f"Note: {name} reads only the first {limit} tokens of a text; about {share:.0%} of the chunks are longer "
-        f"(estimated from {len(sample):,} of {len(chunks):,}); prepare_corpus.py --chunk-chars cuts shorter ones"
+        f"(estimated from {len(sample):,} of {len(chunks):,}); a lower prepare_corpus.py --chunk-chars shortens them"
     ]
 
 
@@ -199,8 +199,8 @@ def check_trainable(model: "SentenceTransformer", name: str) -> None:
         )
     if model.truncate_dim is not None:
         raise InputError(
-            f"{name} encodes with truncate_dim {model.truncate_dim}, which training does not know; "
-            "take truncate_dim out of a copy's config_sentence_transformers.json and name that"
+            f"{name} encodes with truncate_dim {model.truncate_dim}, which training does not support; "
+            "remove it from config_sentence_transformers.json in a copy of the model, and name that copy"
         )
     if any(model.prompts.values()) and not any(prompts_of(model)):
         raise InputError(

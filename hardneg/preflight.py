@@ -99,8 +99,9 @@ def check_training(stages: dict[str, Namespace]) -> None:
     check_apart(miner.output_dir, {"--output-file": report, "--output": evaluated})
     if evaluation and evaluation.baseline_model != miner.base_model:
         raise InputError(
-            f"--baseline-model {evaluation.baseline_model} is not written as --base-model {miner.base_model}: the gain "
-            "must be the training's; give the model in BASE_MODEL (run evaluate.py yourself to compare with another)"
+            f"--baseline-model {evaluation.baseline_model} must be written exactly as --base-model {miner.base_model}, "
+            "so that the gain is the training's; give the model in BASE_MODEL (run evaluate.py yourself to compare "
+            "with another)"
         )
     if evaluation and ends_before_judging(miner):
         raise InputError(
@@ -135,8 +136,8 @@ def check_corpus(corpus: Namespace, miner: Namespace) -> None:
     if changed:
         differences = "; ".join(f"{name}: {before[name]} there, {now[name]} now" for name in changed)
         raise InputError(
-            f"{miner.output_dir} holds a run on the corpus in {corpus.data_dir}, which other settings would replace "
-            f"({differences}); choose another DATA_DIR and OUTPUT_DIR, or delete that folder"
+            f"{miner.output_dir} holds a run on the corpus in {corpus.data_dir}, which these settings would replace "
+            f"({differences}); choose another DATA_DIR and OUTPUT_DIR, or delete {miner.output_dir}"
         )
     checksum, found = made.get("source_sha256"), source_sha256(corpus.source)
     if checksum and found and found != checksum:

@@ -146,7 +146,7 @@ def _unreachable(url: str, fault: Fault, model: str) -> str:
         port = urlsplit(url).port or 8000
         start = f"start it (`vllm serve {model} --port {port}`) and wait until it is up, or correct the address"
         start += ", or let the data's own answers judge (--judge answer-key)"
-        return f"no LLM server answers at {url}; {start} ({fault})"
+        return f"no LLM server answers at {url} ({fault}); {start}"
     return f"the LLM server at {url} does not answer ({fault}); wait until it is up, or see its log"
 
 
@@ -226,4 +226,4 @@ def _remedy(fault: Rejected, url: str, model: str) -> str:
         return f"{url} refuses the API key (HTTP {fault.status}); set OPENAI_API_KEY to a key that it accepts"
     if fault.status in _NO_SUCH_PAGE:
         return f"{url} is no OpenAI-compatible API, or has no {model} ({fault}); the endpoint usually ends in /v1"
-    return f"{url} refuses the judge's requests ({fault})"
+    return f"{url} refuses the judge's requests ({fault}); correct what it objects to, or see its log"

@@ -85,8 +85,8 @@ def check_apart(folder: Path, places: Mapping[str, Path | None]) -> None:
     for flag, path in places.items():
         if path is not None and folder.resolve() in (path.resolve(), *path.resolve().parents):
             raise InputError(
-                f"{flag} {path} is in --output-dir {folder}, which training would then take for another's; name a "
-                "place elsewhere"
+                f"{flag} {path} is in --output-dir {folder}, which training would then refuse as not empty; name a "
+                "place outside it"
             )
 
 
@@ -204,7 +204,7 @@ def check_finished(folder: Path) -> None:
     if last >= len(records):
         missing, built_on_it = iteration_folder(folder, len(records)), iteration_folder(folder, last)
         raise InputError(
-            f"{missing} is missing, on which {built_on_it} was built; bring it back, or delete what comes after it too"
+            f"{missing} is missing, and {built_on_it} was built on it; restore it, or delete the later iterations too"
         )
     for number, record in enumerate(records):
         check_whole(iteration_folder(folder, number))

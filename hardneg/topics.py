@@ -130,10 +130,11 @@ def assign_splits(
     sizes = Counter(group for group, _ in set(zip(groups, questions, strict=True)))
     if len(sizes) < len(SPLITS):
         commonest = describe_commonest(questions)
-        of_many = f", or the topic's name in {commonest}" if commonest else ""
+        of_many = f", or name the topic in {commonest}" if commonest else ""
         raise InputError(
-            f"the data falls into {len(sizes)} group(s) of rows tied by a common topic, name, concept, question or "
-            "passage, too few for train, val and test; give more data, no topic column where it holds categories"
+            f"the data forms only {len(sizes)} group(s) of rows that share a topic, name, concept, question or "
+            "passage, too few for train, val and test; give more data, leave out or rename a topic column that "
+            "holds categories"
             f"{of_many}"
         )
     total = sum(sizes.values())

@@ -82,7 +82,7 @@ def test_the_remedy_is_for_the_folder_that_is_read(tiny_data_dir: Path, name: st
 
 def test_queries_of_another_corpus(tiny_data_dir: Path) -> None:
     write_json(tiny_data_dir / "manifest.json", {"corpus": read_manifest(tiny_data_dir)["corpus"]})
-    with pytest.raises(InputError, match=r"prepared anew since .*; run `python prepare_queries.py --data-dir"):
+    with pytest.raises(InputError, match=r"is older than the corpus; run `python prepare_queries.py --data-dir"):
         load_queries(tiny_data_dir, read_manifest(tiny_data_dir), "train")
 
 

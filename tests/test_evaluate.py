@@ -157,7 +157,7 @@ def test_one_target_missed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\n  DCG@5: +2.6%  ✗   (95% CI" in printed
     assert printed.endswith(
         "Achieved:\n  MRR@5: +27.7% ✓\n  DCG@5: +2.6% ✗\n\n"
-        "Specialized model does not meet the success criteria: DCG@5 is 12.44 points short of +15%.\n"
+        "Specialized model does not meet the success criteria (+15%): DCG@5 is 12.44 percentage points short.\n"
     )
     assert not result["verdict"]["met"]
 
@@ -168,7 +168,7 @@ def test_a_gain_that_is_rounded_to_its_target_is_said_to_miss_it(capsys: pytest.
     evaluate.print_result(result, args.output)
     printed = capsys.readouterr().out
     assert "  MRR@5: +15.0% ✗\n" in printed
-    assert printed.endswith("MRR@5 is 0.04 points and DCG@5 is 0.04 points short of +15%.\n")
+    assert printed.endswith("MRR@5 is 0.04 percentage points short and DCG@5 is 0.04 percentage points short.\n")
 
 
 @pytest.mark.parametrize(("after", "met"), [(0.23, True), (0.2299, False)])
@@ -452,7 +452,8 @@ def test_a_graded_file(arguments: list[str], tmp_path: Path, capsys: pytest.Capt
         "nDCG@10": 1,
     }
     printed = capsys.readouterr().out
-    assert "  left out of nDCG, all answers having one grade: 1\n  nDCG@10 of a random order: 0.8155\n" in printed
+    assert "  questions left out of nDCG, as all their answers have the same grade: 1\n" in printed
+    assert "\n  nDCG@10 of a random order: 0.8155\n" in printed
     assert report["ndcg_of_random_order"] == pytest.approx((1 + 1 / math.log2(3)) / 2)
     assert load_graded(path).n_answers == 3
     path.write_text(json.dumps(rows[1]), encoding="utf-8")

@@ -61,7 +61,7 @@ def test_more_unjudged_than_allowed_stops(unjudged: int, stops: bool) -> None:
     reasons = Counter(refused=unjudged)
     if stops:
         with pytest.raises(
-            InputError, match=r"3 of 100 pairs are unjudged, more than --max-unjudged 0\.02.* Reasons: refused 3\."
+            InputError, match=r"3 of 100 pairs are unjudged, more than --max-unjudged 0\.02.* Reasons: 3x refused\."
         ):
             miner.check_unjudged(lists, 0.02, reasons)
     else:
@@ -271,7 +271,7 @@ def test_each_strength_is_measured_and_the_chosen_one_is_kept(
     ("shares", "gain_per_share", "guard_low", "told"),
     [
         ((0.8, 0.7), 0.01, -0.01, None),
-        ((0.8, 0.7), 0.01, -0.03, "The guard passes none of them: --learning-rate 0.001 may be too high"),
+        ((0.8, 0.7), 0.01, -0.03, "passes no share of the tuned weights: --learning-rate 0.001 may be too high"),
         ((0.8, 0.5, 0.2), 0.001, 0.0, "All shares rank alike: --learning-rate 0.001 may be too low"),
         ((0.8, 0.5, 0.2), -0.001, None, "All shares rank alike: --learning-rate 0.001 may be too low"),
         ((0.8, 0.5, 0.2), 0.002, 0.0, None),
@@ -325,7 +325,7 @@ def test_final_is_the_best_iteration_that_forgot_nothing(setting: miner.Setting)
     harmless, forgetful = Score(0.6, 0.6, 0.8, 0.6, 0.0), Score(0.9, 0.9, 0.7, 0.6, -0.2)
     chosen = finish(setting, harmless, forgetful)
     assert (setting.args.output_dir / "final" / "which").read_text() == "0"
-    assert chosen.startswith("iteration 0 is the best on validation that the guard passes: MRR@5 ")
+    assert chosen.startswith("iteration 0 is the best on validation among those that the guard passes: MRR@5 ")
 
 
 def test_final_is_the_base_model_where_nothing_was_gained(setting: miner.Setting) -> None:
@@ -1286,7 +1286,7 @@ def test_results_of_a_part_of_a_batch_are_stored_and_the_rest_is_asked_for(
 ) -> None:
     error = refused([*offline, *answered(requests[:50], tmp_path)], capsys)
     missing = len(requests) - 50
-    assert f"{missing} of {len(requests)} pairs are unjudged" in error and f"no stored answer {missing}." in error
+    assert f"{missing} of {len(requests)} pairs are unjudged" in error and f"{missing}x no stored answer." in error
     assert "--judge-batch FILE" in error and not list(tmp_path.glob("models/iteration_*"))
     batch, rest = tmp_path / "rest.jsonl", answered(requests[50:70], tmp_path)
     miner.main([*offline, *rest, "--judge-batch", str(batch)])

@@ -93,7 +93,7 @@ def test_effort_is_one_line_of_what_the_server_did() -> None:
     stats.cut, stats.seconds = 3, 60.0
     assert said(stats) == (
         "10 from the store, 1,200 asked in 1.0 min, 20.0/s, 4,000 prompt tokens (25% cached), 3 passages cut"
-        "; unjudged: timeout 1,000, refused 2"
+        "; unjudged: 1,000x timeout, 2x refused"
     )
     assert said(JudgeStats(asked=10, seconds=2.0)) == "0 from the store, 10 asked in 2.0 s, 5.0/s"
     hour = JudgeStats(asked=3600, seconds=3600.0)
@@ -101,7 +101,7 @@ def test_effort_is_one_line_of_what_the_server_did() -> None:
     assert said(hour, 0.0).endswith(", cost 0.00")  # a server of one's own
     assert said(JudgeStats(asked=10)) == "0 from the store, 10 asked"  # in no time that a clock can tell
     nobody_asked = JudgeStats(reused=90, missing=10)
-    assert said(nobody_asked) == "90 from the store, 0 asked; unjudged: no stored answer 10"
+    assert said(nobody_asked) == "90 from the store, 0 asked; unjudged: 10x no stored answer"
     assert nobody_asked.judged == 0
 
 

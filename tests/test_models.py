@@ -288,7 +288,7 @@ def test_chunks_longer_than_the_model_reads(tiny_model: Path) -> None:
     (note,) = truncation_notes("tiny", model, long + chunks[3:])
     assert note == (
         "Note: tiny reads only the first 64 tokens of a text; about 10% of the chunks are longer "
-        "(estimated from 30 of 30); prepare_corpus.py --chunk-chars cuts shorter ones"
+        "(estimated from 30 of 30); a lower prepare_corpus.py --chunk-chars shortens them"
     )
     assert truncation_notes("tiny", model, long[:1] + chunks[1:]) == []
     assert model.encode(["gout " * 500]).shape == (1, 32)  # counting has not switched truncation off
@@ -309,7 +309,7 @@ def test_models_that_encode_otherwise_than_they_are_trained_are_refused(model: S
     model.default_prompt_name = "query"
     check_trainable(model, "tiny")
     model.truncate_dim = 16
-    with pytest.raises(InputError, match=r"^tiny encodes with truncate_dim 16, .* name that$"):
+    with pytest.raises(InputError, match=r"^tiny encodes with truncate_dim 16, .* name that copy$"):
         check_trainable(model, "tiny")
 
 

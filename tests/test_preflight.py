@@ -179,7 +179,7 @@ def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source
             "test_small_sample.py: --stored-only cannot be used with --judge answer-key",
         ),
         ({"BASE_MODEL": "models/none"}, "model folder models/none does not exist"),
-        ({"JUDGE": "llm", "SAMPLE_FLAGS": "--concurrency 5000"}, "concurrency 5000 is outside 1 to 1000"),
+        ({"JUDGE": "llm", "SAMPLE_FLAGS": "--concurrency 5000"}, "concurrency 5000 is outside 1 to 1,000"),
         ({"DEVICE": "cuda:99"}, "--device cuda:99: no such device"),
         ({"GRADED": "none"}, "cannot read none"),
         ({"MINER_FLAGS": "--guard none.jsonl"}, "cannot read none.jsonl"),
@@ -203,7 +203,7 @@ def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source
         ),
         (
             {"EVALUATE_FLAGS": "--baseline-model other"},
-            "--baseline-model other is not written as --base-model all-Mini",
+            "--baseline-model other must be written exactly as --base-model all-Mini",
         ),
         ({"EVALUATE_FLAGS": "--output p.txt/r.json"}, "cannot write p.txt/r.json"),
         ({"SAMPLE_FLAGS": "--output-file ."}, ". is a folder; name a file"),

@@ -249,8 +249,8 @@ def test_splits_that_tell_little_are_warned_of(
     (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", *flags)
     (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
-    assert warning.startswith("Warning: 80 of 400 rows are one group that is not parted")
-    assert "as by 'what is it', which 8 rows ask" in warning
+    assert warning.startswith("Warning: 80 of 400 rows form one group, which is never divided")
+    assert "such as 'what is it', which 8 rows ask" in warning
     (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[80:300]))
     prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", "--data-dir", tmp_path / "data")
     first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
@@ -264,12 +264,12 @@ def test_answers_with_html_tags_are_told(
     lines = [{"question": f"Is {number} < 5?", "answer": f"{number}<5 and a<b and c>{number}."} for number in range(10)]
     (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", "--data-dir", tmp_path / "data")
-    assert "Note: tags" not in capsys.readouterr().out
+    assert "Note: HTML tags" not in capsys.readouterr().out
     lines.append({"question": "How?", "answer": '<p class="first">Press</p><p>Enter</p>'})
     (tmp_path / "faq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     prepare(monkeypatch, "--source", tmp_path / "faq.jsonl", "--data-dir", tmp_path / "data")
     printed = capsys.readouterr().out
-    assert "with html tags" in printed and "Note: tags are cut, embedded and judged like words" in printed
+    assert "with html tags" in printed and "Note: HTML tags are chunked, embedded and judged like words" in printed
     assert manifest_of(tmp_path / "data")["report"]["rows"]["with_html_tags"] == 1
 
 

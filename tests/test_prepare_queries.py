@@ -151,7 +151,7 @@ def test_queries_are_counted_by_type_and_their_answers_by_quantile() -> None:
 def test_a_new_corpus_makes_the_queries_stale(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(monkeypatch, data_dir)
     prepare_corpus.main(["--source", "sample", "--data-dir", str(data_dir), "--seed", "1"])
-    with pytest.raises(InputError, match=r"prepared anew since .*; run `python prepare_queries.py --data-dir"):
+    with pytest.raises(InputError, match=r"is older than the corpus; run `python prepare_queries.py --data-dir"):
         load_queries(data_dir, read_manifest(data_dir), "train")
     prepare(monkeypatch, data_dir)
     assert load_queries(data_dir, read_manifest(data_dir), "train")

@@ -58,4 +58,6 @@ def test_the_context_length_by_whatever_name_a_server_has_for_it(entry: dict[str
 @pytest.mark.parametrize(("url", "port"), [("http://gpu-1:9000/v1", 9000), ("http://gpu-1/v1", 8000)])
 def test_the_command_that_starts_a_server_has_the_port_of_its_address(url: str, port: int) -> None:
     said = _unreachable(url, Unreachable("refused"), "qwen")
-    assert said.startswith(f"no LLM server answers at {url}; start it (`vllm serve qwen --port {port}`) and wait")
+    assert said.startswith(
+        f"no LLM server answers at {url} (refused); start it (`vllm serve qwen --port {port}`) and wait"
+    )

@@ -59,7 +59,7 @@ def test_an_iteration_that_is_gone_is_not_made_anew_beside_the_later_ones(tmp_pa
     """Those were built on the one that is gone."""
     for name in ("iteration_1", "iteration_10", "iteration_2"):
         write_json(tmp_path / name / "training.json", {})
-    with pytest.raises(InputError, match=r"iteration_0 is missing, on which .*iteration_10 was built; bring"):
+    with pytest.raises(InputError, match=r"iteration_0 is missing, and .*iteration_10 was built on it; restore"):
         check_finished(tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_what_would_make_a_free_folder_another_s_is_refused(tmp_path: Path, monk
     check_apart(folder, {"--output": tmp_path / "e.json", "--judge-batch": None})
     for inside in (folder, folder / "e.json", folder / "a" / "e.json", tmp_path / "data" / ".." / "models" / "e.json"):
         with pytest.raises(
-            InputError, match=r"--output .* is in --output-dir .*models, which training would then take"
+            InputError, match=r"--output .* is in --output-dir .*models, which training would then refuse"
         ):
             check_apart(folder, {"--output": inside})
     monkeypatch.chdir(tmp_path)

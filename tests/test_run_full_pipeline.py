@@ -85,7 +85,7 @@ def test_a_kappa_gate_needs_a_judge_that_can_be_measured(clone: Clone) -> None:
 def test_a_kappa_gate_is_not_passed_by_beginning_behind_it(clone: Clone) -> None:
     status, shown = clone.run("--from", "train", MIN_KAPPA="0.2")
     assert status == 2
-    assert shown.startswith("error: MIN_KAPPA is looked at by the stage sample") and shown.count("\n") == 1
+    assert shown.startswith("error: MIN_KAPPA is checked in stage sample") and shown.count("\n") == 1
     assert clone.asked() == []
     for without_training in (("--to", "queries"), ("--from", "evaluate")):
         assert clone.run(*without_training, MIN_KAPPA="0.2")[0] == 0

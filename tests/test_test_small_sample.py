@@ -242,7 +242,7 @@ def test_with_stored_judgments_only_no_server_is_needed(
     assert found["unjudged"] == {"no stored answer": missing} and missing > 30
     assert len(found["sample_judgments"]) - missing >= len(first["sample_judgments"])
     shown = capsys.readouterr().out
-    assert "(but no server is asked)" in shown and f"(no stored answer {missing}); leave out --stored-only" in shown
+    assert "(but no server is asked)" in shown and f"({missing}x no stored answer); leave out --stored-only" in shown
 
 
 def test_unjudged_pairs_are_counted_told_and_asked_again(base: list[str], tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_unjudged_pairs_are_counted_told_and_asked_again(base: list[str], tmp_pa
     assert [row["unjudged_reason"] for row in unjudged] == ["not a grade"] * 4
     assert found["agreement"]["pairs"] == pairs - 4
     place = "see hardneg/judge_answers.py:read_answer()"
-    assert f"{4 / pairs:.1%} of the sample's pairs are unjudged (not a grade 4); {place}" in found["warnings"]
+    assert f"{4 / pairs:.1%} of the sample's pairs are unjudged (4x not a grade); {place}" in found["warnings"]
     assert results(tmp_path)["unjudged"] == {}
 
 
@@ -418,7 +418,7 @@ def test_grades_stored_without_probabilities_stay_and_are_told(base: list[str], 
         asking = [*base, *of_server(server.url), "--num-queries", "2"]
         script.main([*asking, "--num-candidates", "2", *graded])
         (warning,) = (each for each in results(tmp_path)["warnings"] if "probabilities" in each)
-        assert "mend that before judging more, what is stored stays as it is" in warning
+        assert "fix that before judging more, as stored grades stay as they are" in warning
         server.configure(logprobs=True)
         script.main([*asking, "--num-candidates", "4", *graded])
     found = results(tmp_path)
@@ -427,7 +427,7 @@ def test_grades_stored_without_probabilities_stay_and_are_told(base: list[str], 
     assert 0 < old < len(rows) and found["graded"]["effort"]["asked"] == 0
     (warning,) = (each for each in found["warnings"] if "probabilities" in each)
     counts = f"{old} of the sample's {len(rows)} judged pairs and {answers} of people.jsonl's {answers} judged pairs"
-    assert warning.startswith(f"without token probabilities, though the server gives them: {counts}; these grades")
+    assert warning.startswith(f"{counts} have no token probabilities, though the server gives them now; their grades")
     assert "another --data-dir" in warning and "judgments.sqlite away" in warning and "\n" not in warning
 
 
@@ -512,7 +512,7 @@ def with_people(kappa: float, order: float | None = 0.75) -> dict[str, Any]:
         ),
         (
             {"unjudged": {"refused": 3}},
-            r"3.0% of the sample's pairs are unjudged \(refused 3\)",
+            r"3.0% of the sample's pairs are unjudged \(3x refused\)",
         ),
         ({"agreement": {"auc_within_questions": 0.74}}, "the judge hardly tells .*AUC 0.74 with the .*JUDGE_PROMPT"),
         ({"agreement": {"auc_within_questions": None}}, None),
@@ -562,7 +562,7 @@ def test_few_grades_that_cannot_be_read_from_probabilities_are_no_warning(tmp_pa
     few, many = (sample_results(without_probabilities=number, graded=with_people(0.9)) for number in (1, 2))
     assert list(script.stored_warnings(few, tmp_path)) == []
     (warning,) = script.stored_warnings(many, tmp_path)
-    assert "gives them: 2 of the sample's 98 judged pairs; these" in warning
+    assert "2 of the sample's 98 judged pairs have no token probabilities" in warning
 
 
 def test_the_answer_keys_scores_are_the_datas_and_no_warning() -> None:
@@ -737,7 +737,7 @@ AGREEMENT WITH THE ANSWER KEY (1,980 pairs)
 0.85 (95% CI over 25 questions 0.79 to 0.90; 0.50 by chance)
 
 RATE
-  1,960 from the store, 40 asked in 10.0 s, 4.0/s, 12,000 prompt tokens (75% cached); unjudged: refused 20
+  1,960 from the store, 40 asked in 10.0 s, 4.0/s, 12,000 prompt tokens (75% cached); unjudged: 20x refused
   the full run (1000 queries x 50 candidates x 2 iterations = 100,000 judgments) \
 would take 6 h 57 min of judging at 4.0/s, and cost 34.72, measured on 40 judgments only
 
@@ -800,7 +800,7 @@ def test_the_runbooks_command_is_accepted() -> None:
         (["--graded", "{folder}/none.jsonl"], "none.jsonl: .*check the path"),
         (["--graded", "{folder}/results.json"], "is not JSON"),
         (["--min-kappa", "0.2"], "--min-kappa .*--graded bundled"),
-        (["--graded", "bundled", "--judge", "answer-key"], "leave it or use --judge llm"),
+        (["--graded", "bundled", "--judge", "answer-key"], "leave out --graded, or use --judge llm"),
         (["--judge", "answer-key"], "^--llm-endpoint cannot be used with --judge answer-key.* or use --judge llm"),
         (["--base-model", "models/none"], "model folder models/none does not exist"),
         (["--data-dir", "{folder}/nothing"], "manifest.json is missing; run `python prepare_corpus.py --data-dir"),
@@ -847,7 +847,7 @@ def test_a_server_that_is_not_there_is_one_line_and_status_75(
     shown = capsys.readouterr()
     assert (end.value.code, shown.out) == (75, "")
     (line,) = shown.err.splitlines()
-    assert line.startswith(f"error: no LLM server answers at {NOWHERE}; start it (`vllm serve")
+    assert line.startswith(f"error: no LLM server answers at {NOWHERE} (") and "; start it (`vllm serve" in line
 
 
 # ---------------------------------------------------------------- a real server
