@@ -555,7 +555,9 @@ def tick(reached: bool) -> str:
 
 def shortfall(gain: float | None, target: float) -> str:
     """By how many points a gain misses its target: with two decimals, as +14.96% is shown as +15.0%."""
-    return " has no gain (baseline 0)" if gain is None else f" is {100 * (target - gain):.2f} percentage points short"
+    if gain is None:
+        return " has no relative gain, as the baseline's is 0"
+    return f" is {100 * (target - gain):.2f} percentage points short"
 
 
 def percent(gain: float | None) -> str:

@@ -471,7 +471,7 @@ def judge_pairs(judge: Judge, pairs: Sequence[Pair], gpu_hour_price: float | Non
     except InputError as error:
         raise type(error)(
             f"{error}; {stats.judged:,} judgments of this run are stored, and {to_ask - stats.judged:,} of "
-            f"{len(pairs):,} pairs are left to ask: the same command goes on from there"
+            f"{len(pairs):,} pairs are left to ask: the same command resumes there"
         ) from None
     return judged
 

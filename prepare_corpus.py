@@ -243,7 +243,7 @@ def split_warnings(pairs: Sequence[QAPair], splits: dict[str, dict[str, Any]]) -
         cause = f", such as {commonest}" if commonest else ""
         yield (
             f"Warning: {rows:,} of {len(pairs):,} rows form one group, which is never divided: their topics share "
-            f"questions, answers or names{cause}; name the topic in such questions and answers"
+            f"names, answers or questions{cause}; name the topic in such questions and answers"
         )
     for split, purpose in (("val", "choose"), ("test", "measure")):
         if splits[split]["questions"] < FEW_QUESTIONS:

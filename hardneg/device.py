@@ -111,8 +111,9 @@ def choose_gpu(requested: str, gpus: Sequence[Gpu]) -> Gpu | None:
         return None
     candidates = [gpu for gpu in gpus if requested in ("auto", "cuda", f"cuda:{gpu.index}")]
     if not candidates:
-        seen = ", ".join(f"cuda:{gpu.index}" for gpu in gpus) or f"none{_what_hides_gpus()}"
-        raise InputError(f"--device {requested}: no such device here (GPUs: {seen}); use auto, cpu, cuda or cuda:N")
+        seen = ", ".join(f"cuda:{gpu.index}" for gpu in gpus) or "none"
+        remedy = ("" if gpus else _what_hides_gpus()) or "; use auto, cpu, cuda or cuda:N"
+        raise InputError(f"--device {requested}: no such device here (GPUs: {seen}){remedy}")
     best = max(candidates, key=lambda gpu: gpu.free)
     if best.free < MIN_FREE:
         seen = ", ".join(f"cuda:{gpu.index} {gpu.free / GIB:.1f} of {gpu.total / GIB:.1f} GiB" for gpu in candidates)

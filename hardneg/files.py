@@ -107,10 +107,14 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def existing_place(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+
+
 def free_disk(folder: Path) -> int:
     """Free bytes of the disk that holds `folder`, or would hold it; no limit where that tells no size of itself."""
-    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
-    usage = shutil.disk_usage(existing)
+    usage = shutil.disk_usage(existing_place(folder))
     return usage.free if usage.total else sys.maxsize
 
 

@@ -145,7 +145,7 @@ def _parse_line(line: str, place: str) -> dict[str, Any]:
         if not isinstance(row[field], str) or (field != "answer_title" and not row[field].strip()):
             raise InputError(f"{place}: {field} is {row[field]!r}; it must be text")
         if not row[field].isascii() and any("\ud800" <= character <= "\udfff" for character in row[field]):
-            raise InputError(f"{place}: {field} holds half of a surrogate pair, as a cut emoji leaves it; mend it")
+            raise InputError(f"{place}: {field} holds half of a surrogate pair, as a cut emoji leaves it; fix it")
     if isinstance(row["question_id"], bool) or not isinstance(row["question_id"], str | int):
         raise InputError(f"{place}: question_id is {row['question_id']!r}; it must be text or a whole number")
     if isinstance(row["grade"], bool) or row["grade"] not in GRADES:

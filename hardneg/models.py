@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,9 @@ def load_model(name_or_path: str, device: str) -> "SentenceTransformer":
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # for good: the stages print their own lines
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Cannot disable progress bars")  # the hub's, where the user wants them
+        logging.disable_progress_bar()  # for good: the stages print their own lines
     source = resolve_model(name_or_path)
     problem = "" if Path(source).is_dir() else hub_error("models", source)
     try:

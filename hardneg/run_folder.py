@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from hardneg.candidates import CandidateList, read_candidates, write_candidates
 from hardneg.errors import InputError, explain_os_errors
-from hardneg.files import atomic_dir, clear_leftovers, free_disk, read_json, sha256_file, write_json
+from hardneg.files import atomic_dir, clear_leftovers, existing_place, free_disk, read_json, sha256_file, write_json
 from hardneg.model_card import model_card
 from hardneg.model_files import check_file, check_whole, checksums, training_record
 
@@ -121,10 +122,12 @@ def check_disk(folder: Path, models: int, size: int) -> None:
 
 
 def check_idle(folder: Path) -> None:
-    """Raise InputError where another process is at work on `folder`."""
+    """Raise InputError where another process is at work on `folder`, or its file system has no locks; makes nothing."""
     if (folder / LOCK).exists():
         with _locked(folder):
-            pass
+            return
+    with explain_os_errors(folder, "write"), TemporaryFile("a", dir=existing_place(folder)) as probe:
+        _lock(probe, folder)
 
 
 def _things_in(folder: Path) -> set[str]:
@@ -139,17 +142,22 @@ def _locked(folder: Path) -> Iterator[None]:
         with explain_os_errors(folder, "write"):
             folder.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context((folder / LOCK).open("a"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or this process is gone
-        except BlockingIOError:
-            raise InputError(
-                f"another process is at work on {folder}; wait for it or stop it, or choose another --output-dir"
-            ) from None
-        except OSError as error:
-            raise InputError(
-                f"the file system of {folder} has no locks ({error.strerror}); choose an --output-dir on a local disk"
-            ) from None
+        _lock(lock, folder)
         yield
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    """Lock a file of the folder until it is closed, or this process is gone. Raises InputError as `_locked` does."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"another process is at work on {folder}; wait for it or stop it, or choose another --output-dir"
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"the file system of {folder} has no locks ({error.strerror}); choose an --output-dir on a local disk"
+        ) from None
 
 
 def _differences(found: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str], of: str = "") -> Iterator[str]:
@@ -186,7 +194,7 @@ def copy_as_final(source: Path, final: Path, record: Mapping[str, Any]) -> None:
             shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CANDIDATES))
         except shutil.Error as error:
             _, _, reason = error.args[0][0]
-            raise InputError(f"cannot copy {source} to {final}: {reason}; mend that and run again") from error
+            raise InputError(f"cannot copy {source} to {final}: {reason}; fix that and run again") from error
         _write_record(temporary, {key: value for key, value in record.items() if key != "candidates_sha256"})
 
 

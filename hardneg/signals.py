@@ -12,6 +12,8 @@ STOP_SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def held_signals(told: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Within this block signals to stop are only noted, and `told` is called; they take effect after it.
 
+    Only for the main thread: in others Python sets no handlers.
+
     For a transaction, which a signal between two instructions could leave open, and for an event loop: raised in the
     middle of a task they would end it, and with it an answer that was read but not yet stored; raised between two
     tasks, the loop would forget what it was about to do, and never end.

@@ -205,7 +205,7 @@ def _read_xml(path: Path) -> list[dict[str, str]]:
         with explain_os_errors(path, "read"):
             document = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two of unknown encodings
-        raise InputError(f"{path} is not well-formed XML ({error}); mend or remove it") from error
+        raise InputError(f"{path} is not well-formed XML ({error}); fix or remove it") from error
     records = []
     concept, synonyms = ("|".join(filter(None, (one.text for one in document.iter(tag)))) for tag in ("CUI", "Synonym"))
     for pair in document.iter("QAPair"):

@@ -130,12 +130,11 @@ def assign_splits(
     sizes = Counter(group for group, _ in set(zip(groups, questions, strict=True)))
     if len(sizes) < len(SPLITS):
         commonest = describe_commonest(questions)
-        of_many = f", or name the topic in {commonest}" if commonest else ""
+        of_many = f", or name the topic in questions such as {commonest}" if commonest else ""
         raise InputError(
             f"the data forms only {len(sizes)} group(s) of rows that share a topic, name, concept, question or "
-            "passage, too few for train, val and test; give more data, leave out or rename a topic column that "
-            "holds categories"
-            f"{of_many}"
+            "passage, too few for train, val and test; give more data, or leave out (or rename) a topic column that "
+            f"holds categories{of_many}"
         )
     total = sum(sizes.values())
     room = {"test": round(test_fraction * total), "val": round(val_fraction * total)}

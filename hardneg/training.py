@@ -132,7 +132,7 @@ class Teacher:
     chunk_ids: Tensor  # int64 (C,), theirs, ascending, on the CPU
 
     def places(self, chunk_ids: Tensor) -> Tensor:
-        """The rows of `chunks` that hold these ids (int64, on the CPU, none that is not there), in their order."""
+        """The rows of `chunks` that hold these ids (int64, on the CPU, all of them the teacher's), in their order."""
         return torch.searchsorted(self.chunk_ids, chunk_ids.contiguous())
 
     def distance(self, embeddings: Tensor, query_rows: Tensor, chunk_ids: Tensor) -> Tensor:

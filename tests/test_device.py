@@ -195,7 +195,7 @@ def test_a_gpu_that_nothing_finds_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", "")
     words = f"{tmp_path} is there but not nvidia-smi, by which a GPU is found: install it, or start"
     assert words in describe_device("cpu")
-    with pytest.raises(InputError, match=f"--device cuda: no such device here .GPUs: none; {words}"):
+    with pytest.raises(InputError, match=f"--device cuda: no such device here .GPUs: none.; {words}"):
         find_gpu("cuda")
     install_nvidia_smi(tmp_path, monkeypatch, "exit 0")
     assert "nvidia-smi" not in describe_device("cpu")

@@ -187,7 +187,8 @@ def test_a_baseline_that_finds_nothing(capsys: pytest.CaptureFixture[str]) -> No
         on_four_questions(dict.fromkeys(RUNBOOK_BASELINE, 0.0)), on_four_questions(RUNBOOK_BASELINE)
     )
     evaluate.print_result(result, args.output)
-    assert "\n  MRR@5: n/a  ✗\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "\n  MRR@5: n/a  ✗\n" in printed and "MRR@5 has no relative gain, as the baseline's is 0" in printed
     assert not result["verdict"]["met"]
     assert result["improvement"]["MRR@5"]["gain"] is None
     assert result["improvement"]["MRR@5"]["ci95_questions"] == [None, None]

@@ -373,7 +373,7 @@ RUN = [
     *("--guard", "guard.jsonl", "--num-queries", "12", "--num-candidates", "10", "--device", "cpu"),
 ]
 SOURCE = "faq.csv"
-# One step alone would be all warm-up; and what is trained must show in the figures of six questions.
+# What is trained must show in the figures of six questions.
 RECIPE = replace(miner.RECIPE, batch_size=4, learning_rate=1e-2)
 
 
@@ -1213,7 +1213,7 @@ def test_an_error_while_judging_says_how_many_pairs_are_left(stub: LLMStub, tmp_
         judge = make_judge(stub, store)
         judge.check()
         stub.configure(fault="401", after=20, times=None)
-        with pytest.raises(InputError, match=r"HTTP 401.*: the same command goes on from there$") as caught:
+        with pytest.raises(InputError, match=r"HTTP 401.*: the same command resumes there$") as caught:
             miner.judge_pairs(judge, list(make_pairs(60)), None)
         told = f"; {len(store)} judgments of this run are stored, and {60 - len(store)} of 60 pairs are left to ask: "
         assert told in str(caught.value)

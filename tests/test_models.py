@@ -1,8 +1,10 @@
 """Embedding models: where they come from, what their fingerprint knows, and which of them can be trained here."""
 
+import importlib
 import json
 import shutil
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +74,16 @@ def test_what_a_checkpoint_lacks_is_the_same_in_every_process(tiny_model: Path, 
     assert torch.rand(1) == drawn
 
 
-def test_loading_and_saving_show_no_bars_of_their_own(tiny_model: Path) -> None:
+def test_loading_a_model_switches_the_library_s_bars_off_without_a_warning(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it warns where HF_HUB_DISABLE_PROGRESS_BARS=0 wants the hub's."""
     enable_progress_bar()
-    load_model(str(tiny_model), "cpu")
+    hub = importlib.import_module("huggingface_hub.utils.tqdm")  # by this name the package has the class of the bars
+    monkeypatch.setattr(hub, "HF_HUB_DISABLE_PROGRESS_BARS", False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*progress bars")
+        load_model(str(tiny_model), "cpu")
     assert not is_progress_bar_enabled()
 
 

@@ -229,7 +229,7 @@ def test_topic_of_a_question(question: str, topic: str) -> None:
         ("faq.jsonl", b'{"question": "a", "answer": "b", "synonyms": [{"c": 1}]}', "the column 'synonyms' is not text"),
         ("faq.parquet", b"", "no readable .parquet file .*0 bytes"),
         ("faq.parquet", b"PAR1" + b"x" * 100, "no readable .parquet file .*magic bytes"),
-        ("xml/a.xml", b"<Document><QAPairs>", "xml/a.xml is not well-formed XML .*mend or remove it"),
+        ("xml/a.xml", b"<Document><QAPairs>", "xml/a.xml is not well-formed XML .*fix or remove it"),
         (
             "xml/a.xml",
             b'<?xml version="1.0" encoding="shift_jis"?><a/>',

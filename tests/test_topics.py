@@ -204,7 +204,7 @@ def test_each_split_gets_a_group_even_where_none_fits() -> None:
 def test_too_few_groups_to_split() -> None:
     with pytest.raises(InputError, match=r"forms only 2 group\(s\) .* too few for train, val and test; .* categories$"):
         assign_splits(["a", "a", "b"], ["a", "b", "c"], 0.1, 0.1, seed=0)
-    with pytest.raises(InputError, match=r"or name the topic in 'a', which 2 rows ask$"):
+    with pytest.raises(InputError, match=r"or name the topic in questions such as 'a', which 2 rows ask$"):
         assign_splits(["a", "a", "b"], ["a", "a", "c"], 0.1, 0.1, seed=0)
 
 

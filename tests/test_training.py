@@ -227,7 +227,8 @@ def test_the_best_scale_by_hand() -> None:
     """Ten questions with cosines of 1 and 0.96: nine have their answer at 1, so the softmax is to give that 0.9."""
     teacher = teacher_of([EAST] * 10, {3: EAST, 5: [0.96, 0.28], 6: EAST})
     examples = [Example(str(row), "", 3 if row else 5, ()) for row in range(10)]
-    spared = {example.query_id: {6, example.positive_id} for example in examples}  # the answer competes all the same
+    # the answer competes all the same, and 7 is none of the teacher's
+    spared = {example.query_id: {6, 7, example.positive_id} for example in examples}
     assert best_scale(teacher, examples, spared) == pytest.approx(math.log(9) / 0.04, rel=1e-3)
 
 
@@ -339,7 +340,7 @@ def test_the_batch_size_is_how_many_examples_compete(tiny_model: Path) -> None:
 
 @pytest.mark.parametrize(
     ("steps", "warmup_fraction", "moves"),
-    [(3, 0.0, True), (3, 0.1, True), (4, 0.1, False), (4, 0.0, True)],
+    [(3, 0.0, True), (3, 0.1, True), (3, 0.5, True), (4, 0.1, False), (4, 0.0, True)],
 )
 def test_warm_up_begins_at_a_rate_of_0_but_in_few_steps_there_is_none(
     tiny_model: Path, steps: int, warmup_fraction: float, moves: bool
