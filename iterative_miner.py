@@ -46,7 +46,7 @@ from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, explain_memory_errors
 from hardneg.files import read_text, write_json_lines
 from hardneg.graded import GradedSet, open_guard
-from hardneg.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgment, Pair
+from hardneg.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgment, Pair, describe_reasons
 from hardneg.judge_requests import CONSTRAINTS, PromptTemplate
 from hardneg.judgment_store import JUDGMENTS, JudgmentStore
 from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
@@ -488,10 +488,9 @@ def check_unjudged(lists: Iterable[CandidateList], most: float, reasons: Counter
         if NOT_STORED in reasons:
             remedy = "write the rest to a batch file (--judge-batch FILE), or leave out --stored-only and "
             remedy += "--judge-results, so that a server is asked"
-        words = ", ".join(f"{n:,}x {reason}" for reason, n in reasons.most_common()) or "none given"
         raise InputError(
             f"{unjudged:,} of {len(grades):,} pairs are unjudged, more than --max-unjudged {most:g}; nothing was "
-            f"trained. Reasons: {words}. What was judged is stored; {remedy}"
+            f"trained. Reasons: {describe_reasons(reasons) or 'none given'}. What was judged is stored; {remedy}"
         )
 
 

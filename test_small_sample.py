@@ -31,7 +31,7 @@ from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError, Unavailable
 from hardneg.files import check_writable, write_json
 from hardneg.graded import GradedSet, graded_pairs, open_graded
-from hardneg.judge import GRADES, NOT_STORED, Judge, Judgment, Pair, as_read
+from hardneg.judge import GRADES, NOT_STORED, Judge, Judgment, Pair, as_read, describe_reasons
 from hardneg.judge_quality import JudgedPair, biases, calibration, corrections, has_grade, judged_pairs
 from hardneg.judge_report import (
     MIN_ASKED,
@@ -490,9 +490,8 @@ def unjudged_warnings(reasons: dict[str, int], pairs: int, whose: str) -> Iterat
     """On too many pairs without a grade."""
     count = sum(reasons.values())
     if count > MAX_UNJUDGED * pairs:
-        words = ", ".join(f"{n:,}x {reason}" for reason, n in reasons.items())
         place = "leave out --stored-only" if NOT_STORED in reasons else "see hardneg/judge_answers.py:read_answer()"
-        yield f"{count / pairs:.1%} of {whose} pairs are unjudged ({words}); {place}"
+        yield f"{count / pairs:.1%} of {whose} pairs are unjudged ({describe_reasons(reasons)}); {place}"
 
 
 def order_warnings(found: dict[str, Any], whom: str) -> Iterator[str]:

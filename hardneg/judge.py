@@ -1,7 +1,7 @@
 """Judges: who grades a (query, chunk) pair 1-4."""
 
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -37,6 +37,15 @@ class Judgment:
     grade: float | None  # expected grade, 1.0 to 4.0
     probabilities: tuple[float, float, float, float] | None = None  # of grades 1-4, where the judge gives them
     unjudged_reason: str | None = None
+
+
+def describe_reasons(reasons: Mapping[str, int]) -> str:
+    """Why pairs have no grade, the commonest reason first.
+
+    >>> describe_reasons({"timeout": 2, "refused": 1000})
+    '1,000x refused, 2x timeout'
+    """
+    return ", ".join(f"{count:,}x {reason}" for reason, count in Counter(reasons).most_common())
 
 
 @dataclass(slots=True)

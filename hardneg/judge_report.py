@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from typing import Any
 
-from hardneg.judge import Judge, JudgeStats
+from hardneg.judge import Judge, JudgeStats, describe_reasons
 from hardneg.llm_judge import PASSAGE_TOKENS, JudgePlan, LLMJudge
 from hardneg.probing import JudgeFindings
 
@@ -75,7 +75,7 @@ def describe_effort(effort: Mapping[str, Any]) -> str:
         text += f", {effort['passages_cut']:,} passages cut" if effort["passages_cut"] else ""
         text += "" if effort["cost"] is None else f", cost {effort['cost']:.2f}"
     if effort["unjudged"]:
-        text += f"; unjudged: {', '.join(f'{count:,}x {reason}' for reason, count in effort['unjudged'].items())}"
+        text += f"; unjudged: {describe_reasons(effort['unjudged'])}"
     return text
 
 

@@ -2,8 +2,8 @@
 
 `LLMJudge.judge` reads pairs only as fast as they are judged, keeps at most `concurrency` requests in flight, and hands
 out a judgment once it is in the store. The event loop runs only while the caller waits for the next judgment, in the
-caller's thread: no threads, no queues. A signal that ends the run (Ctrl-C, SIGTERM) takes effect between two turns of
-the loop, so that what a server has answered is stored first.
+caller's thread, which must be the main one: no threads, no queues. A signal that ends the run (Ctrl-C, SIGTERM) takes
+effect between two turns of the loop, so that what a server has answered is stored first.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from typing import Any
 from hardneg.endpoints import Endpoint, EndpointPool, RetryPolicy, checked_url
 from hardneg.errors import InputError
 from hardneg.faults import GaveUp, Rejected
-from hardneg.judge import NOT_STORED, JudgeStats, Judgment, Pair, as_read
+from hardneg.judge import NOT_STORED, JudgeStats, Judgment, Pair, as_read, describe_reasons
 from hardneg.judge_answers import Answer, unanswered
 from hardneg.judge_requests import (
     DECODING,
@@ -375,10 +375,9 @@ class _Run:
         stats = self._judge.stats
         unjudged = Counter(reason for reason in self._recent if reason is not None)
         if stats.asked >= max(ENOUGH, LEFT_OVER * stats.reused) and unjudged.total() > USELESS * len(self._recent):
-            reasons = ", ".join(f"{count:,}x {reason}" for reason, count in unjudged.most_common())
             raise InputError(
-                f"{unjudged.total()} of the last {len(self._recent)} answers hold no grade ({reasons}); "
-                "fix the server or the prompt"
+                f"{unjudged.total()} of the last {len(self._recent)} answers hold no grade "
+                f"({describe_reasons(unjudged)}); fix the server or the prompt"
             )
 
     def _count(self, records: list[Record]) -> None:

@@ -4,7 +4,7 @@ import fcntl
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
@@ -138,10 +138,10 @@ def _things_in(folder: Path) -> set[str]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lock the folder, or raise InputError where another process has, or its file system knows no locks."""
-    with ExitStack() as stack:
-        with explain_os_errors(folder, "write"):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((folder / LOCK).open("a"))
+    with explain_os_errors(folder, "write"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("a")
+    with lock:
         _lock(lock, folder)
         yield
 

@@ -20,16 +20,7 @@ from hardneg.faults import Throttled
 from hardneg.judge import JudgeStats, Judgment, Pair
 from hardneg.judge_requests import request_body
 from hardneg.llm_judge import LLMJudge
-from tests.judge_data import (
-    FAST,
-    NO_YEAR,
-    answers_of,
-    assert_right,
-    likeliest_grade,
-    make_judge,
-    make_pair,
-    make_pairs,
-)
+from tests.judge_data import FAST, NO_YEAR, answers_of, assert_right, likeliest_grade, make_judge, make_pair, make_pairs
 from tests.llm_stub import MODEL, NOWHERE, LLMStub
 
 SHORT = replace(FAST, timeout=2.0)

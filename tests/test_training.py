@@ -199,10 +199,10 @@ def test_distance_from_the_teacher_by_hand() -> None:
 
 
 def test_contrast_with_the_teacher_s_chunks_by_hand() -> None:
-    """Of query 1 alone: beside its positive 5, 3 and 9 compete; 6 is relevant too, and the batch holds nothing else."""
+    """Of query 1 alone: beside its positive 5, 3 and 9 compete; 6 and 4, which is not there, are relevant too."""
     teacher = teacher_of([EAST, EAST], {3: EAST, 5: NORTH, 6: WEST, 9: WEST})
     recipe = replace(UNSCALED, frozen_contrast_weight=2.0)
-    loss = MaskedContrastiveLoss(nn.Identity(), [set(), {5, 6}], 8, recipe, teacher)
+    loss = MaskedContrastiveLoss(nn.Identity(), [set(), {4, 5, 6}], 8, recipe, teacher)
     query, positive = torch.tensor([[0.6, 0.8]], requires_grad=True), torch.tensor([EAST], requires_grad=True)
     value = loss.calculate_loss([[query], [positive]], torch.tensor([[1, 5]]))
     # its cosines with the base model's 3, 5 and 9 are 0.6, 0.8 and -0.6, wherever its positive now is
