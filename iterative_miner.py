@@ -73,7 +73,7 @@ from hardneg.mining import (
 )
 from hardneg.model_files import corpora_of, foreign_training, strength_of, training_record
 from hardneg.models import DEFAULT_MODEL, check_trainable, load_model, resolve_model, truncation_notes
-from hardneg.recipe import FEW_STEPS, SCALE_EXAMPLES, SCALES, Recipe
+from hardneg.recipe import FEW_STEPS, Recipe
 from hardneg.script import run
 from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
 from hardneg.validation import (
@@ -300,17 +300,18 @@ def mined_before(setting: Setting, number: int) -> list[Mined]:
 
 def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
     """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
+    recipe = fitted(recipe_of(setting.args), setting.validator, setting.args.seed)
     with explain_memory_errors("training"):
         model = deepcopy(setting.base.model)
-        recipe = recipe_of(setting.args)
-        findings = fine_tune(model, learnt, setting.chunks, recipe, setting.args.seed + number, setting.base)
+        losses = fine_tune(model, learnt, setting.chunks, recipe, setting.args.seed + number, setting.base)
     strongest = average_with_trained(setting, model, number)
     strengths = average_with_base(setting, model, strongest)
     print(f"Fine-tuning complete for iteration {number}")
     with progress_bar("Validating", setting.validator.n_passages) as bar:
         score = setting.validator.score(setting.encoder(model), bar.update)
     print(f"Validation after iteration {number}: {describe_score(score, setting.validator.base_score)}")
-    return model, findings | {"strengths": strengths, "validation": asdict(score)}
+    findings = {"scale": recipe.scale, "epoch_losses": losses, "strengths": strengths, "validation": asdict(score)}
+    return model, findings
 
 
 def iteration_record(setting: Setting, number: int, findings: dict[str, Any]) -> dict[str, Any]:
@@ -567,7 +568,7 @@ RECIPE = Recipe(
     batch_size=32,
     learning_rate=1e-4,  # too much for some models (LOG.md, "A larger model"): --learning-rate
     warmup_fraction=0.1,
-    scale=None,  # `best_scale`: models are trained at anything from 20 (all-MiniLM) to 100 (E5) (LOG.md, "The scale")
+    scale=None,  # fitted: models are trained at anything from 20 (all-MiniLM) to 100 (E5) (LOG.md, "The scale")
     # Two ways of staying near the base model; without either, more is forgotten (LOG.md, "Contrast with passages that
     # stay where they are", "Training recipe").
     frozen_contrast_weight=1.0,  # of the contrast of questions with all candidates as the base model embeds them
@@ -575,9 +576,27 @@ RECIPE = Recipe(
 )
 
 
+# The scale is looked for between these: embedding models are trained at temperatures from 0.05 to 0.01. Smaller scales,
+# which fit a model that knows little of the domain, were not tried.
+SCALES = (20.0, 100.0)
+
+
 def recipe_of(args: argparse.Namespace) -> Recipe:
     """The recipe at the rate that the flags ask for."""
     return replace(RECIPE, learning_rate=args.learning_rate)
+
+
+def fitted(recipe: Recipe, validator: Validator, seed: int) -> Recipe:
+    """The recipe with a scale: where it has none, the one that fits the base model on the validation questions.
+
+    What was mined would fit another one with each judge: one that errs as the model does finds what the model is sure
+    of already, which wants too high a scale (LOG.md, "The scale by validation questions").
+    """
+    if recipe.scale is not None:
+        return recipe
+    scale = validator.base_scale(POOL_QUERIES, seed, MINING.max_positives, SCALES)
+    print(f"Scale of the cosines, fitted to the base model: {scale:.1f}")
+    return replace(recipe, scale=scale)
 
 
 def fine_tune(
@@ -587,27 +606,24 @@ def fine_tune(
     recipe: Recipe,
     seed: int,
     base: CachedEncoder,
-) -> dict[str, Any]:
-    """Train `model` in place on the mined examples, held near `base`.
+) -> list[float]:
+    """Train `model` in place on the mined examples, held near `base`, at the recipe's scale.
 
     Out of memory does not call for a smaller batch size in the recipe: `hardneg.memory.mini_batch_size` bounds the
     passages held at once by the free memory, and where that was too many, fewer are tried; it affects rounding only.
 
     Returns:
-        the scale of the cosines, and the mean loss of each epoch.
+        the mean loss of each epoch.
 
     Raises:
         torch.OutOfMemoryError: one passage at once is too much too.
     """
     import torch
 
-    from hardneg.training import best_scale, make_teacher, train
+    from hardneg.training import make_teacher, train
 
     texts = [chunk["text"] for chunk in chunks]
     teacher = make_teacher(base, mined.examples, mined.candidates, texts, model.device)
-    if recipe.scale is None:
-        recipe = replace(recipe, scale=best_scale(teacher, mined.examples, mined.spared))
-        print(f"Scale of the cosines, fitted to the base model: {recipe.scale:.1f}")
     free = free_bytes(model.device.type)  # beside the teacher
     longest = activation_bytes(model, texts, [example.query for example in mined.examples])
     most = mini_batch_size(free, weight_bytes(model), longest)
@@ -628,7 +644,7 @@ def fine_tune(
                 raise
     for epoch, loss in enumerate(losses, start=1):
         print(f"Epoch {epoch}: loss {loss:.4f}")
-    return {"scale": recipe.scale, "epoch_losses": losses}
+    return losses
 
 
 # ---------------------------------------------------------------- how strongly to adapt
@@ -643,7 +659,7 @@ STRENGTHS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # the strongest first
 STRONGEST_ALONE = 0.8
 LITTLE = 0.5  # a share that shows that the learning rate may be too high for the model
 UNMOVED = 0.001  # differences in gain between all shares that show that it may be too low
-POOL_QUERIES = 200  # validation questions that choose the strength
+POOL_QUERIES = 200  # validation questions that choose the strength, and fit the scale
 POOL_DEPTH = 10  # the base model's candidates per such question that they are ranked among
 
 
@@ -790,8 +806,7 @@ def stated_configuration(args: argparse.Namespace) -> dict[str, Any]:
         "guard": args.guard,
         "guard_tolerance": args.guard_tolerance,
         "mining": asdict(MINING) | {"fusion_k": FUSION_K, "boilerplate_rows": BOILERPLATE_ROWS},
-        "training": asdict(recipe_of(args))
-        | {"few_steps": FEW_STEPS, "scales": list(SCALES), "scale_examples": SCALE_EXAMPLES},
+        "training": asdict(recipe_of(args)) | {"few_steps": FEW_STEPS, "scales": list(SCALES)},
         "averaging": {
             "of": "what all iterations trained",
             "strengths": list(STRENGTHS),

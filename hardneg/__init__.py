@@ -37,6 +37,7 @@ Judging
 Learning
     mining          training examples, and how they add up over iterations
     recipe          what fine-tuning is given
+    scale           how sharply the loss tells answers from others
     training        the loss and the trainer
     averaging       means of models
     validation      how good a model is, what it forgot, and which is the best

@@ -4,10 +4,6 @@ from dataclasses import dataclass
 
 # So few steps go without a warm-up: the rate of its first step is 0, and too many examples would teach nothing.
 FEW_STEPS = 3
-# Where the recipe names no scale, it is looked for between these, on so many examples. Embedding models are trained at
-# temperatures from 0.05 to 0.01. Smaller scales, which fit a model that knows little of the domain, were not tried.
-SCALES = (20.0, 100.0)
-SCALE_EXAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)

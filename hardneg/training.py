@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from scipy.optimize import minimize_scalar
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.losses.gradcache import CachedLossMixin, has_static_embedding_input
 from torch import Tensor, nn
@@ -21,9 +20,7 @@ from hardneg.device import has_bfloat16
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.models import prompts_of
-from hardneg.recipe import FEW_STEPS, SCALE_EXAMPLES, SCALES, Example, Recipe
-
-SCALE_ROWS = 100  # examples that `best_scale` looks at together, in double precision
+from hardneg.recipe import FEW_STEPS, Example, Recipe
 
 
 class MaskedContrastiveLoss(CachedLossMixin, nn.Module):
@@ -172,34 +169,6 @@ def make_teacher(
     )
 
 
-def best_scale(teacher: Teacher, examples: Sequence[Example], spared: Mapping[str, AbstractSet[int]]) -> float:
-    """The scale of the cosines at which their softmax over the teacher's chunks makes the answers likeliest.
-
-    That is temperature scaling (arXiv 1706.04599) of the base model on what it is to learn. It finds about what a model
-    was trained at, which its files do not tell (all-MiniLM: 20, it finds 20 to 27; E5: 100; LOG.md, "The scale").
-
-    Args:
-        teacher: `make_teacher` of these examples.
-        examples: only the first SCALE_EXAMPLES are looked at, which are the first iteration's.
-        spared: query id -> chunk ids that do not compete with its answer.
-    """
-    rows = {query_id: row for row, query_id in enumerate(_queries(examples))}
-    examples = examples[:SCALE_EXAMPLES]
-    queries = teacher.queries.cpu()[[rows[example.query_id] for example in examples]]
-    cosines = queries @ teacher.chunks.cpu().T  # a GPU's memory is for the training
-    places = teacher.places(torch.tensor([example.positive_id for example in examples]))
-    answers = cosines[torch.arange(len(examples)), places].double()
-    for row, example in zip(cosines, examples, strict=True):
-        others = sorted(spared[example.query_id] - {example.positive_id})
-        row[torch.isin(teacher.chunk_ids, torch.tensor(others, dtype=torch.long))] = -torch.inf
-
-    def loss(scale: float) -> float:
-        parts = [torch.logsumexp(scale * part.double(), dim=1) for part in cosines.split(SCALE_ROWS)]
-        return float((torch.cat(parts) - scale * answers).mean())
-
-    return float(minimize_scalar(loss, bounds=SCALES, method="bounded").x)
-
-
 class _Progress(ProgressCallback):
     """The trainer's bar, without its log records."""
 
@@ -232,7 +201,7 @@ def train(
         examples: all with the same number of negatives.
         chunk_texts: text of every chunk, by chunk id.
         spared: query id -> chunk ids that must not be its negatives.
-        recipe: the settings; its scale must be set (`best_scale`).
+        recipe: the settings; its scale must be set.
         seed: of the order of the examples.
         mini_batch_size: passages held at once, see `MaskedContrastiveLoss`.
         teacher: `make_teacher` of the same examples.

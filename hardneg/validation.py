@@ -11,6 +11,7 @@ from hardneg.artifacts import Chunk, Query
 from hardneg.encoder import CachedEncoder
 from hardneg.graded import GradedSet, score_graded
 from hardneg.metrics import relative_gain, retrieval_metrics
+from hardneg.scale import best_scale
 from hardneg.search import top_k
 
 K = 5  # the cut-off of the success criteria
@@ -131,13 +132,28 @@ class Validator:
         The figures compare models, they are no result: where `depth` is K or more, the base model's are as on all
         chunks, and another model's too high, as the passages that it alone would rank wrongly high are missing.
         """
-        queries = random.Random(seed).sample(self._queries, min(n_queries, len(self._queries)))
+        queries = self._sample(n_queries, seed)
         vectors = self._base.encode_passages([chunk["text"] for chunk in self._chunks])
         positions = top_k(self._base.encode_queries([query["query"] for query in queries]), vectors, depth)
         wanted = {chunk_id for query in queries for chunk_id in query["ground_truth_chunk_ids"]}
         wanted.update(self._chunk_ids[positions].ravel().tolist())
         chunks = [chunk for chunk in self._chunks if chunk["chunk_id"] in wanted]
         return Validator(chunks, queries, self._guard, self._base)
+
+    def base_scale(self, n_queries: int, seed: int, most: int, bounds: tuple[float, float]) -> float:
+        """`best_scale` of the base model, by the questions of `pool` among all chunks."""
+        queries = self._sample(n_queries, seed)
+        place_of = {chunk_id: place for place, chunk_id in enumerate(self._chunk_ids.tolist())}
+        return best_scale(
+            self._base.encode_queries([query["query"] for query in queries]),
+            self._base.encode_passages([chunk["text"] for chunk in self._chunks]),
+            [[place_of[chunk_id] for chunk_id in query["ground_truth_chunk_ids"]] for query in queries],
+            most,
+            bounds,
+        )
+
+    def _sample(self, n_queries: int, seed: int) -> list[Query]:
+        return random.Random(seed).sample(self._queries, min(n_queries, len(self._queries)))
 
 
 # ---------------------------------------------------------------- the best that the guard passes

@@ -40,10 +40,9 @@ from hardneg.llm_judge import PASSAGE_TOKENS, LLMJudge
 from hardneg.mining import Mined
 from hardneg.model_files import strength_of
 from hardneg.models import fingerprint, load_model
-from hardneg.recipe import SCALES
 from hardneg.run_folder import claimed, graded_candidates
 from hardneg.script import run
-from hardneg.validation import Score, Tried
+from hardneg.validation import Score, Tried, Validator
 from tests.brute_force import brute_force
 from tests.judge_data import PROMPT, make_judge, make_pairs
 from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_grade
@@ -131,20 +130,17 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
     lists = miner.retrieve_candidates(queries["train"], 3, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
     mined = mine(lists, max_positives=1)
-    taught, masked, scales = [], [], []
+    taught, masked = [], []
 
     def train(*arguments: Any, teacher: Any, **_: object) -> list[float]:
         taught.extend(teacher.chunk_ids.tolist())
         masked.append(arguments[3])
-        scales.append(arguments[4].scale)
         return []
 
     monkeypatch.setattr("hardneg.training.train", train)
-    found = miner.fine_tune(index.encoder.model, mined, chunks, miner.RECIPE, 7, index.encoder)
-    miner.fine_tune(index.encoder.model, mined, chunks, replace(miner.RECIPE, scale=20.0), 7, index.encoder)
-    assert scales == [found["scale"], 20.0] and SCALES[0] <= scales[0] <= SCALES[1]
-    assert masked == [mined.spared] * 2
-    assert taught == 2 * sorted({candidate.chunk_id for item in lists for candidate in item.candidates})
+    miner.fine_tune(index.encoder.model, mined, chunks, miner.RECIPE, 7, index.encoder)
+    assert masked == [mined.spared]
+    assert taught == sorted({candidate.chunk_id for item in lists for candidate in item.candidates})
     assert {each.positive_id for each in mined.examples} | {each.negative_ids[0] for each in mined.examples} < set(
         taught
     )
@@ -183,7 +179,7 @@ def test_where_memory_does_not_suffice_training_starts_again_with_fewer_passages
 
     monkeypatch.setattr("hardneg.training.train", train)
     recipe, fits = replace(miner.RECIPE, batch_size=4), 2
-    assert miner.fine_tune(model, mined, chunks, recipe, 7, index.encoder)["epoch_losses"] == [0.5]
+    assert miner.fine_tune(model, mined, chunks, recipe, 7, index.encoder) == [0.5]
     assert tried == [(16, True), (4, True), (2, True)]  # of four examples, each with an answer and three others
     told = re.findall("Out of GPU memory; once more with (.*) passages", capsys.readouterr().out)
     assert told == ["4", "2"] and torch.equal(weights, start + 1)
@@ -638,7 +634,6 @@ def write_training_questions(data_dir: Path, queries: list[Query]) -> None:
         (constant("FEW_STEPS", 2), [], "training.few_steps: 3 there, 2 now"),
         (constant("RECIPE", replace(RECIPE, scale=10.0)), [], "training.scale: None there, 10.0 now"),
         (constant("SCALES", (20.0, 50.0)), [], "training.scales: [20.0, 100.0] there, [20.0, 50.0] now"),
-        (constant("SCALE_EXAMPLES", 500), [], "training.scale_examples: 1000 there, 500 now"),
         (constant("STRENGTHS", (0.8, 0.4)), [], "averaging.strengths: "),
         (constant("STRONGEST_ALONE", 0.9), [], "averaging.strongest_alone: 0.8 there, 0.9 now"),
         (constant("POOL_QUERIES", 100), [], "averaging.pool_queries: 200 there, 100 now"),
@@ -687,12 +682,15 @@ def test_what_keeps_a_run_safe_is_on_by_default() -> None:
 def test_without_known_answers_the_judge_alone_finds_them(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(miner, "fine_tune", lambda *_: {"scale": 20.0})
+    monkeypatch.setattr(miner, "fine_tune", lambda *_: [])
     for positives, any_known in (("judge", False), ("known", True)):
         folder = tmp_path / positives
         miner.main([*arguments, "--iterations", "1", "--positives", positives, "--output-dir", str(folder)])
         lists = read_candidates(folder / "iteration_0" / "candidates.jsonl")
         assert any(candidate.known for item in lists for candidate in item.candidates) == any_known
+    # fitted by validation questions, whoever finds the answers to train on
+    scales = {read_json(tmp_path / each / "iteration_0" / "training.json", "")["scale"] for each in ("judge", "known")}
+    assert len(scales) == 1 and miner.SCALES[0] <= scales.pop() <= miner.SCALES[1]
 
 
 def test_the_depth_of_retrieval_is_the_flags_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -702,6 +700,18 @@ def test_the_depth_of_retrieval_is_the_flags_default(monkeypatch: pytest.MonkeyP
     assert miner.parse_arguments([]).num_candidates == 10
 
 
+def test_the_scale_is_fitted_to_the_base_model_unless_the_recipe_sets_it(
+    index: Index, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chunks, _, queries = tiny_corpus()
+    validator = Validator(chunks, queries["val"], None, index.encoder)
+    found = miner.fitted(miner.RECIPE, validator, 7)
+    assert found == replace(miner.RECIPE, scale=validator.base_scale(200, 7, 2, miner.SCALES))
+    assert capsys.readouterr().out == f"Scale of the cosines, fitted to the base model: {found.scale:.1f}\n"
+    given = replace(miner.RECIPE, scale=10.0)
+    assert miner.fitted(given, validator, 7) is given and not capsys.readouterr().out
+
+
 def test_boilerplate_is_learnt_in_no_iteration(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -709,9 +719,9 @@ def test_boilerplate_is_learnt_in_no_iteration(
     chunks, _, _ = tiny_corpus()
     learnt: list[set[int]] = []
 
-    def fine_tune(_: SentenceTransformer, mined: Mined, *__: object) -> dict[str, Any]:
+    def fine_tune(_: SentenceTransformer, mined: Mined, *__: object) -> list[float]:
         learnt.append({example.positive_id for example in mined.examples})
-        return {"scale": 20.0}
+        return []
 
     monkeypatch.setattr(miner, "fine_tune", fine_tune)
     monkeypatch.setattr(
@@ -731,9 +741,9 @@ def test_each_iteration_asks_other_questions(
     """Eight of twelve; what the first asked is still learnt in the second."""
     learnt: list[set[str]] = []
 
-    def fine_tune(_: SentenceTransformer, mined: Mined, *__: object) -> dict[str, Any]:
+    def fine_tune(_: SentenceTransformer, mined: Mined, *__: object) -> list[float]:
         learnt.append({example.query_id for example in mined.examples})
-        return {"scale": 20.0}
+        return []
 
     monkeypatch.setattr(miner, "fine_tune", fine_tune)
     miner.main([*arguments, "--num-queries", "8"])
@@ -758,11 +768,11 @@ def test_each_iteration_mines_with_the_last_model_and_trains_the_base_model(
     added = [1, 2, 0]
     trained, mined_with, embed = [], [], miner.embed_corpus
 
-    def fine_tune(model: SentenceTransformer, *_: object) -> dict[str, Any]:
+    def fine_tune(model: SentenceTransformer, *_: object) -> list[float]:
         trained.append(fingerprint(model))
         with torch.no_grad():
             model.state_dict()[TENSOR].add_(added[len(trained) - 1])
-        return {"scale": 20.0}
+        return []
 
     def embed_corpus(encoder: CachedEncoder, *given: Any) -> Index:
         mined_with.append(encoder.fingerprint)
@@ -889,9 +899,9 @@ def test_a_base_model_that_changes_under_way(
         newer.save(str(base))
         return mine_all(*given)
 
-    def fine_tune(model: SentenceTransformer, *_: object) -> dict[str, Any]:
+    def fine_tune(model: SentenceTransformer, *_: object) -> list[float]:
         trained.append(fingerprint(model))
-        return {"scale": 20.0}
+        return []
 
     monkeypatch.setattr(miner, "mine_hard_examples", update)
     monkeypatch.setattr(miner, "fine_tune", fine_tune)
@@ -1155,7 +1165,7 @@ def test_a_run_with_another_judge_prompt_or_budget_is_another_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(miner, "fine_tune", lambda *_: {"scale": 20.0})
+    monkeypatch.setattr(miner, "fine_tune", lambda *_: [])
     with JudgmentStore(tmp_path / "judgments.sqlite") as store:
         miner.main(asking, make_judge(stub, store))
         monkeypatch.setattr(CachedEncoder, "encode_passages", lambda *_: pytest.fail("embeds"))

@@ -16,9 +16,9 @@ from transformers import BertTokenizer, MPNetConfig, MPNetModel
 from hardneg.encoder import CachedEncoder
 from hardneg.errors import InputError
 from hardneg.models import fingerprint, load_model
-from hardneg.recipe import SCALES, Example, Recipe
+from hardneg.recipe import Example, Recipe
 from hardneg.search import top_k
-from hardneg.training import MaskedContrastiveLoss, Teacher, best_scale, make_teacher, train
+from hardneg.training import MaskedContrastiveLoss, Teacher, make_teacher, train
 from tests.tiny_data import tiny_corpus
 from tests.tiny_model import build_tiny_model
 
@@ -221,28 +221,6 @@ def test_the_teacher_s_rows_are_found_by_id_whatever_the_order_of_the_batch() ->
     )
     # each one's own copy is all the batch leaves; then cosines 0, 1, 0 with 3, 5, 9, and 1, 0 with 3, 5
     assert value.item() == pytest.approx((math.log((math.e + 2) / math.e) + math.log(math.e + 1)) / 2)
-
-
-def test_the_best_scale_by_hand() -> None:
-    """Ten questions with cosines of 1 and 0.96: nine have their answer at 1, so the softmax is to give that 0.9."""
-    teacher = teacher_of([EAST] * 10, {3: EAST, 5: [0.96, 0.28], 6: EAST})
-    examples = [Example(str(row), "", 3 if row else 5, ()) for row in range(10)]
-    # the answer competes all the same, and 7 is none of the teacher's
-    spared = {example.query_id: {6, 7, example.positive_id} for example in examples}
-    assert best_scale(teacher, examples, spared) == pytest.approx(math.log(9) / 0.04, rel=1e-3)
-
-
-def test_the_best_scale_is_that_of_the_first_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hardneg.training.SCALE_EXAMPLES", 1)
-    teacher = teacher_of([EAST, EAST], {3: EAST, 5: [0.8, 0.6]})
-    examples = [Example("a", "", 3, ()), Example("b", "", 5, ())]
-    assert best_scale(teacher, examples, {"a": set(), "b": set()}) == pytest.approx(SCALES[1], rel=1e-3)
-
-
-@pytest.mark.parametrize(("answer", "end"), [(3, 1), (5, 0)])
-def test_the_best_scale_has_bounds(answer: int, end: int) -> None:
-    teacher = teacher_of([EAST], {3: EAST, 5: [0.8, 0.6]})
-    assert best_scale(teacher, [Example("a", "", answer, ())], {"a": set()}) == pytest.approx(SCALES[end], rel=1e-3)
 
 
 def test_the_teacher_is_added_to_the_contrast_with_and_without_gradient_cache(model: SentenceTransformer) -> None:
