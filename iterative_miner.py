@@ -300,7 +300,7 @@ def mined_before(setting: Setting, number: int) -> list[Mined]:
 
 def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
     """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
-    recipe = fitted(recipe_of(setting.args), setting.validator, setting.args.seed)
+    recipe = with_scale(recipe_of(setting.args), setting.validator, setting.args.seed)
     with explain_memory_errors("training"):
         model = deepcopy(setting.base.model)
         losses = fine_tune(model, learnt, setting.chunks, recipe, setting.args.seed + number, setting.base)
@@ -586,7 +586,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     return replace(RECIPE, learning_rate=args.learning_rate)
 
 
-def fitted(recipe: Recipe, validator: Validator, seed: int) -> Recipe:
+def with_scale(recipe: Recipe, validator: Validator, seed: int) -> Recipe:
     """The recipe with a scale: where it has none, the one that fits the base model on the validation questions.
 
     What was mined would fit another one with each judge: one that errs as the model does finds what the model is sure
@@ -916,7 +916,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("known", "judge"),
         default="known",
         help="known: the data's answers, unless the judge refutes them; judge: only what the judge finds, as if no "
-        "answer were known",
+        "training question's answer were known",
     )
 
 

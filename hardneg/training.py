@@ -201,7 +201,7 @@ def train(
         examples: all with the same number of negatives.
         chunk_texts: text of every chunk, by chunk id.
         spared: query id -> chunk ids that must not be its negatives.
-        recipe: the settings; its scale must be set.
+        recipe: the settings; its scale must be set (`iterative_miner.with_scale`).
         seed: of the order of the examples.
         mini_batch_size: passages held at once, see `MaskedContrastiveLoss`.
         teacher: `make_teacher` of the same examples.

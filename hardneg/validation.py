@@ -74,7 +74,7 @@ def describe_score(score: Score, base: Score | None = None) -> str:
 
 
 class Validator:
-    """Scores models on validation questions and the guard's; never sees a test question."""
+    """Scores models on validation questions and the guard's, and fits the scale; never sees a test question."""
 
     def __init__(
         self, chunks: Sequence[Chunk], queries: Sequence[Query], guard: GradedSet | None, base: CachedEncoder
@@ -140,15 +140,14 @@ class Validator:
         chunks = [chunk for chunk in self._chunks if chunk["chunk_id"] in wanted]
         return Validator(chunks, queries, self._guard, self._base)
 
-    def base_scale(self, n_queries: int, seed: int, most: int, bounds: tuple[float, float]) -> float:
-        """`best_scale` of the base model, by the questions of `pool` among all chunks."""
+    def base_scale(self, n_queries: int, seed: int, max_answers: int, bounds: tuple[float, float]) -> float:
+        """`best_scale` of the base model among all chunks; arguments as there, and as in `pool`."""
         queries = self._sample(n_queries, seed)
-        place_of = {chunk_id: place for place, chunk_id in enumerate(self._chunk_ids.tolist())}
         return best_scale(
             self._base.encode_queries([query["query"] for query in queries]),
             self._base.encode_passages([chunk["text"] for chunk in self._chunks]),
-            [[place_of[chunk_id] for chunk_id in query["ground_truth_chunk_ids"]] for query in queries],
-            most,
+            [np.flatnonzero(np.isin(self._chunk_ids, query["ground_truth_chunk_ids"])) for query in queries],
+            max_answers,
             bounds,
         )
 

@@ -40,6 +40,7 @@ from hardneg.llm_judge import PASSAGE_TOKENS, LLMJudge
 from hardneg.mining import Mined
 from hardneg.model_files import strength_of
 from hardneg.models import fingerprint, load_model
+from hardneg.recipe import Recipe
 from hardneg.run_folder import claimed, graded_candidates
 from hardneg.script import run
 from hardneg.validation import Score, Tried, Validator
@@ -130,15 +131,17 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
     lists = miner.retrieve_candidates(queries["train"], 3, index=index)
     lists = miner.llm_judge_relevance(lists, chunks, AnswerKeyJudge())
     mined = mine(lists, max_positives=1)
-    taught, masked = [], []
+    taught, masked, scales = [], [], []
 
     def train(*arguments: Any, teacher: Any, **_: object) -> list[float]:
+        scales.append(arguments[4].scale)
         taught.extend(teacher.chunk_ids.tolist())
         masked.append(arguments[3])
         return []
 
     monkeypatch.setattr("hardneg.training.train", train)
-    miner.fine_tune(index.encoder.model, mined, chunks, miner.RECIPE, 7, index.encoder)
+    miner.fine_tune(index.encoder.model, mined, chunks, replace(miner.RECIPE, scale=30.0), 7, index.encoder)
+    assert scales == [30.0]
     assert masked == [mined.spared]
     assert taught == sorted({candidate.chunk_id for item in lists for candidate in item.candidates})
     assert {each.positive_id for each in mined.examples} | {each.negative_ids[0] for each in mined.examples} < set(
@@ -688,9 +691,6 @@ def test_without_known_answers_the_judge_alone_finds_them(
         miner.main([*arguments, "--iterations", "1", "--positives", positives, "--output-dir", str(folder)])
         lists = read_candidates(folder / "iteration_0" / "candidates.jsonl")
         assert any(candidate.known for item in lists for candidate in item.candidates) == any_known
-    # fitted by validation questions, whoever finds the answers to train on
-    scales = {read_json(tmp_path / each / "iteration_0" / "training.json", "")["scale"] for each in ("judge", "known")}
-    assert len(scales) == 1 and miner.SCALES[0] <= scales.pop() <= miner.SCALES[1]
 
 
 def test_the_depth_of_retrieval_is_the_flags_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -700,16 +700,31 @@ def test_the_depth_of_retrieval_is_the_flags_default(monkeypatch: pytest.MonkeyP
     assert miner.parse_arguments([]).num_candidates == 10
 
 
-def test_the_scale_is_fitted_to_the_base_model_unless_the_recipe_sets_it(
-    index: Index, capsys: pytest.CaptureFixture[str]
+def test_training_is_at_the_scale_that_fits_the_validation_questions_unless_the_recipe_sets_it(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chunks, _, queries = tiny_corpus()
-    validator = Validator(chunks, queries["val"], None, index.encoder)
-    found = miner.fitted(miner.RECIPE, validator, 7)
-    assert found == replace(miner.RECIPE, scale=validator.base_scale(200, 7, 2, miner.SCALES))
-    assert capsys.readouterr().out == f"Scale of the cosines, fitted to the base model: {found.scale:.1f}\n"
-    given = replace(miner.RECIPE, scale=10.0)
-    assert miner.fitted(given, validator, 7) is given and not capsys.readouterr().out
+    asked, trained = [], []
+
+    def base_scale(_: Validator, *asked_for: object) -> float:
+        asked.append(asked_for)
+        return 33.25
+
+    def fine_tune(
+        model: SentenceTransformer, mined: Mined, chunks: list[Chunk], recipe: Recipe, *_: Any
+    ) -> list[float]:
+        trained.append(recipe.scale)
+        return []
+
+    monkeypatch.setattr(Validator, "base_scale", base_scale)
+    monkeypatch.setattr(miner, "fine_tune", fine_tune)
+    for name, scale in (("fitted", None), ("set", 10.0)):
+        monkeypatch.setattr(miner, "RECIPE", replace(miner.RECIPE, scale=scale))
+        miner.main([*arguments, "--iterations", "1", "--output-dir", str(tmp_path / name)])
+        told = "Scale of the cosines, fitted to the base model: 33.2\n" in capsys.readouterr().out
+        assert told == (scale is None)
+    assert asked == [(200, 42, 2, (20.0, 100.0))] and trained == [33.25, 10.0]
+    records = [read_json(tmp_path / name / "iteration_0" / "training.json", "") for name in ("fitted", "set")]
+    assert [record["scale"] for record in records] == trained
 
 
 def test_boilerplate_is_learnt_in_no_iteration(
@@ -820,11 +835,11 @@ import iterative_miner as miner
 miner.RECIPE = replace(miner.RECIPE, batch_size=4)
 fine_tune, calls = miner.fine_tune, []
 def fine_tune_and_die(*arguments):
-    findings = fine_tune(*arguments)
-    calls.append(findings)
+    losses = fine_tune(*arguments)
+    calls.append(losses)
     if len(calls) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-    return findings
+    return losses
 miner.fine_tune = fine_tune_and_die
 miner.main(sys.argv[1:])
 """

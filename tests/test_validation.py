@@ -180,11 +180,14 @@ def test_a_pool_ranks_like_the_corpus_where_it_holds_all_of_the_top(tiny_model: 
 
 
 def test_the_base_model_s_scale_is_that_of_the_pool_s_questions_among_all_chunks() -> None:
-    """Of ten questions with cosines of 1 and 0.96, nine have their answer at 1; chunk ids are no positions here."""
-    table: Any = Table({"t0": [1.0, 0.0], "t1": [0.96, 0.28]} | {f"q{n}": [1.0, 0.0] for n in range(10)})
+    """Ten questions with cosines of 1, 0.96 and 0.96: nine have their answer at 1, one at 0.96, and one chunk answers
+    nobody; chunk ids are no positions here."""
+    table: Any = Table({"t0": [1.0, 0.0], "t1": [0.96, 0.28], "t2": [0.96, -0.28]})
+    table.vectors |= {f"q{n}": [1.0, 0.0] for n in range(10)}
     queries = [asking(f"q{n}", 11 if n else 12) for n in range(10)]
-    validator = Validator([make_chunk(11, "t0"), make_chunk(12, "t1")], queries, None, table)
-    assert validator.base_scale(200, 0, 2, (20.0, 100.0)) == pytest.approx(math.log(9) / 0.04, rel=1e-3)
+    validator = Validator([make_chunk(10 + n, f"t{n - 1}") for n in (1, 2, 3)], queries, None, table)
+    # with x = exp(-0.04 * scale) the losses are nine times log(1 + 2x) and log(2 + 1/x): least in all at x = 1/18
+    assert validator.base_scale(200, 0, 2, (20.0, 100.0)) == pytest.approx(math.log(18) / 0.04, rel=1e-3)
     table.encoded.clear()
     validator.base_scale(3, 5, 2, (20.0, 100.0))
     asked = [text for text in table.encoded if text.startswith("q")]

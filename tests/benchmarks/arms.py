@@ -31,7 +31,6 @@ from hardneg.metrics import relative_gain
 from hardneg.mining import Mined, check_examples
 from hardneg.models import load_model
 from hardneg.normalising import names_topic, normalise_topic
-from hardneg.recipe import Recipe
 from hardneg.script import run
 from hardneg.topics import boilerplate_ids
 from hardneg.validation import Validator
@@ -54,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     encoder = CachedEncoder(base, args.data_dir)
     lists = candidates(args, encoder, chunks, load_queries(args.data_dir, manifest, "train"))
     queries = load_queries(args.data_dir, manifest, "val")
-    recipe = miner.fitted(recipe_of(args), Validator(chunks, queries, None, encoder), args.seed)
     in_held_out_words = [reworded(query, HELD_OUT_WORDINGS) for query in queries if query["qtype"] in WORDINGS]
     apart = [query for query in queries if is_any_of(query, args.apart, chunks)]
     pools = {
@@ -69,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = measure(encoder, pools, graded)
     print("base", {name: round(float(values.mean()), 4) for name, values in before.items()}, flush=True)
 
-    train_arm(args, recipe, tuned, encoder, lists, chunks)
+    train_arm(args, tuned, encoder, lists, chunks, Validator(chunks, queries, None, encoder))
     base_weights, tuned_weights = base.state_dict(), weights_of(tuned)
     for strength in args.strengths:
         average_weights(tuned, base_weights, tuned_weights, strength)
@@ -203,26 +201,13 @@ def reworded(query: Query, among: slice) -> Query:
     return paraphrase(query, among) if query["qtype"] in WORDINGS else query
 
 
-def recipe_of(args: argparse.Namespace) -> Recipe:
-    """The miner's recipe but for what the flags set."""
-    return replace(
-        miner.RECIPE,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        scale=args.scale,
-        frozen_contrast_weight=args.frozen,
-        distillation_weight=args.distillation,
-    )
-
-
 def train_arm(
     args: argparse.Namespace,
-    recipe: Recipe,
     model: SentenceTransformer,
     base: CachedEncoder,
     lists: list[CandidateList],
     chunks: list[Chunk],
+    validator: Validator,
 ) -> None:
     """Fine-tune `model` in place as the flags say."""
     rules = replace(miner.MINING, negatives=args.negatives, max_positives=args.max_positives)
@@ -232,7 +217,17 @@ def train_arm(
     view_of = in_other_words if args.rewordings else keywords_or_sentence(chunks)
     mined = with_views(mined, lists, args.views or args.rewordings, args.seed, view_of, args.added)
     started = time.monotonic()
+    recipe = replace(
+        miner.RECIPE,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        scale=args.scale,
+        frozen_contrast_weight=args.frozen,
+        distillation_weight=args.distillation,
+    )
     if args.loss == "contrast":
+        recipe = miner.with_scale(recipe, validator, args.seed)
         print(miner.fine_tune(model, mined, chunks, recipe, args.seed, base))
     else:
         train_with(args.loss, model, mined.examples, lists, chunks, recipe, args.seed)
