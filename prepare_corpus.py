@@ -28,7 +28,7 @@ from hardneg.errors import InputError
 from hardneg.files import json_bytes, pickle_bytes, write_files
 from hardneg.normalising import names_topic, normalise, normalise_question, normalise_topic
 from hardneg.script import run
-from hardneg.sources import FORMS, Row, read_rows, source_sha256
+from hardneg.sources import FORMS, Row, read_rows, source_version
 from hardneg.tables import aligned
 from hardneg.topics import (
     BOILERPLATE_ROWS,
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     """Read the source, cut, group and split it, write and report the corpus."""
     args = parse_arguments(argv)
     columns = {"question": args.question_column, "answer": args.answer_column, "topic": args.topic_column}
-    checksum = source_sha256(args.source)
+    source = source_version(args.source)
     rows = read_rows(args.source, {field: name for field, name in columns.items() if name}, tell=print)
     kept = choose_topics(answered_rows(rows, args.source), args.max_topics, args.seed)
     passages = [split_text(row.answer, args.chunk_chars) for row in kept]
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     if any(report["leakage"].values()):
         raise AssertionError(f"the splits leak, which their construction rules out: {report['leakage']}")
-    write_corpus(args, checksum, chunks, pairs, report)
+    write_corpus(args, source, chunks, pairs, report)
     print_report(report)
     for warning in split_warnings(pairs, report["splits"]):
         print(warning)
@@ -255,7 +255,7 @@ def split_warnings(pairs: Sequence[QAPair], splits: dict[str, dict[str, Any]]) -
 
 def write_corpus(
     args: argparse.Namespace,
-    checksum: str | None,
+    source: str | None,
     chunks: list[Chunk],
     pairs: list[QAPair],
     report: dict[str, dict[str, Any]],
@@ -264,7 +264,7 @@ def write_corpus(
 
     Args:
         args: the flags.
-        checksum: of the source, where that is a file or a folder.
+        source: its `source_version`.
         chunks: the corpus.
         pairs: the questions behind it.
         report: what the manifest tells of both.
@@ -275,7 +275,7 @@ def write_corpus(
             "sha256": hashlib.sha256(corpus).hexdigest(),
             "qa_pairs_sha256": hashlib.sha256(qa_pairs).hexdigest(),
             "arguments": vars(args),
-            "source_sha256": checksum,
+            "source_version": source,
             "versions": {"python": python_version(), **{name: version(name) for name in ("datasets", "pyarrow")}},
             "report": report,
         }

@@ -16,7 +16,6 @@ def may_be_hub_name(name: str) -> bool:
     return not (is_path or Path(name).is_dir())
 
 
-@cache
 def hub_error(kind: str, name: str) -> str:
     """Why the hub does not answer, or "" where it does: one request per name in a process's life, no retries.
 
@@ -24,29 +23,48 @@ def hub_error(kind: str, name: str) -> str:
         kind: "models" or "datasets".
         name: what is looked for, e.g. "lavita/MedQuAD".
     """
+    error, _ = _ask(kind, name)
+    return error
+
+
+def hub_revision(name: str) -> str | None:
+    """The commit that a data set is at; None where the hub does not answer, or does not tell."""
+    _, revision = _ask("datasets", name)
+    return revision
+
+
+@cache
+def _ask(kind: str, name: str) -> tuple[str, str | None]:
+    """`hub_error`, and the commit that the hub tells of."""
     from httpx2 import HTTPError, InvalidURL, UnsupportedProtocol
     from huggingface_hub import constants  # slow to import, and only hub names need it
     from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # documented, but not marked as public
 
     if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
+        return "HF_HUB_OFFLINE is set", None
     try:
         session = get_session()
     except InvalidURL:  # whose message may quote a piece of a password
-        return PROXY_URL_REMEDY
+        return PROXY_URL_REMEDY, None
     except (OSError, ValueError, ImportError) as error:  # proxies or certificates of no use
-        return str(error) or type(error).__name__
+        return str(error) or type(error).__name__, None
     try:
         answer = session.get(f"{constants.ENDPOINT}/api/{kind}/{quote(name)}", timeout=TIMEOUT)
     except (InvalidURL, UnsupportedProtocol):
-        return f"HF_ENDPOINT is no URL: {constants.ENDPOINT}"
+        return f"HF_ENDPOINT is no URL: {constants.ENDPOINT}", None
     except (HTTPError, OSError, ValueError) as error:
-        return str(error) or type(error).__name__
-    return f"HTTP status {answer.status_code}" if answer.is_server_error else ""  # of a 4xx its own client says more
+        return str(error) or type(error).__name__, None
+    if not answer.is_success:  # of a 4xx its own client says more
+        return f"HTTP status {answer.status_code}" if answer.is_server_error else "", None
+    try:
+        return "", answer.json()["sha"]
+    except (ValueError, KeyError, TypeError):  # a mirror that tells less
+        return "", None
 
 
 def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: str | None = None) -> Any:
-    """A data set of the hub, as `datasets.load_dataset` gives it; the cached copy where the hub does not answer.
+    """A data set of the hub at `hub_revision`, as `datasets.load_dataset` gives it; where the hub does not answer, the
+    cached copy.
 
     Args:
         name: its id.
@@ -64,7 +82,7 @@ def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: s
     was_offline = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = was_offline or bool(problem)  # the cached copy or nothing: no minute of retries
     try:
-        return datasets.load_dataset(name, subset, split=split)
+        return datasets.load_dataset(name, subset, split=split, revision=hub_revision(name))
     except (OSError, ValueError, RuntimeError, ImportError, HTTPError, datasets.exceptions.DatasetsError) as error:
         reason = problem or one_line(error)
         raise InputError(

@@ -122,7 +122,7 @@ def check_corpus(corpus: Namespace, miner: Namespace) -> None:
     """Raise InputError where the first stage would replace the data that the run in --output-dir goes on with."""
     from hardneg.artifacts import read_manifest
     from hardneg.run_folder import run_of
-    from hardneg.sources import source_sha256
+    from hardneg.sources import source_version
 
     made_by = run_of(miner.output_dir)
     if made_by is None or not (corpus.data_dir / "manifest.json").exists():
@@ -139,11 +139,12 @@ def check_corpus(corpus: Namespace, miner: Namespace) -> None:
             f"{miner.output_dir} holds a run on the corpus in {corpus.data_dir}, which these settings would replace "
             f"({differences}); choose another DATA_DIR and OUTPUT_DIR, or delete {miner.output_dir}"
         )
-    checksum, found = made.get("source_sha256"), source_sha256(corpus.source)
-    if checksum and found and found != checksum:
+    known, found = made.get("source_version"), source_version(corpus.source)
+    if known and found and found != known:
         raise InputError(
             f"{corpus.source} has changed since {corpus.data_dir} was prepared from it, and would replace the corpus "
-            f"of the run in {miner.output_dir}; choose another DATA_DIR and OUTPUT_DIR, or put back what it held"
+            f"of the run in {miner.output_dir}; go on with that by --from train, or choose another DATA_DIR and "
+            "OUTPUT_DIR"
         )
 
 

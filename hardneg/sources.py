@@ -17,7 +17,7 @@ import pyarrow.parquet
 
 from hardneg.errors import InputError, explain_os_errors, one_line
 from hardneg.files import sha256_file
-from hardneg.hub import load_hub_dataset
+from hardneg.hub import hub_revision, load_hub_dataset
 from hardneg.tables import excerpt
 
 SAMPLE = "sample"
@@ -47,6 +47,8 @@ SEVERAL = ("concept", "synonyms")  # fields of several values in one, with | bet
 
 # What a reader returns: the names of all columns, and what gives the cells of one of them.
 Table = tuple[Sequence[str], Callable[[str], list[Any] | pa.ChunkedArray]]
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 # The wordings that 99.8% of MedQuAD's questions follow: they give the topic where no column does.
 _TEMPLATES = re.compile(
@@ -92,8 +94,10 @@ def read_rows(source: str, columns: Mapping[str, str], tell: Callable[[str], obj
     return _to_rows({field: _texts(source, name, cells_of(name), field in SEVERAL) for field, name in chosen.items()})
 
 
-def source_sha256(source: str) -> str | None:
-    """Hex SHA-256 of a source that is a file or a folder of XML, None of others.
+def source_version(source: str) -> str | None:
+    """What a source's content is known by: hex SHA-256 of a file or a folder of XML, the commit of a hub data set.
+
+    None for the sample, and where the hub does not answer.
 
     Raises:
         InputError: a file cannot be read.
@@ -102,12 +106,12 @@ def source_sha256(source: str) -> str | None:
     if source in ("", SAMPLE):
         return None
     with explain_os_errors(source, "read"):
-        if path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
-            return sha256_file(path)
+        if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir():
+            return sha256_file(path) if path.is_file() else None
         if path.is_dir():
             files = (f"{file.relative_to(path)} {sha256_file(file)}" for file in sorted(path.rglob("*.xml")))
             return hashlib.sha256("\n".join(files).encode(errors="surrogateescape")).hexdigest()
-    return None
+        return hub_revision(source) if _HUB_NAME.fullmatch(source) and not path.exists() else None
 
 
 def _read_table(source: str) -> Table:
@@ -122,7 +126,7 @@ def _read_table(source: str) -> Table:
         return _read_table_file(path)
     if path.suffix.lower() in SPREADSHEETS:
         raise InputError(f'{source} is a spreadsheet; save it as "CSV UTF-8 (comma delimited)"')
-    if not exists and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    if not exists and _HUB_NAME.fullmatch(source):
         return _read_hub(source)
     raise InputError(f"unknown source {source!r}; give {FORMS}")
 

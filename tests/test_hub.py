@@ -10,21 +10,25 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session  # type: ignore[attr-defined]  # documented, but not marked as public
 
 from hardneg.errors import PROXY_URL_REMEDY, InputError
-from hardneg.hub import hub_error, load_hub_dataset
+from hardneg.hub import _ask, hub_error, hub_revision, load_hub_dataset
 from hardneg.models import load_model
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Answers with the status that the name ends with."""
+    """Answers with the status that the name ends with, and tells its commit unless the name asks for less."""
 
     def do_GET(self) -> None:
         status = self.path.rsplit("-", 1)[-1]
         if status == "nonsense":
             self.wfile.write(b"SSH-2.0-OpenSSH\r\n")
             return
+        body = (
+            b"<html>" if "mirror" in self.path else b'{"id": "a/b"}' if "terse" in self.path else b'{"sha": "c0ffee"}'
+        )
         self.send_response(int(status))
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
@@ -45,7 +49,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    hub_error.cache_clear()
+    _ask.cache_clear()
     close_session()
     yield
     close_session()
@@ -63,6 +67,22 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_what_the_hub_answers(url: str, name: str, silence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", url)
     assert hub_error("models", name) == silence
+
+
+def test_the_commit_of_a_data_set(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    assert hub_revision("a/b-200") == "c0ffee"
+    assert [hub_revision(name) for name in ("a/b-404", "a/b-503", "mirror/b-200", "terse/b-200")] == [None] * 4
+    assert hub_error("datasets", "mirror/b-200") == hub_error("datasets", "terse/b-200") == ""
+
+
+def test_a_data_set_is_read_at_the_commit_that_was_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, revision, **__: asked.append(revision))
+    for name in ("a/b-200", "a/b-503"):
+        load_hub_dataset(name, "")
+    assert asked == ["c0ffee", None]
 
 
 def test_what_is_no_hub(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from hardneg.graded import open_graded
 from hardneg.judgment_store import sha256_text
 from hardneg.preflight import check_disk, preflight
 from hardneg.run_folder import claimed
-from hardneg.sources import source_sha256
+from hardneg.sources import source_version
 from iterative_miner import JUDGE_PROMPT, parse_arguments, stated_configuration
 from tests.llm_stub import MODEL, NOWHERE, LLMStub
 from tests.pipeline_clone import Clone
@@ -152,16 +152,32 @@ def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source
     made = {"sha256": "a1", "arguments": vars(prepare_corpus.parse_arguments(flags))}
     manifest = tmp_path / "data" / "quick" / "manifest.json"
     run = {"SOURCE": source, "OUTPUT_DIR": str(folder)}
-    write_json(manifest, {"corpus": made | {"source_sha256": source_sha256(str(tmp_path / source))}})
+    write_json(manifest, {"corpus": made | {"source_version": source_version(str(tmp_path / source))}})
     check("--quick", **run)
     (tmp_path / file).write_text("Because.", encoding="utf-8")
-    refused = f"{source} has changed since data/quick was prepared .*; choose another DATA_DIR and OUTPUT_DIR, or put"
+    refused = f"{source} has changed since data/quick was prepared .*; go on with that by --from train, or choose"
     with pytest.raises(InputError, match=refused):
         check("--quick", **run)
     check("--quick", "--from", "train", **run)
     check("--quick", **run | {"OUTPUT_DIR": str(tmp_path / "other")})
-    for unknown in ({"source_sha256": None}, {}):  # of a hub data set, of an older manifest
+    for unknown in ({"source_version": None}, {}):  # as where the hub did not answer, of an older manifest
         write_json(manifest, {"corpus": made | unknown})
+        check("--quick", **run)
+
+
+def test_refuses_to_replace_the_corpus_of_a_run_by_a_later_commit_of_the_hub_s_data_set(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = a_quick_run(tmp_path / "models", {"corpus_sha256": "a1", "source": "own/faq"})
+    flags = ["--source", "own/faq", "--val-fraction", "0.2", "--test-fraction", "0.3"]
+    made = {"sha256": "a1", "arguments": vars(prepare_corpus.parse_arguments(flags)), "source_version": "c0ffee"}
+    write_json(tmp_path / "data" / "quick" / "manifest.json", {"corpus": made})
+    run = {"SOURCE": "own/faq", "OUTPUT_DIR": str(folder)}
+    for revision in ("c0ffee", None):  # None: the hub does not answer, and the cached copy is read
+        monkeypatch.setattr("hardneg.sources.hub_revision", {"own/faq": revision}.get)
+        check("--quick", **run)
+    monkeypatch.setattr("hardneg.sources.hub_revision", {"own/faq": "later"}.get)
+    with pytest.raises(InputError, match="own/faq has changed since data/quick was prepared from it"):
         check("--quick", **run)
 
 

@@ -95,7 +95,7 @@ def test_the_report_in_the_manifest(prepared: Path) -> None:
     assert corpus["qa_pairs_sha256"] == sha256_file(prepared / "qa_pairs.pkl")
     assert corpus["arguments"]["chunk_chars"] == 1000
     assert corpus["arguments"]["data_dir"] == str(prepared)
-    assert corpus["source_sha256"] == sha256_file(prepared.parent / "faq.jsonl")
+    assert corpus["source_version"] == sha256_file(prepared.parent / "faq.jsonl")
     report = corpus["report"]
     assert {name: report["rows"][name] for name in ("read", "without_answer", "without_question", "used")} == {
         "read": 16,

@@ -21,7 +21,7 @@ import pytest
 from httpx2 import HTTPError
 
 from hardneg.errors import InputError
-from hardneg.sources import Row, read_rows, source_sha256, topic_of_question
+from hardneg.sources import Row, read_rows, source_version, topic_of_question
 
 ROOT = Path(__file__).parent.parent
 LAVITA = {
@@ -491,20 +491,20 @@ def test_which_columns_are_read_is_told(tmp_path: Path) -> None:
 def test_the_checksum_of_a_source_that_is_one_file(tmp_path: Path) -> None:
     path = tmp_path / "faq.CSV"
     path.write_bytes(b"question,answer\n")
-    assert source_sha256(str(path)) == hashlib.sha256(b"question,answer\n").hexdigest()
+    assert source_version(str(path)) == hashlib.sha256(b"question,answer\n").hexdigest()
     os.mkfifo(tmp_path / "pipe.csv")  # what is read of it once is not there to be read again
     others = [tmp_path / name for name in ("pipe.csv", "none.csv")]
-    assert [source_sha256(str(source)) for source in ("sample", "own/faq", "", *others)] == [None] * 5
+    assert [source_version(str(source)) for source in ("sample", "own/faq", "", *others)] == [None] * 5
 
 
 def test_the_checksum_of_a_folder_is_of_its_xml_files(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for name in ("a/1.xml", "2.xml", "README"):
         (tmp_path / name).write_text(name, encoding="utf-8")
-    before = source_sha256(str(tmp_path))
+    before = source_version(str(tmp_path))
     (tmp_path / "README").unlink()
-    assert source_sha256(str(tmp_path)) == before
+    assert source_version(str(tmp_path)) == before
     (tmp_path / "a" / "1.xml").write_text("other", encoding="utf-8")
-    changed = source_sha256(str(tmp_path))
+    changed = source_version(str(tmp_path))
     (tmp_path / "2.xml").rename(tmp_path / "3.xml")
-    assert len({before, changed, source_sha256(str(tmp_path)), None}) == 4
+    assert len({before, changed, source_version(str(tmp_path)), None}) == 4
