@@ -335,17 +335,17 @@ def run_record(setting: Setting) -> dict[str, Any]:
 
 def keep_best(setting: Setting, records: Sequence[dict[str, Any]]) -> None:
     """Make `final/` the best iteration on validation that the guard passes, or else the base model."""
-    scores = [Score(**record["validation"]) for record in records]
+    scores, bases = ([Score(**record[of]) for record in records] for of in ("validation", "base_validation"))
     base, tolerance = setting.validator.base_score, setting.args.guard_tolerance
     final = setting.args.output_dir / "final"
-    best = best_iteration(scores, base, tolerance)
+    best = best_iteration(scores, bases, tolerance)
     if best is None:
-        reason = f"the base model: {why_none(scores, base, tolerance)}"
+        reason = f"the base model: {why_none(scores, bases, tolerance)}"
         record = run_record(setting) | {"validation": asdict(base), "chosen": reason}
         run_folder.save_model(setting.base.model, final, record)
     else:
         passed = "" if base.guard_low is None else " among those that the guard passes"
-        reason = f"iteration {best} is the best on validation{passed}: {describe_score(scores[best], base)}"
+        reason = f"iteration {best} is the best on validation{passed}: {describe_score(scores[best], bases[best])}"
         source = run_folder.iteration_folder(setting.args.output_dir, best)
         run_folder.copy_as_final(source, final, records[best] | {"chosen": reason})
     print(f"\nFinal model: {reason}")

@@ -192,27 +192,27 @@ def past_the_best(tried: Sequence[Tried], tolerance: float) -> bool:
     return any(each.score.is_harmless(tolerance) and each.gain > last.gain for each in before)
 
 
-def best_iteration(scores: Sequence[Score], base: Score, tolerance: float) -> int | None:
+def best_iteration(scores: Sequence[Score], bases: Sequence[Score], tolerance: float) -> int | None:
     """The iteration that gains most on validation among those that the guard passes; None where none gains.
 
     Args:
         scores: one per iteration.
-        base: the base model's.
+        bases: the base model's, as it was measured with each: a run that goes on elsewhere may have another precision.
         tolerance: relative loss that the guard must rule out.
     """
-    gains = [score.gain_over(base) if score.is_harmless(tolerance) else 0.0 for score in scores]
+    measured = zip(scores, bases, strict=True)
+    gains = [score.gain_over(base) if score.is_harmless(tolerance) else 0.0 for score, base in measured]
     best = max(range(len(gains)), key=gains.__getitem__)
     return best if gains[best] > 0 else None
 
 
-def why_none(scores: Sequence[Score], base: Score, tolerance: float) -> str:
+def why_none(scores: Sequence[Score], bases: Sequence[Score], tolerance: float) -> str:
     """Why `best_iteration` is None; arguments as there."""
-    gained = [score for score in scores if score.gain_over(base) > 0]
+    gained = [(score, base) for score, base in zip(scores, bases, strict=True) if score.gain_over(base) > 0]
     if not gained:
         return "no iteration gained on validation"
     reason = f"for no iteration that gained on validation could the guard rule out a loss of more than {tolerance:.1%}"
-    assert base.guard_ndcg is not None  # without a guard each would be harmless
-    measured = [score.guard_ndcg for score in gained if score.guard_ndcg is not None]
-    if any(relative_change(ndcg, base.guard_ndcg) >= -tolerance for ndcg in measured):
+    guards = [(score.guard_ndcg, base.guard_ndcg) for score, base in gained]  # there is one: else each were harmless
+    if any(relative_change(ndcg, before) >= -tolerance for ndcg, before in guards if ndcg is not None and before):
         reason += "; what it measured is less than that, so a guard with more questions might"
     return reason

@@ -298,10 +298,10 @@ def setting(tiny_model: Path, tmp_path: Path) -> miner.Setting:
     return miner.Setting(args, [], [], AnswerKeyJudge(), base, measured, measured, {"base_model": "tiny"})
 
 
-def finish(setting: miner.Setting, *scores: Score) -> str:
+def finish(setting: miner.Setting, *scores: Score, bases: list[Score] | None = None) -> str:
     """Iterations with these validation scores, then `keep_best`; returns what final/ says of itself."""
     records = []
-    for number, score in enumerate(scores):
+    for number, (score, base) in enumerate(zip(scores, bases or [BASE] * len(scores), strict=True)):
         record = {
             "iteration": number,
             "configuration": {"base_model": "tiny"},
@@ -309,7 +309,7 @@ def finish(setting: miner.Setting, *scores: Score) -> str:
             "scale": 20.0,
             "epoch_losses": [0.5],
             "strengths": [{"strength": 0.6, "chosen": True}],
-            "base_validation": asdict(BASE),
+            "base_validation": asdict(base),
             "validation": asdict(score),
         }
         folder = setting.args.output_dir / f"iteration_{number}"
@@ -325,6 +325,15 @@ def test_final_is_the_best_iteration_that_forgot_nothing(setting: miner.Setting)
     chosen = finish(setting, harmless, forgetful)
     assert (setting.args.output_dir / "final" / "which").read_text() == "0"
     assert chosen.startswith("iteration 0 is the best on validation among those that the guard passes: MRR@5 ")
+
+
+def test_iterations_of_two_machines_are_compared_by_what_they_gained_there(setting: miner.Setting) -> None:
+    base_in_bfloat16 = Score(0.48, 0.48, 0.8, 0.6, 0.0)
+    chosen = finish(
+        setting, Score(0.6, 0.6, 0.8, 0.6, 0.0), Score(0.59, 0.59, 0.8, 0.6, 0.0), bases=(BASE, base_in_bfloat16)
+    )
+    assert (setting.args.output_dir / "final" / "which").read_text() == "1"
+    assert "MRR@5 0.5900 (+22.9%)" in chosen
 
 
 def test_final_is_the_base_model_where_nothing_was_gained(setting: miner.Setting) -> None:

@@ -250,7 +250,15 @@ def test_weaker_than_the_best_is_not_tried(table: list[tuple[float, float, float
 )
 def test_the_best_iteration(table: list[tuple[float, float | None]], expected: int | None) -> None:
     scores = [Score(mrr, 0.5, None, 1 - mrr, low) for mrr, low in table]  # the guard's MRR@5 decides nothing
-    assert best_iteration(scores, Score(0.5, 0.5, None, None, None), 0.01) == expected
+    assert best_iteration(scores, [Score(0.5, 0.5, None, None, None)] * len(scores), 0.01) == expected
+
+
+def test_each_iteration_is_held_against_the_base_model_as_it_was_measured_then() -> None:
+    """The second was measured in another precision, in which the base model has less, and so has it."""
+    scores, bases = ([Score(mrr, mrr, None, None, None) for mrr in of] for of in ((0.819, 0.817), (0.658, 0.654)))
+    assert best_iteration(scores, bases, 0.01) == 1
+    assert best_iteration(scores, bases[:1] * 2, 0.01) == 0
+    assert why_none(bases, scores, 0.01) == "no iteration gained on validation"
 
 
 def test_progress_covers_all_that_is_embedded(tiny_model: Path, tmp_path: Path) -> None:
@@ -278,5 +286,5 @@ NOT_RULED_OUT = "for no iteration that gained on validation could the guard rule
 )
 def test_why_no_iteration_is_chosen(mrr: float, guard_ndcg: float, guard_low: float, why: str) -> None:
     score, base = Score(mrr, 0.5, guard_ndcg, 0.6, guard_low), Score(0.5, 0.5, 0.8, 0.6, None)
-    assert best_iteration([score], base, 0.01) is None
-    assert why_none([score], base, 0.01) == why
+    assert best_iteration([score], [base], 0.01) is None
+    assert why_none([score], [base], 0.01) == why
