@@ -65,11 +65,12 @@ def check_whole(folder: Path) -> None:
 
     A model without its tokenizer, say, is loaded all the same, and gives other embeddings.
     """
+    remedy = f"{COPY_OR_DELETE}; where you changed it on purpose, take files_sha256 out of {folder / 'training.json'}"
     for name, digest in training_record(folder).get("files_sha256", {}).items():
-        check_file(folder / name, digest)
+        check_file(folder / name, digest, remedy)
 
 
-def check_file(path: Path, digest: str | None) -> None:
-    """Raise InputError where a file is missing, or not the one of this SHA-256."""
+def check_file(path: Path, digest: str | None, remedy: str = COPY_OR_DELETE) -> None:
+    """Raise InputError, with that remedy, where a file is missing, or not the one of this SHA-256."""
     if not path.exists() or sha256_file(path) != digest:
-        raise InputError(f"{path} is not the file that was saved with this model; {COPY_OR_DELETE}")
+        raise InputError(f"{path} is not the file that was saved with this model; {remedy}")

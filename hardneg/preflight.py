@@ -35,7 +35,7 @@ def preflight(gib_needed: int, *words: str) -> None:
     """Check the stages of a run.
 
     Args:
-        gib_needed: free disk space in GiB.
+        gib_needed: free disk space in GiB, where a model is to be trained.
         words: the stages' commands, each a script, its flags and a ";".
 
     Raises:
@@ -45,7 +45,7 @@ def preflight(gib_needed: int, *words: str) -> None:
     stages = {command[0]: parse(command) for command in commands}
     check_together(stages)
     for script, args in stages.items():
-        if script != "evaluate.py":
+        if "iterative_miner.py" in stages and script != "evaluate.py":
             check_disk(args, gib_needed)
         if check := getattr(script_of(script), "check_beforehand", None):
             check(args)

@@ -330,7 +330,7 @@ def test_final_is_the_best_iteration_that_forgot_nothing(setting: miner.Setting)
 def test_iterations_of_two_machines_are_compared_by_what_they_gained_there(setting: miner.Setting) -> None:
     base_in_bfloat16 = Score(0.48, 0.48, 0.8, 0.6, 0.0)
     chosen = finish(
-        setting, Score(0.6, 0.6, 0.8, 0.6, 0.0), Score(0.59, 0.59, 0.8, 0.6, 0.0), bases=(BASE, base_in_bfloat16)
+        setting, Score(0.6, 0.6, 0.8, 0.6, 0.0), Score(0.59, 0.59, 0.8, 0.6, 0.0), bases=[BASE, base_in_bfloat16]
     )
     assert (setting.args.output_dir / "final" / "which").read_text() == "1"
     assert "MRR@5 0.5900 (+22.9%)" in chosen

@@ -2,13 +2,30 @@
 
 from pathlib import Path
 
-from hardneg.files import write_json
-from hardneg.model_files import check_whole, corpora_of, foreign_training
+import pytest
+
+from hardneg.errors import InputError
+from hardneg.files import read_json, write_json
+from hardneg.model_files import check_whole, checksums, corpora_of, foreign_training
 
 
 def test_a_model_that_tells_of_no_files_is_taken_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
     check_whole(tiny_model)
     (tmp_path / "training.json").write_text("[]")
+    check_whole(tmp_path)
+
+
+def test_a_file_that_is_changed_on_purpose(tmp_path: Path) -> None:
+    """As the setting of prompts in a copy of a model, which messages ask for."""
+    (tmp_path / "config.json").write_text("{}")
+    write_json(tmp_path / "training.json", {"iteration": 0, "files_sha256": checksums(tmp_path)})
+    check_whole(tmp_path)
+    (tmp_path / "config.json").write_text('{"changed": true}')
+    with pytest.raises(
+        InputError, match=r"config\.json is not the file .*; where you changed it on purpose, take files_sh"
+    ):
+        check_whole(tmp_path)
+    write_json(tmp_path / "training.json", {"iteration": read_json(tmp_path / "training.json", "")["iteration"]})
     check_whole(tmp_path)
 
 

@@ -287,8 +287,9 @@ def test_every_folder_that_a_stage_writes_to_needs_a_disk_with_room(
         check_disk(Namespace(data_dir=sample), 8)
 
 
-def test_evaluation_alone_needs_no_room(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_trains_nothing_needs_no_room(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=2**40, free=2**20))
     check("--quick", "--from", "evaluate")
+    check("--quick", "--to", "queries")
     with pytest.raises(InputError, match="a run needs"):
         check("--quick", "--from", "train")
