@@ -24,14 +24,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from hardneg import flag_types
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
-from hardneg.device import claim_device, describe_device, find_gpu
-from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError
-from hardneg.files import check_writable, write_json
-from hardneg.graded import GradedSet, open_graded, score_graded
-from hardneg.metrics import (
+from hardneg.corpus.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
+from hardneg.corpus.normalising import names_topic, normalise_question, normalise_topic
+from hardneg.corpus.topics import BOILERPLATE_ROWS, boilerplate_ids
+from hardneg.embedding.device import claim_device, describe_device, find_gpu
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.embedding.model_files import foreign_training, training_record
+from hardneg.embedding.models import DEFAULT_MODEL, check_comparable, load_model, resolve_model, truncation_notes
+from hardneg.embedding.search import top_k
+from hardneg.learning.validation import K
+from hardneg.measuring.graded import GradedSet, open_graded, score_graded
+from hardneg.measuring.metrics import (
     RESAMPLING_SEED,
     bounds_or_none,
     finite_or_none,
@@ -40,14 +43,11 @@ from hardneg.metrics import (
     relative_gain,
     retrieval_metrics,
 )
-from hardneg.model_files import foreign_training, training_record
-from hardneg.models import DEFAULT_MODEL, check_comparable, load_model, resolve_model, truncation_notes
-from hardneg.normalising import names_topic, normalise_question, normalise_topic
-from hardneg.script import run
-from hardneg.search import top_k
-from hardneg.tables import excerpt
-from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
-from hardneg.validation import K
+from hardneg.running import flag_types
+from hardneg.running.errors import InputError
+from hardneg.running.files import check_writable, write_json
+from hardneg.running.script import run
+from hardneg.running.tables import excerpt
 
 RULE = "=" * 50
 METRICS = ("MRR", "DCG", "Precision", "Recall")  # as printed

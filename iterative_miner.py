@@ -28,29 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from hardneg import flag_types, judge_report, run_folder
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
-from hardneg.averaging import average_weights, average_with_earlier, weights_of
-from hardneg.batch_files import check_files, export_batch, import_batch
-from hardneg.candidates import (
-    CandidateList,
-    Index,
-    candidate_pairs,
-    is_graded,
-    rank_candidates,
-    training_index,
-    with_grades,
-)
-from hardneg.device import claim_device, describe_device, find_gpu
-from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError, explain_memory_errors
-from hardneg.files import read_text, write_json_lines
-from hardneg.graded import GradedSet, open_guard
-from hardneg.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgment, Pair, describe_reasons
-from hardneg.judge_requests import CONSTRAINTS, PromptTemplate
-from hardneg.judgment_store import JUDGMENTS, JudgmentStore
-from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
-from hardneg.memory import (
+from hardneg.corpus.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
+from hardneg.corpus.topics import BOILERPLATE_ROWS, boilerplate_ids
+from hardneg.embedding.device import claim_device, describe_device, find_gpu
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.embedding.memory import (
     activation_bytes,
     check_room,
     free_bytes,
@@ -59,8 +41,26 @@ from hardneg.memory import (
     sizes_to_try,
     weight_bytes,
 )
-from hardneg.metrics import CONFIDENCE, RESAMPLING_SEED
-from hardneg.mining import (
+from hardneg.embedding.model_files import corpora_of, foreign_training, strength_of, training_record
+from hardneg.embedding.models import DEFAULT_MODEL, check_trainable, load_model, resolve_model, truncation_notes
+from hardneg.judging import judge_report
+from hardneg.judging.batch_files import check_files, export_batch, import_batch
+from hardneg.judging.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgment, Pair, describe_reasons
+from hardneg.judging.judge_requests import CONSTRAINTS, PromptTemplate
+from hardneg.judging.judgment_store import JUDGMENTS, JudgmentStore
+from hardneg.judging.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
+from hardneg.learning import run_folder
+from hardneg.learning.averaging import average_weights, average_with_earlier, weights_of
+from hardneg.learning.candidates import (
+    CandidateList,
+    Index,
+    candidate_pairs,
+    is_graded,
+    rank_candidates,
+    training_index,
+    with_grades,
+)
+from hardneg.learning.mining import (
     FUSION_K,
     Mined,
     MiningRules,
@@ -71,12 +71,8 @@ from hardneg.mining import (
     irrelevant_up_to,
     surest,
 )
-from hardneg.model_files import corpora_of, foreign_training, strength_of, training_record
-from hardneg.models import DEFAULT_MODEL, check_trainable, load_model, resolve_model, truncation_notes
-from hardneg.recipe import FEW_STEPS, Recipe
-from hardneg.script import run
-from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
-from hardneg.validation import (
+from hardneg.learning.recipe import FEW_STEPS, Recipe
+from hardneg.learning.validation import (
     K,
     Score,
     Tried,
@@ -87,6 +83,12 @@ from hardneg.validation import (
     past_the_best,
     why_none,
 )
+from hardneg.measuring.graded import GradedSet, open_guard
+from hardneg.measuring.metrics import CONFIDENCE, RESAMPLING_SEED
+from hardneg.running import flag_types
+from hardneg.running.errors import InputError, explain_memory_errors
+from hardneg.running.files import read_text, write_json_lines
+from hardneg.running.script import run
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -609,8 +611,8 @@ def fine_tune(
 ) -> list[float]:
     """Train `model` in place on the mined examples, held near `base`, at the recipe's scale.
 
-    Out of memory does not call for a smaller batch size in the recipe: `hardneg.memory.mini_batch_size` bounds the
-    passages held at once by the free memory, and where that was too many, fewer are tried; it affects rounding only.
+    Out of memory does not call for a smaller batch size in the recipe: `mini_batch_size` bounds the passages held at
+    once by the free memory, and where that was too many, fewer are tried; it affects rounding only.
 
     Returns:
         the mean loss of each epoch.
@@ -620,7 +622,7 @@ def fine_tune(
     """
     import torch
 
-    from hardneg.training import make_teacher, train
+    from hardneg.learning.training import make_teacher, train
 
     texts = [chunk["text"] for chunk in chunks]
     teacher = make_teacher(base, mined.examples, mined.candidates, texts, model.device)

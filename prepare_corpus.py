@@ -21,16 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from hardneg import flag_types
-from hardneg.artifacts import SHARED, SPLITS, Chunk, QAPair, spread
-from hardneg.chunking import split_text
-from hardneg.errors import InputError
-from hardneg.files import json_bytes, pickle_bytes, write_files
-from hardneg.normalising import names_topic, normalise, normalise_question, normalise_topic
-from hardneg.script import run
-from hardneg.sources import FORMS, Row, read_rows, source_version
-from hardneg.tables import aligned
-from hardneg.topics import (
+from hardneg.corpus.artifacts import SHARED, SPLITS, Chunk, QAPair, spread
+from hardneg.corpus.chunking import split_text
+from hardneg.corpus.normalising import names_topic, normalise, normalise_question, normalise_topic
+from hardneg.corpus.sources import FORMS, Row, read_rows, source_version
+from hardneg.corpus.topics import (
     BOILERPLATE_ROWS,
     assign_splits,
     count_boilerplate,
@@ -40,6 +35,11 @@ from hardneg.topics import (
     related_questions,
     topic_of,
 )
+from hardneg.running import flag_types
+from hardneg.running.errors import InputError
+from hardneg.running.files import json_bytes, pickle_bytes, write_files
+from hardneg.running.script import run
+from hardneg.running.tables import aligned
 
 LARGE_GROUP = 0.1  # share of the rows; MedQuAD's largest has 6%
 FEW_QUESTIONS = 30  # of a split

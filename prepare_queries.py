@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from hardneg import flag_types
-from hardneg.artifacts import SPLITS, Chunk, QAPair, Query, load_chunks, load_qa_pairs, read_manifest, spread
-from hardneg.files import json_bytes, pickle_bytes, write_files, write_json
-from hardneg.normalising import normalise_question
-from hardneg.script import run
-from hardneg.tables import aligned
+from hardneg.corpus.artifacts import SPLITS, Chunk, QAPair, Query, load_chunks, load_qa_pairs, read_manifest, spread
+from hardneg.corpus.normalising import normalise_question
+from hardneg.running import flag_types
+from hardneg.running.files import json_bytes, pickle_bytes, write_files, write_json
+from hardneg.running.script import run
+from hardneg.running.tables import aligned
 
 SAMPLE_QUERIES = 5  # of each split, in queries_sample.json
 

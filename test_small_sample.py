@@ -22,18 +22,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from hardneg import flag_types
-from hardneg.agreement import agreement, auc, whole_grade
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
-from hardneg.candidates import CandidateList, candidate_pairs, with_grades
-from hardneg.device import find_gpu
-from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError, Unavailable
-from hardneg.files import check_writable, write_json
-from hardneg.graded import GradedSet, graded_pairs, open_graded
-from hardneg.judge import GRADES, NOT_STORED, Judge, Judgment, Pair, as_read, describe_reasons
-from hardneg.judge_quality import JudgedPair, biases, calibration, corrections, has_grade, judged_pairs
-from hardneg.judge_report import (
+from hardneg.corpus.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
+from hardneg.corpus.topics import boilerplate_ids
+from hardneg.embedding.device import find_gpu
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.embedding.models import DEFAULT_MODEL, resolve_model
+from hardneg.judging.judge import GRADES, NOT_STORED, Judge, Judgment, Pair, as_read, describe_reasons
+from hardneg.judging.judge_quality import JudgedPair, biases, calibration, corrections, has_grade, judged_pairs
+from hardneg.judging.judge_report import (
     MIN_ASKED,
     describe_effort,
     describe_findings,
@@ -43,14 +39,18 @@ from hardneg.judge_report import (
     judge_record,
     name_warnings,
 )
-from hardneg.llm_judge import LLMJudge
-from hardneg.metrics import RELEVANT_GRADE, finite_or_none
-from hardneg.mining import Mined, describe_mining
-from hardneg.models import DEFAULT_MODEL, resolve_model
-from hardneg.probing import JudgeFindings
-from hardneg.script import run
-from hardneg.tables import aligned, excerpt
-from hardneg.topics import boilerplate_ids
+from hardneg.judging.llm_judge import LLMJudge
+from hardneg.judging.probing import JudgeFindings
+from hardneg.learning.candidates import CandidateList, candidate_pairs, with_grades
+from hardneg.learning.mining import Mined, describe_mining
+from hardneg.measuring.agreement import agreement, auc, whole_grade
+from hardneg.measuring.graded import GradedSet, graded_pairs, open_graded
+from hardneg.measuring.metrics import RELEVANT_GRADE, finite_or_none
+from hardneg.running import flag_types
+from hardneg.running.errors import InputError, Unavailable
+from hardneg.running.files import check_writable, write_json
+from hardneg.running.script import run
+from hardneg.running.tables import aligned, excerpt
 from iterative_miner import (
     MAX_UNJUDGED,
     MINING,
@@ -454,16 +454,17 @@ def server_warnings(findings: JudgeFindings | None) -> Iterator[str]:
         return
     if findings.constraint == "none":
         yield (
-            "the server does not hold the model to a grade: no constraint of hardneg/judge_requests.py:CONSTRAINTS "
-            "binds; use vLLM 0.12 or newer, or llama.cpp's server"
+            "the server does not hold the model to a grade: no constraint of "
+            "hardneg/judging/judge_requests.py:CONSTRAINTS binds; use vLLM 0.12 or newer, or llama.cpp's server"
         )
     if not findings.probabilities:
         yield (
             "the server gives no usable token probabilities, so grades are whole numbers, not weighted means; fix "
-            "that before judging more, as stored grades stay as they are (see hardneg/judge_answers.py:read_answer())"
+            "that before judging more, as stored grades stay as they are (see "
+            "hardneg/judging/judge_answers.py:read_answer())"
         )
     for url, reason in findings.unreachable.items():
-        yield f"{url} did not answer ({reason}); see hardneg/probing.py:survey()"
+        yield f"{url} did not answer ({reason}); see hardneg/judging/probing.py:survey()"
 
 
 def stored_warnings(results: dict[str, Any], store: Path) -> Iterator[str]:
@@ -490,7 +491,9 @@ def unjudged_warnings(reasons: dict[str, int], pairs: int, whose: str) -> Iterat
     """On too many pairs without a grade."""
     count = sum(reasons.values())
     if count > MAX_UNJUDGED * pairs:
-        place = "leave out --stored-only" if NOT_STORED in reasons else "see hardneg/judge_answers.py:read_answer()"
+        place = (
+            "leave out --stored-only" if NOT_STORED in reasons else "see hardneg/judging/judge_answers.py:read_answer()"
+        )
         yield f"{count / pairs:.1%} of {whose} pairs are unjudged ({describe_reasons(reasons)}); {place}"
 
 

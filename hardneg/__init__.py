@@ -3,15 +3,14 @@
 Only `preflight` is run as a program, and it alone imports the scripts, for their flags and checks. LOG.md, in comments
 here and in the scripts, is tests/benchmarks/LOG.md, and what stands behind it begins the title of a section.
 
-Data
+corpus
     sources         rows of MedQuAD or other data sets, from the hub or files
     chunking        answers cut into passages
     normalising     which texts count as the same, and which name a topic
     topics          which topics belong together, and what is boilerplate
     artifacts       the records that the stages pass on
-    candidates      what was retrieved for a query, with ranks and grades
 
-Models
+embedding
     models          finding and loading one, and what determines its embeddings
     hub             whether the model and data hub answers, and its data sets
     model_files     what a saved model's training.json tells, and whether its folder is whole
@@ -21,7 +20,7 @@ Models
     encoder         each text embedded once per weights
     search          exact search by the cosine
 
-Judging
+judging
     judge           what a judge is, and the one that knows the answers
     llm_judge       the one behind OpenAI-compatible servers
     judge_requests  what is sent to a server: prompt, cut passage, constraint
@@ -34,7 +33,8 @@ Judging
     judge_quality   calibration of its probabilities, and what biases it
     judge_report    what a judge found, will ask and took: in words, and for JSON
 
-Learning
+learning
+    candidates      what was retrieved for a query, with ranks and grades
     mining          training examples, and how they add up over iterations
     recipe          what fine-tuning is given
     scale           how sharply the loss tells answers from others
@@ -43,12 +43,12 @@ Learning
     validation      how good a model is, what it forgot, and which is the best
     run_folder      the folder of a run: whose it is, and what is finished
 
-Measuring
+measuring
     metrics         MRR, DCG and others, intervals of means and gains
     agreement       how far two graders agree: kappa, AUC
     graded          questions whose answers people graded
 
-Running
+running
     script          how a script ends: on bad input, and when it is told to stop
     signals         what tells it to stop, and what must not be interrupted
     errors          what bad input is

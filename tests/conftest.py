@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hardneg.artifacts import Query
+from hardneg.corpus.artifacts import Query
 from tests.llm_stub import LLMStub
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shared_model(tiny_model: Path) -> "SentenceTransformer":
     """The tiny model, for tests that leave it as it is."""
-    from hardneg.models import load_model
+    from hardneg.embedding.models import load_model
 
     return load_model(str(tiny_model), "cpu")
 
@@ -50,7 +50,7 @@ def shared_model(tiny_model: Path) -> "SentenceTransformer":
 @pytest.fixture
 def model(tiny_model: Path) -> "SentenceTransformer":
     """The tiny model, for tests that spoil it."""
-    from hardneg.models import load_model
+    from hardneg.embedding.models import load_model
 
     return load_model(str(tiny_model), "cpu")
 

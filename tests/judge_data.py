@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hardneg.endpoints import RetryPolicy
-from hardneg.judge import Judgment, Pair
-from hardneg.judgment_store import JudgmentStore
-from hardneg.llm_judge import LLMJudge
+from hardneg.judging.endpoints import RetryPolicy
+from hardneg.judging.judge import Judgment, Pair
+from hardneg.judging.judgment_store import JudgmentStore
+from hardneg.judging.llm_judge import LLMJudge
 from tests.llm_stub import MODEL, LLMStub, true_grade, true_probabilities
 from tests.records import make_chunk, make_query
 

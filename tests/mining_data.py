@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import iterative_miner as miner
-from hardneg.artifacts import Query
-from hardneg.candidates import Candidate, CandidateList
-from hardneg.mining import Mined
+from hardneg.corpus.artifacts import Query
+from hardneg.learning.candidates import Candidate, CandidateList
+from hardneg.learning.mining import Mined
 
 
 def graded(query: Query, *grades: float | None, ranks: list[int] | None = None) -> CandidateList:

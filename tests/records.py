@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from hardneg.artifacts import Chunk, QAPair, Query
+from hardneg.corpus.artifacts import Chunk, QAPair, Query
 
 
 def make_chunk(chunk_id: int = 0, text: str = "", **fields: Any) -> Chunk:

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from hardneg.agreement import (
+from hardneg.measuring.agreement import (
     agreement,
     auc,
     auc_within_questions,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hardneg.artifacts import load_chunks, load_qa_pairs, load_queries, read_manifest, spread
-from hardneg.errors import InputError
-from hardneg.files import sha256_file, write_json
+from hardneg.corpus.artifacts import load_chunks, load_qa_pairs, load_queries, read_manifest, spread
+from hardneg.running.errors import InputError
+from hardneg.running.files import sha256_file, write_json
 from tests.tiny_data import write_pickle
 
 ROOT = Path(__file__).parent.parent

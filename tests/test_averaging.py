@@ -7,8 +7,8 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from hardneg.averaging import average_weights, average_with_earlier, distance, weights_of
-from hardneg.models import load_model
+from hardneg.embedding.models import load_model
+from hardneg.learning.averaging import average_weights, average_with_earlier, distance, weights_of
 
 WEIGHT = "0.model.embeddings.word_embeddings.weight"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hardneg.batch_files import check_files, export_batch, import_batch
-from hardneg.errors import InputError
-from hardneg.judge import Pair
-from hardneg.llm_judge import LLMJudge
+from hardneg.judging.batch_files import check_files, export_batch, import_batch
+from hardneg.judging.judge import Pair
+from hardneg.judging.llm_judge import LLMJudge
+from hardneg.running.errors import InputError
 from tests.judge_data import assert_right, make_judge, make_pair, make_pairs
 from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_probabilities
 
@@ -45,7 +45,7 @@ def run_batch(requests: Path, results: Path, change: Callable[[int, dict], dict]
 def test_what_comes_back_is_in_the_store_and_not_asked_again(
     judge: LLMJudge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hardneg.batch_files.RECORDS_AT_ONCE", 7)
+    monkeypatch.setattr("hardneg.judging.batch_files.RECORDS_AT_ONCE", 7)
     pairs = [*make_pairs(30), make_pair(7)]
     requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
     assert export_batch(judge, pairs, requests, "choice") == 30

@@ -17,20 +17,20 @@ from sentence_transformers import SentenceTransformer
 
 import evaluate
 import iterative_miner as miner
-from hardneg.agreement import agreement
-from hardneg.artifacts import SHARED, Chunk, Query
-from hardneg.candidates import Candidate, CandidateList, read_candidates
-from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError
-from hardneg.files import read_json, sha256_file, write_json
-from hardneg.graded import open_graded
-from hardneg.judge import AnswerKeyJudge, Pair
-from hardneg.metrics import retrieval_metrics
-from hardneg.mining import Mined
-from hardneg.models import load_model
-from hardneg.recipe import Example
-from hardneg.sources import topic_of_question
-from hardneg.validation import Validator
+from hardneg.corpus.artifacts import SHARED, Chunk, Query
+from hardneg.corpus.sources import topic_of_question
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.embedding.models import load_model
+from hardneg.judging.judge import AnswerKeyJudge, Pair
+from hardneg.learning.candidates import Candidate, CandidateList, read_candidates
+from hardneg.learning.mining import Mined
+from hardneg.learning.recipe import Example
+from hardneg.learning.validation import Validator
+from hardneg.measuring.agreement import agreement
+from hardneg.measuring.graded import open_graded
+from hardneg.measuring.metrics import retrieval_metrics
+from hardneg.running.errors import InputError
+from hardneg.running.files import read_json, sha256_file, write_json
 from iterative_miner import mine_hard_examples
 from tests.benchmarks import (
     among,

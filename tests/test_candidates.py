@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hardneg import search
-from hardneg.artifacts import SHARED, Query
-from hardneg.candidates import (
+from hardneg.corpus.artifacts import SHARED, Query
+from hardneg.embedding import search
+from hardneg.judging.judge import Judgment
+from hardneg.learning.candidates import (
     Candidate,
     CandidateList,
     Index,
@@ -20,8 +21,7 @@ from hardneg.candidates import (
     with_grades,
     write_candidates,
 )
-from hardneg.errors import InputError
-from hardneg.judge import Judgment
+from hardneg.running.errors import InputError
 from tests.records import make_chunk, make_query
 
 # Cosines with the query [1, 0]: chunks 2 and 5 0.6, chunk 4 1.0, chunk 7 0.8, chunk 9 0.6, chunk 11 0

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.chunking import FRAGMENT_SHARE, split_sentences, split_text
-from hardneg.normalising import normalise
-from hardneg.sources import read_rows
+from hardneg.corpus.chunking import FRAGMENT_SHARE, split_sentences, split_text
+from hardneg.corpus.normalising import normalise
+from hardneg.corpus.sources import read_rows
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hardneg.device import (
+from hardneg.embedding.device import (
     MIN_FREE,
     Gpu,
     choose_gpu,
@@ -18,9 +18,9 @@ from hardneg.device import (
     has_bfloat16,
     list_gpus,
 )
-from hardneg.device import parse_gpus as parse
-from hardneg.errors import InputError
-from hardneg.memory import GIB
+from hardneg.embedding.device import parse_gpus as parse
+from hardneg.embedding.memory import GIB
+from hardneg.running.errors import InputError
 
 # four A10G beside vLLM with --tensor-parallel-size 4 --gpu-memory-utilization 0.9: index, uuid, free MiB, total MiB
 BESIDE_VLLM = """\
@@ -191,7 +191,7 @@ def test_the_device_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_gpu_that_nothing_finds_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container that was given the driver's libraries without its tools."""
-    monkeypatch.setattr("hardneg.device.DEVICE_FILE", tmp_path)
+    monkeypatch.setattr("hardneg.embedding.device.DEVICE_FILE", tmp_path)
     monkeypatch.setenv("PATH", "")
     words = f"{tmp_path} is there but not nvidia-smi, by which a GPU is found: install it, or start"
     assert words in describe_device("cpu")

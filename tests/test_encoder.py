@@ -11,10 +11,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
-from hardneg import encoder as encoder_module
-from hardneg.device import has_bfloat16
-from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError
+from hardneg.embedding import encoder as encoder_module
+from hardneg.embedding.device import has_bfloat16
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.running.errors import InputError
 
 TEXTS = ["How is gout treated?", "Bleeding gums", "Gout is treated with allopurinol.", "Wheezing and cough at night."]
 

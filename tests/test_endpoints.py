@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from hardneg.endpoints import Endpoint, EndpointPool, RetryPolicy
-from hardneg.errors import InputError, Unavailable
-from hardneg.faults import Throttled
-from hardneg.judge import JudgeStats, Judgment, Pair
-from hardneg.judge_requests import request_body
-from hardneg.llm_judge import LLMJudge
+from hardneg.judging.endpoints import Endpoint, EndpointPool, RetryPolicy
+from hardneg.judging.faults import Throttled
+from hardneg.judging.judge import JudgeStats, Judgment, Pair
+from hardneg.judging.judge_requests import request_body
+from hardneg.judging.llm_judge import LLMJudge
+from hardneg.running.errors import InputError, Unavailable
 from tests.judge_data import FAST, NO_YEAR, answers_of, assert_right, likeliest_grade, make_judge, make_pair, make_pairs
 from tests.llm_stub import MODEL, NOWHERE, LLMStub
 
@@ -172,7 +172,7 @@ def test_hardly_any_grade_any_more_ends_the_run_too(
     stub: LLMStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a server that came back without structured outputs: of all answers most are still grades."""
-    monkeypatch.setattr("hardneg.llm_judge.ENOUGH", 20)
+    monkeypatch.setattr("hardneg.judging.llm_judge.ENOUGH", 20)
     judge = checked_judge(stub, tmp_path)
     stub.configure(fault="score-3", after=100)
     judgments, message = judge_until_error(judge, 1000)
@@ -183,7 +183,7 @@ def test_hardly_any_grade_any_more_ends_the_run_too(
 def test_a_run_taken_up_again_passes_the_pairs_that_get_no_grade(
     stub: LLMStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hardneg.llm_judge.ENOUGH", 4)
+    monkeypatch.setattr("hardneg.judging.llm_judge.ENOUGH", 4)
     judge, pairs = checked_judge(stub, tmp_path), list(make_pairs(500))
     stub.configure(fault="400", only="19 is about")
     for _ in range(2):
@@ -546,8 +546,8 @@ _KILLED = """
 import os, random, signal, sys, time
 from contextlib import closing
 from pathlib import Path
-from hardneg.script import run
-from hardneg.judgment_store import JudgmentStore
+from hardneg.running.script import run
+from hardneg.judging.judgment_store import JudgmentStore
 from tests.judge_data import make_judge, make_pairs
 
 url, folder, rounds, pairs = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), list(make_pairs(int(sys.argv[4])))

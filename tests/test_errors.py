@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.errors import InputError, explain_os_errors
+from hardneg.running.errors import InputError, explain_os_errors
 
 
 def test_missing_file_names_path_cause_and_remedy(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 import evaluate
-from hardneg.artifacts import SHARED, Chunk, Query
-from hardneg.errors import InputError
-from hardneg.files import read_json, sha256_file, write_json
-from hardneg.graded import GradedSet, load_graded, open_graded
-from hardneg.metrics import relative_gain
-from hardneg.models import fingerprint, load_model
+from hardneg.corpus.artifacts import SHARED, Chunk, Query
+from hardneg.embedding.models import fingerprint, load_model
+from hardneg.measuring.graded import GradedSet, load_graded, open_graded
+from hardneg.measuring.metrics import relative_gain
+from hardneg.running.errors import InputError
+from hardneg.running.files import read_json, sha256_file, write_json
 from tests.brute_force import brute_force
 from tests.records import make_chunk, make_query
 from tests.tiny_data import lengthen_three, tiny_corpus, write_pickle, write_tiny_data

@@ -7,7 +7,7 @@ from email.utils import formatdate
 import aiohttp
 import pytest
 
-from hardneg.faults import (
+from hardneg.judging.faults import (
     Fault,
     Rejected,
     Throttled,

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from hardneg import files
-from hardneg.errors import InputError
-from hardneg.files import (
+from hardneg.running import files
+from hardneg.running.errors import InputError
+from hardneg.running.files import (
     atomic_dir,
     atomic_file,
     check_writable,
@@ -204,7 +204,7 @@ def test_what_a_killed_write_of_a_folder_left_is_deleted(tmp_path: Path, killing
     with atomic_dir(model) as temporary:
         (temporary / "weights").write_text("old")
     script = (
-        "import os, shutil, signal\nfrom hardneg.files import atomic_dir\n"
+        "import os, shutil, signal\nfrom hardneg.running.files import atomic_dir\n"
         f"kill = lambda: os.kill(os.getpid(), signal.SIGKILL)\n{killing}\n"
         "with atomic_dir(folder / 'final') as temporary: (temporary / 'weights').write_text('new')"
     )
@@ -217,7 +217,7 @@ def test_what_a_killed_write_of_a_folder_left_is_deleted(tmp_path: Path, killing
 
 
 def test_what_a_killed_write_of_a_file_left_is_deleted(tmp_path: Path) -> None:
-    script = "import os, signal\nfrom hardneg.files import atomic_file\n"
+    script = "import os, signal\nfrom hardneg.running.files import atomic_file\n"
     script += "with atomic_file(folder / 'run.json'):\n    os.kill(os.getpid(), signal.SIGKILL)"
     assert python(script, tmp_path).returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 1
@@ -378,7 +378,9 @@ def test_a_kill_at_any_moment_leaves_old_files_new_files_or_no_marker(tmp_path: 
 
 def preamble(folder: Path) -> str:
     return (
-        "from pathlib import Path\nfrom hardneg.files import write_files\nfrom hardneg.script import run\n"
+        "from pathlib import Path\n"
+        "from hardneg.running.files import write_files\n"
+        "from hardneg.running.script import run\n"
         f"folder = Path({str(folder)!r})\n"
     )
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from hardneg.errors import InputError
-from hardneg.flag_types import Parser, finite, kappa, positive, positive_int, price, seed, share
+from hardneg.running.errors import InputError
+from hardneg.running.flag_types import Parser, finite, kappa, positive, positive_int, price, seed, share
 
 
 @pytest.mark.parametrize(

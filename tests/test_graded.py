@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError
-from hardneg.graded import BUNDLED_GRADED, graded_pairs, load_graded, open_graded, open_guard, score_graded
-from hardneg.models import load_model
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.embedding.models import load_model
+from hardneg.measuring.graded import BUNDLED_GRADED, graded_pairs, load_graded, open_graded, open_guard, score_graded
+from hardneg.running.errors import InputError
 from tests.tiny_data import tiny_corpus
 
 
@@ -238,8 +238,8 @@ def write_nanobeir(folder: Path) -> Path:
 
 def test_nanobeir_is_read_as_graded_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relevant passage that BM25 missed (d29) is there; of its ranking the first 20 are, relevant ones once."""
-    monkeypatch.setattr("hardneg.graded.NANOBEIR", str(write_nanobeir(tmp_path)))
-    monkeypatch.setattr("hardneg.graded.NANOBEIR_SPLITS", ("Nano",))
+    monkeypatch.setattr("hardneg.measuring.graded.NANOBEIR", str(write_nanobeir(tmp_path)))
+    monkeypatch.setattr("hardneg.measuring.graded.NANOBEIR_SPLITS", ("Nano",))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     found = open_graded("nanobeir")
     first, second = found.questions
@@ -252,6 +252,6 @@ def test_nanobeir_is_read_as_graded_questions(tmp_path: Path, monkeypatch: pytes
 
 
 def test_nanobeir_without_a_hub_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hardneg.graded.NANOBEIR", "nobody/nothing")
+    monkeypatch.setattr("hardneg.measuring.graded.NANOBEIR", "nobody/nothing")
     with pytest.raises(InputError, match=r"cannot load nobody/nothing from the data hub .* or bundled"):
         open_graded("nanobeir")

@@ -26,24 +26,24 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
-from hardneg.artifacts import Chunk, Query, read_manifest
-from hardneg.averaging import weights_of
-from hardneg.candidates import Index, read_candidates
-from hardneg.device import has_bfloat16
-from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError
-from hardneg.files import read_json, sha256_file, write_json
-from hardneg.graded import MIN_GUARD, load_graded, score_graded
-from hardneg.judge import NOT_STORED, AnswerKeyJudge, as_read
-from hardneg.judgment_store import JudgmentStore, sha256_text
-from hardneg.llm_judge import PASSAGE_TOKENS, LLMJudge
-from hardneg.mining import Mined
-from hardneg.model_files import strength_of
-from hardneg.models import fingerprint, load_model
-from hardneg.recipe import Recipe
-from hardneg.run_folder import claimed, graded_candidates
-from hardneg.script import run
-from hardneg.validation import Score, Tried, Validator
+from hardneg.corpus.artifacts import Chunk, Query, read_manifest
+from hardneg.embedding.device import has_bfloat16
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.embedding.model_files import strength_of
+from hardneg.embedding.models import fingerprint, load_model
+from hardneg.judging.judge import NOT_STORED, AnswerKeyJudge, as_read
+from hardneg.judging.judgment_store import JudgmentStore, sha256_text
+from hardneg.judging.llm_judge import PASSAGE_TOKENS, LLMJudge
+from hardneg.learning.averaging import weights_of
+from hardneg.learning.candidates import Index, read_candidates
+from hardneg.learning.mining import Mined
+from hardneg.learning.recipe import Recipe
+from hardneg.learning.run_folder import claimed, graded_candidates
+from hardneg.learning.validation import Score, Tried, Validator
+from hardneg.measuring.graded import MIN_GUARD, load_graded, score_graded
+from hardneg.running.errors import InputError
+from hardneg.running.files import read_json, sha256_file, write_json
+from hardneg.running.script import run
 from tests.brute_force import brute_force
 from tests.judge_data import PROMPT, make_judge, make_pairs
 from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_grade
@@ -139,7 +139,7 @@ def test_fine_tuning_contrasts_with_all_candidates(index: Index, monkeypatch: py
         masked.append(arguments[3])
         return []
 
-    monkeypatch.setattr("hardneg.training.train", train)
+    monkeypatch.setattr("hardneg.learning.training.train", train)
     miner.fine_tune(index.encoder.model, mined, chunks, replace(miner.RECIPE, scale=30.0), 7, index.encoder)
     assert scales == [30.0]
     assert masked == [mined.spared]
@@ -180,7 +180,7 @@ def test_where_memory_does_not_suffice_training_starts_again_with_fewer_passages
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return [0.5]
 
-    monkeypatch.setattr("hardneg.training.train", train)
+    monkeypatch.setattr("hardneg.learning.training.train", train)
     recipe, fits = replace(miner.RECIPE, batch_size=4), 2
     assert miner.fine_tune(model, mined, chunks, recipe, 7, index.encoder) == [0.5]
     assert tried == [(16, True), (4, True), (2, True)]  # of four examples, each with an answer and three others
@@ -1198,7 +1198,7 @@ def test_a_run_with_another_judge_prompt_or_budget_is_another_run(
             ("prompt_sha256", MODEL, PROMPT + " Grade:", PASSAGE_TOKENS),
             ("passage_tokens", MODEL, PROMPT, 100),
         ):
-            monkeypatch.setattr("hardneg.llm_judge.PASSAGE_TOKENS", tokens)
+            monkeypatch.setattr("hardneg.judging.llm_judge.PASSAGE_TOKENS", tokens)
             judge = LLMJudge([stub.url], model, prompt, store, stored_only=True)
             error = refused([*asking, "--stored-only"], capsys, judge=judge)
             assert re.search(rf"holds a run of another configuration \({key}: [^;]+ now\); choose", error)

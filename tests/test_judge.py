@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from hardneg.artifacts import Query
-from hardneg.judge import AnswerKeyJudge, JudgeStats, Judgment, Pair, answer_key_grade, as_read
+from hardneg.corpus.artifacts import Query
+from hardneg.judging.judge import AnswerKeyJudge, JudgeStats, Judgment, Pair, answer_key_grade, as_read
 from tests.records import make_chunk
 from tests.tiny_data import tiny_corpus
 

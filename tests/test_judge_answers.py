@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hardneg.judge_answers import Answer, MalformedAnswer, read_answer, unanswered
+from hardneg.judging.judge_answers import Answer, MalformedAnswer, read_answer, unanswered
 
 
 def completion(content: str | None, tokens: list[tuple[str, dict[str, float]]] | None = None, **message: Any) -> dict:

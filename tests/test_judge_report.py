@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hardneg.judge import AnswerKeyJudge, JudgeStats
-from hardneg.judge_report import (
+from hardneg.judging.judge import AnswerKeyJudge, JudgeStats
+from hardneg.judging.judge_report import (
     MIN_ASKED,
     describe_effort,
     describe_findings,
@@ -20,9 +20,9 @@ from hardneg.judge_report import (
     judge_record,
     name_warnings,
 )
-from hardneg.judgment_store import JudgmentStore
-from hardneg.llm_judge import JudgePlan, LLMJudge
-from hardneg.probing import JudgeFindings
+from hardneg.judging.judgment_store import JudgmentStore
+from hardneg.judging.llm_judge import JudgePlan, LLMJudge
+from hardneg.judging.probing import JudgeFindings
 
 FINDINGS = JudgeFindings(
     endpoints={"http://a/v1": "qwen", "http://b/v1": "qwen"},

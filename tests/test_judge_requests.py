@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.errors import InputError
-from hardneg.judge_requests import (
+from hardneg.judging.judge_requests import (
     CONSTRAINTS,
     PromptTemplate,
     cut_to_tokens,
@@ -14,6 +13,7 @@ from hardneg.judge_requests import (
     request_body,
     typical_tokens,
 )
+from hardneg.running.errors import InputError
 from tests.real_llm import RealLLM, model_path
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from hardneg.errors import InputError
-from hardneg.files import write_json_lines
-from hardneg.judge_answers import Answer
-from hardneg.judgment_store import JudgmentStore, Record, StoredGrade, judgment_key, sha256_text
+from hardneg.judging.judge_answers import Answer
+from hardneg.judging.judgment_store import JudgmentStore, Record, StoredGrade, judgment_key, sha256_text
+from hardneg.running.errors import InputError
+from hardneg.running.files import write_json_lines
 
 
 def make_record(number: int, grade: float | None = 3.25, has_probabilities: bool = True) -> Record:
@@ -169,7 +169,7 @@ def test_a_full_disk_is_clear_and_loses_nothing_stored(tmp_path: Path) -> None:
 _LIMITED = """
 import resource, sys
 from pathlib import Path
-from hardneg.script import run
+from hardneg.running.script import run
 from tests.test_judgment_store import JudgmentStore, make_record
 def main():
     with JudgmentStore(Path(sys.argv[1])) as store:
@@ -229,7 +229,7 @@ def test_a_store_is_opened_and_read_while_another_process_writes(
     assert (waits, syncs) == (60_000, 1)  # a minute in milliseconds, and NORMAL
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN EXCLUSIVE")
-    monkeypatch.setattr("hardneg.judgment_store.BUSY_SECONDS", 0)
+    monkeypatch.setattr("hardneg.judging.judgment_store.BUSY_SECONDS", 0)
     with JudgmentStore(path) as store:
         assert len(store) == 1
         with pytest.raises(InputError, match="another process has held it"):
@@ -289,7 +289,9 @@ def add_and_be_stopped(store: JudgmentStore, record: Record, instruction: int) -
 
     def trace(frame: FrameType, event: str, arg: object) -> Any:
         nonlocal left
-        if not frame.f_code.co_filename.endswith(("hardneg/judgment_store.py", "hardneg/script.py", "contextlib.py")):
+        if not frame.f_code.co_filename.endswith(
+            ("hardneg/judging/judgment_store.py", "hardneg/running/script.py", "contextlib.py")
+        ):
             return None
         frame.f_trace_opcodes = True
         left -= event == "opcode"

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from hardneg.errors import InputError
-from hardneg.judge import Pair
-from hardneg.judge_requests import TEMPLATE_TOKENS
-from hardneg.judgment_store import JudgmentStore
-from hardneg.llm_judge import GRACE, LLMJudge, Request, _Run
+from hardneg.judging.judge import Pair
+from hardneg.judging.judge_requests import TEMPLATE_TOKENS
+from hardneg.judging.judgment_store import JudgmentStore
+from hardneg.judging.llm_judge import GRACE, LLMJudge, Request, _Run
+from hardneg.running.errors import InputError
 from tests.judge_data import (
     FAST,
     PROMPT,
@@ -356,7 +356,7 @@ def test_more_requests_at_once_than_the_client_has_connections_are_refused(concu
 def test_long_passages_are_cut_to_the_budget_and_counted(
     stub: LLMStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hardneg.llm_judge.PASSAGE_TOKENS", 100)
+    monkeypatch.setattr("hardneg.judging.llm_judge.PASSAGE_TOKENS", 100)
     pairs = [make_pair(1, "word " * 1000), make_pair(2)]
     judge = make_judge(stub, tmp_path)
     assert_right(judge, list(judge.judge(pairs)), pairs)
@@ -441,7 +441,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from tests.judge_data import FAST, make_judge, make_pairs
-from hardneg.script import run
+from hardneg.running.script import run
 def main():
     judge = make_judge([sys.argv[1]], Path(sys.argv[2]), policy=replace(FAST, longest_pause=60.0))
     for _ in judge.judge(make_pairs(100000)):

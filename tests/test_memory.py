@@ -11,9 +11,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from hardneg.device import MIN_FREE
-from hardneg.errors import InputError
-from hardneg.memory import (
+from hardneg.embedding.device import MIN_FREE
+from hardneg.embedding.memory import (
     GIB,
     activation_bytes,
     check_room,
@@ -23,7 +22,8 @@ from hardneg.memory import (
     passage_bytes,
     sizes_to_try,
 )
-from hardneg.models import load_model
+from hardneg.embedding.models import load_model
+from hardneg.running.errors import InputError
 
 
 @pytest.mark.parametrize(("free_gib", "expected"), [(0, 1), (0.5, 5), (1.25, 14), (2, 23), (3, 34), (8, 93), (24, 279)])
@@ -137,7 +137,7 @@ def test_activations_follow_the_layers_and_the_longest_passage(model: SentenceTr
 NEW_PAGES = """
 import resource, sys
 import torch
-from hardneg.device import claim_device
+from hardneg.embedding.device import claim_device
 
 def pages():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -163,8 +163,8 @@ def test_on_the_cpu_freed_memory_is_used_again() -> None:
 
 FREED_MEMORY = """
 import psutil, torch
-from hardneg.device import claim_device
-from hardneg.memory import free_bytes
+from hardneg.embedding.device import claim_device
+from hardneg.embedding.memory import free_bytes
 
 claim_device("cpu")
 taken = torch.ones(2**26)  # 256 MiB

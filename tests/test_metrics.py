@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from hardneg.metrics import (
+from hardneg.measuring.metrics import (
     graded_metrics,
     mean_and_interval,
     metrics_without,
@@ -235,7 +235,7 @@ def test_the_same_figures_have_the_same_interval() -> None:
 
 @pytest.fixture
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hardneg.metrics.RESAMPLES", 500)
+    monkeypatch.setattr("hardneg.measuring.metrics.RESAMPLES", 500)
 
 
 def coverage(topic_spread: float, by_topic: bool) -> float:

@@ -3,11 +3,11 @@
 import pytest
 
 import iterative_miner as miner
-from hardneg.artifacts import Query
-from hardneg.candidates import Candidate
-from hardneg.errors import InputError
-from hardneg.mining import accumulate, check_examples, describe_mining
-from hardneg.recipe import Example
+from hardneg.corpus.artifacts import Query
+from hardneg.learning.candidates import Candidate
+from hardneg.learning.mining import accumulate, check_examples, describe_mining
+from hardneg.learning.recipe import Example
+from hardneg.running.errors import InputError
 from tests.mining_data import graded, mine
 from tests.records import make_query
 

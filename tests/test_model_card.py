@@ -2,7 +2,7 @@
 
 import pytest
 
-from hardneg.model_card import model_card
+from hardneg.embedding.model_card import model_card
 from tests.records import CONFIGURATION, make_record
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.errors import InputError
-from hardneg.files import read_json, write_json
-from hardneg.model_files import check_whole, checksums, corpora_of, foreign_training
+from hardneg.embedding.model_files import check_whole, checksums, corpora_of, foreign_training
+from hardneg.running.errors import InputError
+from hardneg.running.files import read_json, write_json
 
 
 def test_a_model_that_tells_of_no_files_is_taken_as_it_is(tiny_model: Path, tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer, BertForSequenceClassification, ByT5Tokenizer
 from transformers.utils.logging import enable_progress_bar, is_progress_bar_enabled
 
-from hardneg.errors import InputError
-from hardneg.models import (
+from hardneg.embedding.models import (
     PACKAGED_SHA256,
     check_comparable,
     check_trainable,
@@ -30,6 +29,7 @@ from hardneg.models import (
     resolve_model,
     truncation_notes,
 )
+from hardneg.running.errors import InputError
 from tests.tiny_data import tiny_corpus
 
 TEXTS = ["How is gout treated?", "Bleeding gums"]

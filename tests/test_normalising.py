@@ -2,7 +2,7 @@
 
 import pytest
 
-from hardneg.normalising import names_topic, normalise, normalise_question, normalise_topic
+from hardneg.corpus.normalising import names_topic, normalise, normalise_question, normalise_topic
 
 
 def test_composed_and_decomposed_letters_are_the_same() -> None:

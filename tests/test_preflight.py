@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 import prepare_corpus
-from hardneg.errors import InputError, Unavailable
-from hardneg.files import write_json
-from hardneg.graded import open_graded
-from hardneg.judgment_store import sha256_text
-from hardneg.preflight import check_disk, preflight
-from hardneg.run_folder import claimed
-from hardneg.sources import source_version
+from hardneg.corpus.sources import source_version
+from hardneg.judging.judgment_store import sha256_text
+from hardneg.learning.run_folder import claimed
+from hardneg.measuring.graded import open_graded
+from hardneg.running.errors import InputError, Unavailable
+from hardneg.running.files import write_json
+from hardneg.running.preflight import check_disk, preflight
 from iterative_miner import JUDGE_PROMPT, parse_arguments, stated_configuration
 from tests.llm_stub import MODEL, NOWHERE, LLMStub
 from tests.pipeline_clone import Clone
@@ -34,7 +34,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
 
     def check(*arguments: str, **variables: str) -> None:
         assert clone.run(*arguments, **variables)[0] == 0  # the fake interpreter refuses nothing
-        (asked,) = re.findall(r"-m hardneg\.preflight (\d+) (.+)", clone.ran.read_text(encoding="utf-8"))[-1:]
+        (asked,) = re.findall(r"-m hardneg\.running\.preflight (\d+) (.+)", clone.ran.read_text(encoding="utf-8"))[-1:]
         preflight(int(asked[0]), *asked[1].split())
 
     return check
@@ -174,9 +174,9 @@ def test_refuses_to_replace_the_corpus_of_a_run_by_a_later_commit_of_the_hub_s_d
     write_json(tmp_path / "data" / "quick" / "manifest.json", {"corpus": made})
     run = {"SOURCE": "own/faq", "OUTPUT_DIR": str(folder)}
     for revision in ("c0ffee", None):  # None: the hub does not answer, and the cached copy is read
-        monkeypatch.setattr("hardneg.sources.hub_revision", {"own/faq": revision}.get)
+        monkeypatch.setattr("hardneg.corpus.sources.hub_revision", {"own/faq": revision}.get)
         check("--quick", **run)
-    monkeypatch.setattr("hardneg.sources.hub_revision", {"own/faq": "later"}.get)
+    monkeypatch.setattr("hardneg.corpus.sources.hub_revision", {"own/faq": "later"}.get)
     with pytest.raises(InputError, match="own/faq has changed since data/quick was prepared from it"):
         check("--quick", **run)
 

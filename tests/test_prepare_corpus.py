@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import prepare_corpus
-from hardneg.artifacts import SPLITS, Chunk, QAPair, load_chunks, load_qa_pairs, read_manifest
-from hardneg.errors import InputError
-from hardneg.files import sha256_file
-from hardneg.topics import BOILERPLATE_ROWS
+from hardneg.corpus.artifacts import SPLITS, Chunk, QAPair, load_chunks, load_qa_pairs, read_manifest
+from hardneg.corpus.topics import BOILERPLATE_ROWS
+from hardneg.running.errors import InputError
+from hardneg.running.files import sha256_file
 
 ROOT = Path(__file__).parent.parent
 ADVICE = "Ask your doctor before you take anything for it, and come back should it get worse."

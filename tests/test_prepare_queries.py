@@ -10,9 +10,9 @@ import pytest
 
 import prepare_corpus
 import prepare_queries
-from hardneg.artifacts import QAPair, Query, load_chunks, load_qa_pairs, load_queries, read_manifest
-from hardneg.errors import InputError
-from hardneg.files import sha256_file
+from hardneg.corpus.artifacts import QAPair, Query, load_chunks, load_qa_pairs, load_queries, read_manifest
+from hardneg.running.errors import InputError
+from hardneg.running.files import sha256_file
 from tests.records import make_qa_pair, make_query
 from tests.tiny_data import write_pickle
 

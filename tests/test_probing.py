@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from hardneg.errors import InputError
-from hardneg.faults import Unreachable
-from hardneg.probing import _max_model_len, _served, _unreachable
+from hardneg.judging.faults import Unreachable
+from hardneg.judging.probing import _max_model_len, _served, _unreachable
+from hardneg.running.errors import InputError
 
 URL = "http://localhost/v1"
 

@@ -15,13 +15,11 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from hardneg.candidates import Candidate, CandidateList
-from hardneg.errors import InputError
-from hardneg.files import sha256_file, write_json
-from hardneg.model_card import model_card
-from hardneg.model_files import check_whole
-from hardneg.models import load_model
-from hardneg.run_folder import (
+from hardneg.embedding.model_card import model_card
+from hardneg.embedding.model_files import check_whole
+from hardneg.embedding.models import load_model
+from hardneg.learning.candidates import Candidate, CandidateList
+from hardneg.learning.run_folder import (
     check_apart,
     check_disk,
     check_finished,
@@ -34,6 +32,8 @@ from hardneg.run_folder import (
     run_of,
     save_model,
 )
+from hardneg.running.errors import InputError
+from hardneg.running.files import sha256_file, write_json
 from tests.records import CONFIGURATION, make_query, make_record
 
 ROOT = Path(__file__).parent.parent
@@ -181,7 +181,7 @@ def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     check_idle(folder)
     assert not folder.exists()  # to look makes nothing
-    script = "import sys; from pathlib import Path; from hardneg.run_folder import claimed\n"
+    script = "import sys; from pathlib import Path; from hardneg.learning.run_folder import claimed\n"
     script += "with claimed(Path(sys.argv[1]), {'seed': 2}): print('in', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(folder)]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)

@@ -429,7 +429,7 @@ def assert_jq_filters_find_something(clone: Path, folder: Path) -> None:
 
 def small_run(model: Path) -> dict[str, str]:
     """Settings of a run of seconds: 12 topics of the sample, and a tiny model made for it."""
-    from hardneg.sources import read_rows
+    from hardneg.corpus.sources import read_rows
     from tests.tiny_model import build_tiny_model
 
     rows = read_rows("sample", {})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hardneg.scale import best_scale
+from hardneg.learning.scale import best_scale
 
 BOUNDS = (20.0, 100.0)
 EAST, NEAR, WIDE = [1.0, 0.0], [0.96, 0.28], [0.8, 0.6]

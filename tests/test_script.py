@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.script import run
-from hardneg.signals import STOP_SIGNALS
+from hardneg.running.script import run
+from hardneg.running.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).parent.parent
 MAIN = """
-from hardneg.errors import InputError
-from hardneg.script import run
+from hardneg.running.errors import InputError
+from hardneg.running.script import run
 def main():
     print('begun')
     {body}
@@ -38,7 +38,7 @@ def test_bad_input_is_one_line_and_status_2() -> None:
 
 
 def test_a_server_that_is_away_is_one_line_and_status_75() -> None:
-    done = run_main("from hardneg.errors import Unavailable; raise Unavailable('no server answers; start it')")
+    done = run_main("from hardneg.running.errors import Unavailable; raise Unavailable('no server answers; start it')")
     assert (done.returncode, done.stderr) == (75, "error: no server answers; start it\n")
 
 
@@ -84,7 +84,7 @@ def test_a_closed_terminal_does_not_disturb_the_winding_up(tmp_path: Path, work:
     script = f"""
 import os, signal, sys, time
 from pathlib import Path
-from hardneg.script import run
+from hardneg.running.script import run
 def main():
     try:
         {work}
@@ -145,14 +145,16 @@ def test_an_output_that_nobody_reads_ends_the_script_without_traceback(body: str
 )
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
 def test_an_output_that_is_full_or_closed(redirection: str, status: int, said: str) -> None:
-    script = "import sys; from hardneg.script import run; run(lambda: (print('x'), sys.stderr.write('shown\\n')))"
+    script = (
+        "import sys; from hardneg.running.script import run; run(lambda: (print('x'), sys.stderr.write('shown\\n')))"
+    )
     command = ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, script]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stderr) == (status, said)
 
 
 def test_what_the_terminal_cannot_show_is_shown_by_its_number() -> None:
-    script = "from hardneg.script import run\nrun(lambda: print('✗ caf\\udce9'))"
+    script = "from hardneg.running.script import run\nrun(lambda: print('✗ caf\\udce9'))"
     done = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
@@ -165,9 +167,11 @@ def test_what_the_terminal_cannot_show_is_shown_by_its_number() -> None:
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     """As under nohup."""
-    ignored = "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
     script = (
-        f"{ignored}from hardneg.script import run\nrun(lambda: os.kill(os.getpid(), signal.SIGHUP))\nprint('went on')"
+        "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from hardneg.running.script import run\n"
+        "run(lambda: os.kill(os.getpid(), signal.SIGHUP))\n"
+        "print('went on')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
@@ -203,6 +207,6 @@ def test_programming_errors_keep_their_traceback() -> None:
 
 def test_a_signal_that_was_held_takes_effect_though_the_block_fails() -> None:
     """The disk is full, say, and somebody has pressed Ctrl-C."""
-    body = "import os, signal\n    from hardneg.signals import held_signals\n    with held_signals():\n"
+    body = "import os, signal\n    from hardneg.running.signals import held_signals\n    with held_signals():\n"
     body += "        os.kill(os.getpid(), signal.SIGTERM); raise InputError('no space')"
     assert run_main(body).returncode == 143

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hardneg import search
-from hardneg.search import best_places, rank_of, scores_of, top_k
+from hardneg.embedding import search
+from hardneg.embedding.search import best_places, rank_of, scores_of, top_k
 
 
 @pytest.mark.parametrize("k", [1, 7, 50, 80])

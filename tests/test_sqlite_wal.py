@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hardneg.errors import InputError
-from hardneg.sqlite_wal import explain_sqlite_errors, write_ahead
+from hardneg.running.errors import InputError
+from hardneg.running.sqlite_wal import explain_sqlite_errors, write_ahead
 
 _OPEN = """
 import sqlite3, sys, time
-from hardneg.sqlite_wal import write_ahead
+from hardneg.running.sqlite_wal import write_ahead
 connection = sqlite3.connect(sys.argv[1])
 while time.time() < float(sys.argv[2]):
     pass
@@ -41,7 +41,7 @@ def test_a_lock_that_another_connection_holds_is_waited_for(tmp_path: Path, monk
         if len(naps) == 3:
             holder.execute("COMMIT")
 
-    monkeypatch.setattr("hardneg.sqlite_wal.time.sleep", nap)
+    monkeypatch.setattr("hardneg.running.sqlite_wal.time.sleep", nap)
     write_ahead(waiting)
     assert len(naps) == 3
     assert waiting.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -50,7 +50,7 @@ def test_a_lock_that_another_connection_holds_is_waited_for(tmp_path: Path, monk
 def test_a_lock_that_is_never_released_ends_in_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     holder = sqlite3.connect(tmp_path / "x.sqlite", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
-    monkeypatch.setattr("hardneg.sqlite_wal.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("hardneg.running.sqlite_wal.BUSY_SECONDS", 0.05)
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         write_ahead(sqlite3.connect(tmp_path / "x.sqlite", timeout=0))
 
@@ -58,8 +58,8 @@ def test_a_lock_that_is_never_released_ends_in_an_error(tmp_path: Path, monkeypa
 def test_another_error_is_not_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sqlite3.connect(tmp_path / "x.sqlite").execute("CREATE TABLE x (y)")
     naps: list[float] = []
-    monkeypatch.setattr("hardneg.sqlite_wal.BUSY_SECONDS", 0.05)
-    monkeypatch.setattr("hardneg.sqlite_wal.time.sleep", naps.append)
+    monkeypatch.setattr("hardneg.running.sqlite_wal.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("hardneg.running.sqlite_wal.time.sleep", naps.append)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         write_ahead(sqlite3.connect(f"file:{tmp_path / 'x.sqlite'}?mode=ro", uri=True))
     assert not naps

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hardneg.tables import aligned, excerpt
+from hardneg.running.tables import aligned, excerpt
 
 
 def test_empty_cells_and_fractions() -> None:

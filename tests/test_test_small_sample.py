@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 import test_small_sample as script
-from hardneg.agreement import agreement
-from hardneg.artifacts import Query, load_queries, read_manifest
-from hardneg.errors import InputError, Unavailable
-from hardneg.files import read_json, write_json
-from hardneg.judge import AnswerKeyJudge, as_read
-from hardneg.judge_answers import Answer
-from hardneg.judgment_store import sha256_text
-from hardneg.probing import JudgeFindings
-from hardneg.script import run
+from hardneg.corpus.artifacts import Query, load_queries, read_manifest
+from hardneg.judging.judge import AnswerKeyJudge, as_read
+from hardneg.judging.judge_answers import Answer
+from hardneg.judging.judgment_store import sha256_text
+from hardneg.judging.probing import JudgeFindings
+from hardneg.measuring.agreement import agreement
+from hardneg.running.errors import InputError, Unavailable
+from hardneg.running.files import read_json, write_json
+from hardneg.running.script import run
 from iterative_miner import JUDGE_PROMPT, parse_arguments, sample_queries
 from tests.judge_data import PROMPT, make_judge, make_pair
 from tests.llm_stub import MODEL, NOWHERE, LLMStub, true_grade, true_probabilities
@@ -257,7 +257,7 @@ def test_unjudged_pairs_are_counted_told_and_asked_again(base: list[str], tmp_pa
     unjudged = [row for row in found["sample_judgments"] if row["grade"] is None]
     assert [row["unjudged_reason"] for row in unjudged] == ["not a grade"] * 4
     assert found["agreement"]["pairs"] == pairs - 4
-    place = "see hardneg/judge_answers.py:read_answer()"
+    place = "see hardneg/judging/judge_answers.py:read_answer()"
     assert f"{4 / pairs:.1%} of the sample's pairs are unjudged (4x not a grade); {place}" in found["warnings"]
     assert results(tmp_path)["unjudged"] == {}
 
@@ -470,7 +470,7 @@ def test_what_a_server_cannot_do_is_told() -> None:
     assert list(script.server_warnings(sound)) == []
     poor = JudgeFindings({"http://a/v1": "m"}, {"http://b/v1": "no answer"}, "m", None, "none", 0, False)
     unbound, unsure, silent = script.server_warnings(poor)
-    assert "no constraint of hardneg/judge_requests.py:CONSTRAINTS binds" in unbound
+    assert "no constraint of hardneg/judging/judge_requests.py:CONSTRAINTS binds" in unbound
     assert "no usable token probabilities" in unsure
     assert silent.startswith("http://b/v1 did not answer")
 

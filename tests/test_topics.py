@@ -2,9 +2,8 @@
 
 import pytest
 
-from hardneg.errors import InputError
-from hardneg.sources import Row
-from hardneg.topics import (
+from hardneg.corpus.sources import Row
+from hardneg.corpus.topics import (
     BOILERPLATE_ROWS,
     MOST_TOPICS,
     assign_splits,
@@ -14,6 +13,7 @@ from hardneg.topics import (
     leakage,
     related_questions,
 )
+from hardneg.running.errors import InputError
 from tests.records import make_chunk, make_qa_pair
 
 

@@ -13,12 +13,12 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
 from transformers import BertTokenizer, MPNetConfig, MPNetModel
 
-from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError
-from hardneg.models import fingerprint, load_model
-from hardneg.recipe import Example, Recipe
-from hardneg.search import top_k
-from hardneg.training import MaskedContrastiveLoss, Teacher, make_teacher, train
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.embedding.models import fingerprint, load_model
+from hardneg.embedding.search import top_k
+from hardneg.learning.recipe import Example, Recipe
+from hardneg.learning.training import MaskedContrastiveLoss, Teacher, make_teacher, train
+from hardneg.running.errors import InputError
 from tests.tiny_data import tiny_corpus
 from tests.tiny_model import build_tiny_model
 
@@ -162,7 +162,7 @@ def test_mixed_precision_ends_at_the_embeddings(
     model: SentenceTransformer, mini_batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cosines in bfloat16 would be off by up to half a percent. It is accelerate that sees to it."""
-    monkeypatch.setattr("hardneg.training.has_bfloat16", lambda _: True)
+    monkeypatch.setattr("hardneg.learning.training.has_bfloat16", lambda _: True)
     inside, of_cosines = set(), set()
     contrast = MaskedContrastiveLoss._contrast
 

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hardneg.artifacts import Chunk, Query
-from hardneg.encoder import CachedEncoder
-from hardneg.graded import GradedAnswer, GradedQuestion, GradedSet
-from hardneg.models import load_model
-from hardneg.search import top_k
-from hardneg.validation import (
+from hardneg.corpus.artifacts import Chunk, Query
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.embedding.models import load_model
+from hardneg.embedding.search import top_k
+from hardneg.learning.validation import (
     Score,
     Tried,
     Validator,
@@ -25,6 +24,7 @@ from hardneg.validation import (
     relative_change,
     why_none,
 )
+from hardneg.measuring.graded import GradedAnswer, GradedQuestion, GradedSet
 from tests.records import make_chunk, make_query
 from tests.tiny_data import tiny_corpus
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from hardneg.artifacts import SHARED, Chunk, QAPair, Query
-from hardneg.files import pickle_bytes, sha256_file, write_json
+from hardneg.corpus.artifacts import SHARED, Chunk, QAPair, Query
+from hardneg.running.files import pickle_bytes, sha256_file, write_json
 from tests.records import make_chunk, make_qa_pair, make_query
 
 # topic, its split, symptoms, treatment

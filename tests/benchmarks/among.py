@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import evaluate
-from hardneg.artifacts import SHARED, Chunk, QAPair, Query, load_qa_pairs
-from hardneg.errors import InputError
-from hardneg.script import run
-from hardneg.topics import BOILERPLATE_ROWS, boilerplate_ids
+from hardneg.corpus.artifacts import SHARED, Chunk, QAPair, Query, load_qa_pairs
+from hardneg.corpus.topics import BOILERPLATE_ROWS, boilerplate_ids
+from hardneg.running.errors import InputError
+from hardneg.running.script import run
 
 BEGINNING = 60  # characters that a template is known by
 SEED = 42  # of the sample that `seen` takes

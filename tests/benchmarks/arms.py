@@ -19,21 +19,21 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 import iterative_miner as miner
-from hardneg.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
-from hardneg.averaging import average_weights, weights_of
-from hardneg.candidates import Candidate, CandidateList, Index, training_index
-from hardneg.chunking import split_sentences
-from hardneg.encoder import CachedEncoder
-from hardneg.errors import InputError
-from hardneg.graded import GradedSet, open_graded, score_graded
-from hardneg.judge import AnswerKeyJudge
-from hardneg.metrics import relative_gain
-from hardneg.mining import Mined, check_examples
-from hardneg.models import load_model
-from hardneg.normalising import names_topic, normalise_topic
-from hardneg.script import run
-from hardneg.topics import boilerplate_ids
-from hardneg.validation import Validator
+from hardneg.corpus.artifacts import Chunk, Query, load_chunks, load_queries, read_manifest
+from hardneg.corpus.chunking import split_sentences
+from hardneg.corpus.normalising import names_topic, normalise_topic
+from hardneg.corpus.topics import boilerplate_ids
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.embedding.models import load_model
+from hardneg.judging.judge import AnswerKeyJudge
+from hardneg.learning.averaging import average_weights, weights_of
+from hardneg.learning.candidates import Candidate, CandidateList, Index, training_index
+from hardneg.learning.mining import Mined, check_examples
+from hardneg.learning.validation import Validator
+from hardneg.measuring.graded import GradedSet, open_graded, score_graded
+from hardneg.measuring.metrics import relative_gain
+from hardneg.running.errors import InputError
+from hardneg.running.script import run
 from test_small_sample import sample_over_types
 from tests.benchmarks.losses import LOSSES, train_with
 from tests.benchmarks.paraphrased import WORDINGS, paraphrase

@@ -14,14 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from hardneg.artifacts import SPLITS, Chunk, QAPair, Query, load_chunks, load_qa_pairs, load_queries, read_manifest
-from hardneg.device import claim_device
-from hardneg.encoder import CachedEncoder
-from hardneg.metrics import relative_gain, retrieval_metrics
-from hardneg.models import load_model
-from hardneg.normalising import normalise_topic
-from hardneg.script import run
-from hardneg.search import top_k
+from hardneg.corpus.artifacts import (
+    SPLITS,
+    Chunk,
+    QAPair,
+    Query,
+    load_chunks,
+    load_qa_pairs,
+    load_queries,
+    read_manifest,
+)
+from hardneg.corpus.normalising import normalise_topic
+from hardneg.embedding.device import claim_device
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.embedding.models import load_model
+from hardneg.embedding.search import top_k
+from hardneg.measuring.metrics import relative_gain, retrieval_metrics
+from hardneg.running.script import run
 
 K = 5
 

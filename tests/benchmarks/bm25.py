@@ -14,14 +14,14 @@ from pathlib import Path
 import bm25s
 import numpy as np
 
-from hardneg.artifacts import SPLITS, Chunk, Query, load_chunks, load_queries, read_manifest
-from hardneg.device import claim_device
-from hardneg.encoder import CachedEncoder
-from hardneg.metrics import retrieval_metrics
-from hardneg.mining import FUSION_K
-from hardneg.models import load_model
-from hardneg.script import run
-from hardneg.search import top_k
+from hardneg.corpus.artifacts import SPLITS, Chunk, Query, load_chunks, load_queries, read_manifest
+from hardneg.embedding.device import claim_device
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.embedding.models import load_model
+from hardneg.embedding.search import top_k
+from hardneg.learning.mining import FUSION_K
+from hardneg.measuring.metrics import retrieval_metrics
+from hardneg.running.script import run
 
 K = 5
 DEPTH = 100

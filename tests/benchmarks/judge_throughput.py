@@ -20,10 +20,10 @@ from typing import Any
 
 import openai
 
-from hardneg.judge import Pair
-from hardneg.judge_requests import CONSTRAINTS, TOP_LOGPROBS
-from hardneg.judgment_store import JudgmentStore
-from hardneg.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
+from hardneg.judging.judge import Pair
+from hardneg.judging.judge_requests import CONSTRAINTS, TOP_LOGPROBS
+from hardneg.judging.judgment_store import JudgmentStore
+from hardneg.judging.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
 from tests.llm_stub import MODEL, LLMStub
 
 PROMPT = "Grade how well the passage answers the question.\n\nQuestion: {query}\n\nPassage: {passage}\n\nGrade (1-4):"

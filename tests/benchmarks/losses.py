@@ -8,10 +8,10 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer import losses
 from torch import nn
 
-from hardneg.artifacts import Chunk
-from hardneg.candidates import CandidateList
-from hardneg.recipe import Example, Recipe
-from hardneg.training import column_prompts
+from hardneg.corpus.artifacts import Chunk
+from hardneg.learning.candidates import CandidateList
+from hardneg.learning.recipe import Example, Recipe
+from hardneg.learning.training import column_prompts
 
 TRIPLET_MARGIN = 0.1  # of cosines, as published
 COSINE_PER_GRADE = 0.1  # what MarginMSE takes a grade's difference to be worth in cosine

@@ -11,11 +11,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from hardneg.averaging import weights_of
-from hardneg.files import atomic_dir
-from hardneg.flag_types import finite
-from hardneg.models import load_model
-from hardneg.script import run
+from hardneg.embedding.models import load_model
+from hardneg.learning.averaging import weights_of
+from hardneg.running.files import atomic_dir
+from hardneg.running.flag_types import finite
+from hardneg.running.script import run
 
 
 def main(argv: Sequence[str] | None = None) -> None:

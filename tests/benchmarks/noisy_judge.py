@@ -15,13 +15,13 @@ import numpy as np
 from scipy.stats import norm
 
 import iterative_miner as miner
-from hardneg.agreement import agreement, confusion_matrix, weighted_kappa, whole_grade
-from hardneg.encoder import CachedEncoder
-from hardneg.flag_types import share
-from hardneg.graded import GradedSet, graded_pairs, open_graded
-from hardneg.judge import GRADES, JudgeStats, Judgment, Pair, answer_key_grade
-from hardneg.models import load_model
-from hardneg.script import run
+from hardneg.embedding.encoder import CachedEncoder
+from hardneg.embedding.models import load_model
+from hardneg.judging.judge import GRADES, JudgeStats, Judgment, Pair, answer_key_grade
+from hardneg.measuring.agreement import agreement, confusion_matrix, weighted_kappa, whole_grade
+from hardneg.measuring.graded import GradedSet, graded_pairs, open_graded
+from hardneg.running.flag_types import share
+from hardneg.running.script import run
 
 NOISE = 0.6  # standard deviation of what the judge sees around the true level
 BLUR = 0.35  # its own uncertainty: how soft the probabilities are

@@ -11,8 +11,8 @@ from dataclasses import replace
 from zlib import crc32
 
 import evaluate
-from hardneg.artifacts import Query
-from hardneg.script import run
+from hardneg.corpus.artifacts import Query
+from hardneg.running.script import run
 
 WORDINGS = {
     "information": (

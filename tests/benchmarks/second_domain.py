@@ -16,8 +16,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from hardneg.errors import InputError, explain_os_errors
-from hardneg.script import run
+from hardneg.running.errors import InputError, explain_os_errors
+from hardneg.running.script import run
 
 HEADING = re.compile(r"^\*\*(?P<title>.+?)\*\*\s*$", re.MULTILINE)
 INTRODUCTION = re.compile(r"^\s*\S(?:[^\n]|\n(?!\n))*?::\s*\n")

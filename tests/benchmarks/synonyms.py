@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import evaluate
-from hardneg.artifacts import QAPair, Query, load_qa_pairs
-from hardneg.normalising import normalise_topic
-from hardneg.script import run
+from hardneg.corpus.artifacts import QAPair, Query, load_qa_pairs
+from hardneg.corpus.normalising import normalise_topic
+from hardneg.running.script import run
 
 
 def main(argv: list[str] | None = None) -> None:

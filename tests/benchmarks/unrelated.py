@@ -9,10 +9,10 @@ Takes evaluate.py's flags. The split ties topics by concepts and names that few 
 from dataclasses import replace
 
 import evaluate
-from hardneg.artifacts import load_qa_pairs
-from hardneg.normalising import normalise_question
-from hardneg.script import run
-from hardneg.topics import related_questions
+from hardneg.corpus.artifacts import load_qa_pairs
+from hardneg.corpus.normalising import normalise_question
+from hardneg.corpus.topics import related_questions
+from hardneg.running.script import run
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import evaluate
-from hardneg.artifacts import read_manifest
-from hardneg.files import read_pickle
-from hardneg.normalising import normalise_question
-from hardneg.script import run
+from hardneg.corpus.artifacts import read_manifest
+from hardneg.corpus.normalising import normalise_question
+from hardneg.running.files import read_pickle
+from hardneg.running.script import run
 
 
 def main(argv: Sequence[str] | None = None) -> None:

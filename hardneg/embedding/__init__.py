@@ -1,0 +1,1 @@
+"""Embedding models: found, loaded, run on the device there is, saved and searched with."""

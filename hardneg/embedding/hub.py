@@ -1,0 +1,92 @@
+"""The model and data hub: asked once whether it is there, because its own client would retry for a minute."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from hardneg.running.errors import PROXY_URL_REMEDY, InputError, one_line
+
+TIMEOUT = 5.0  # seconds to wait for the hub before a cached copy is used, or an error raised
+
+
+def may_be_hub_name(name: str) -> bool:
+    """Whether a model of this name would be looked for on the hub: it is no path, as far as that can be told."""
+    is_path = name.startswith((".", "/", "~", "models/")) or name.count("/") > 1
+    return not (is_path or Path(name).is_dir())
+
+
+def hub_error(kind: str, name: str) -> str:
+    """Why the hub does not answer, or "" where it does: one request per name in a process's life, no retries.
+
+    Args:
+        kind: "models" or "datasets".
+        name: what is looked for, e.g. "lavita/MedQuAD".
+    """
+    error, _ = _ask(kind, name)
+    return error
+
+
+def hub_revision(name: str) -> str | None:
+    """The commit that a data set is at; None where the hub does not answer, or does not tell."""
+    _, revision = _ask("datasets", name)
+    return revision
+
+
+@cache
+def _ask(kind: str, name: str) -> tuple[str, str | None]:
+    """`hub_error`, and the commit that the hub tells of."""
+    from httpx2 import HTTPError, InvalidURL, UnsupportedProtocol
+    from huggingface_hub import constants  # slow to import, and only hub names need it
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # documented, but not marked as public
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set", None
+    try:
+        session = get_session()
+    except InvalidURL:  # whose message may quote a piece of a password
+        return PROXY_URL_REMEDY, None
+    except (OSError, ValueError, ImportError) as error:  # proxies or certificates of no use
+        return str(error) or type(error).__name__, None
+    try:
+        answer = session.get(f"{constants.ENDPOINT}/api/{kind}/{quote(name)}", timeout=TIMEOUT)
+    except (InvalidURL, UnsupportedProtocol):
+        return f"HF_ENDPOINT is no URL: {constants.ENDPOINT}", None
+    except (HTTPError, OSError, ValueError) as error:
+        return str(error) or type(error).__name__, None
+    if not answer.is_success:  # of a 4xx its own client says more
+        return f"HTTP status {answer.status_code}" if answer.is_server_error else "", None
+    try:
+        return "", answer.json()["sha"]
+    except (ValueError, KeyError, TypeError):  # a mirror that tells less
+        return "", None
+
+
+def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: str | None = None) -> Any:
+    """A data set of the hub at `hub_revision`, as `datasets.load_dataset` gives it; where the hub does not answer, the
+    cached copy.
+
+    Args:
+        name: its id.
+        remedy: what else the user could do, for the error line.
+        subset: its configuration.
+        split: one split of it; all of them, by name, where None.
+
+    Raises:
+        InputError: there is neither a hub nor a cached copy, or the data set is not one.
+    """
+    import datasets  # takes a second to import, and only hub names need it
+    from httpx2 import HTTPError  # what the hub's client raises where a connection is lost
+
+    problem = hub_error("datasets", name)
+    was_offline = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = was_offline or bool(problem)  # the cached copy or nothing: no minute of retries
+    try:
+        return datasets.load_dataset(name, subset, split=split, revision=hub_revision(name))
+    except (OSError, ValueError, RuntimeError, ImportError, HTTPError, datasets.exceptions.DatasetsError) as error:
+        reason = problem or one_line(error)
+        raise InputError(
+            f"cannot load {name} from the data hub ({reason}); check the id and the network, or {remedy}"
+        ) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = was_offline

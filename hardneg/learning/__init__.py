@@ -1,0 +1,1 @@
+"""From graded candidates to the next model, and which model is kept."""

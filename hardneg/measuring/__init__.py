@@ -1,0 +1,1 @@
+"""Metrics, intervals, agreement, and questions whose answers people graded."""

@@ -1,0 +1,1 @@
+"""What every script needs to start, check, write and stop well."""
