@@ -32,10 +32,10 @@ from hardneg.embedding.encoder import CachedEncoder
 from hardneg.embedding.model_files import foreign_training, training_record
 from hardneg.embedding.models import DEFAULT_MODEL, check_comparable, load_model, resolve_model, truncation_notes
 from hardneg.embedding.search import top_k
-from hardneg.learning.validation import K
 from hardneg.measuring.graded import GradedSet, open_graded, score_graded
 from hardneg.measuring.metrics import (
     RESAMPLING_SEED,
+    K,
     bounds_or_none,
     finite_or_none,
     metrics_without,

@@ -45,13 +45,7 @@ from hardneg.embedding.model_files import corpora_of, foreign_training, strength
 from hardneg.embedding.models import DEFAULT_MODEL, check_trainable, load_model, resolve_model, truncation_notes
 from hardneg.judging import judge_report
 from hardneg.judging.batch_files import check_files, export_batch, import_batch
-from hardneg.judging.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgment, Pair, describe_reasons
-from hardneg.judging.judge_requests import CONSTRAINTS, PromptTemplate
-from hardneg.judging.judgment_store import JUDGMENTS, JudgmentStore
-from hardneg.judging.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
-from hardneg.learning import run_folder
-from hardneg.learning.averaging import average_weights, average_with_earlier, weights_of
-from hardneg.learning.candidates import (
+from hardneg.judging.candidates import (
     CandidateList,
     Index,
     candidate_pairs,
@@ -60,6 +54,12 @@ from hardneg.learning.candidates import (
     training_index,
     with_grades,
 )
+from hardneg.judging.judge import NOT_STORED, AnswerKeyJudge, Judge, JudgeStats, Judgment, Pair, describe_reasons
+from hardneg.judging.judge_requests import CONSTRAINTS, PromptTemplate
+from hardneg.judging.judgment_store import JUDGMENTS, JudgmentStore
+from hardneg.judging.llm_judge import DEFAULT_CONCURRENCY, LLMJudge
+from hardneg.learning import run_folder
+from hardneg.learning.averaging import average_weights, average_with_earlier, weights_of
 from hardneg.learning.mining import (
     FUSION_K,
     Mined,
@@ -73,7 +73,6 @@ from hardneg.learning.mining import (
 )
 from hardneg.learning.recipe import FEW_STEPS, Recipe
 from hardneg.learning.validation import (
-    K,
     Score,
     Tried,
     Validator,
@@ -84,7 +83,7 @@ from hardneg.learning.validation import (
     why_none,
 )
 from hardneg.measuring.graded import GradedSet, open_guard
-from hardneg.measuring.metrics import CONFIDENCE, RESAMPLING_SEED
+from hardneg.measuring.metrics import CONFIDENCE, RESAMPLING_SEED, K
 from hardneg.running import flag_types
 from hardneg.running.errors import InputError, explain_memory_errors
 from hardneg.running.files import read_text, write_json_lines

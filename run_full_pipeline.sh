@@ -319,7 +319,7 @@ newest_python() {
     fail "no Python 3.10 or newer with venv here ($(python3 --version 2>&1 || true)); install python3 and python3-venv"
 }
 
-# Finds out now what would otherwise stop the run hours later, by hardneg/running/preflight.py.
+# Finds out now what would otherwise stop the run hours later, by hardneg/preflight.py.
 preflight() {
     local commands=() name
     for name in "${STAGES[@]:1}"; do
@@ -331,7 +331,7 @@ preflight() {
     ((${#commands[@]})) || return 0
     local gib_needed=5
     if $quick; then gib_needed=1; fi
-    attend "$PYTHON" -m hardneg.running.preflight "$gib_needed" "${commands[@]}" </dev/null
+    attend "$PYTHON" -m hardneg.preflight "$gib_needed" "${commands[@]}" </dev/null
 }
 
 main "$@"

@@ -27,8 +27,8 @@ from hardneg.corpus.topics import boilerplate_ids
 from hardneg.embedding.device import find_gpu
 from hardneg.embedding.encoder import CachedEncoder
 from hardneg.embedding.models import DEFAULT_MODEL, resolve_model
+from hardneg.judging.candidates import CandidateList, candidate_pairs, with_grades
 from hardneg.judging.judge import GRADES, NOT_STORED, Judge, Judgment, Pair, as_read, describe_reasons
-from hardneg.judging.judge_quality import JudgedPair, biases, calibration, corrections, has_grade, judged_pairs
 from hardneg.judging.judge_report import (
     MIN_ASKED,
     describe_effort,
@@ -41,10 +41,10 @@ from hardneg.judging.judge_report import (
 )
 from hardneg.judging.llm_judge import LLMJudge
 from hardneg.judging.probing import JudgeFindings
-from hardneg.learning.candidates import CandidateList, candidate_pairs, with_grades
 from hardneg.learning.mining import Mined, describe_mining
 from hardneg.measuring.agreement import agreement, auc, whole_grade
 from hardneg.measuring.graded import GradedSet, graded_pairs, open_graded
+from hardneg.measuring.judge_quality import JudgedPair, biases, calibration, corrections, has_grade, judged_pairs
 from hardneg.measuring.metrics import RELEVANT_GRADE, finite_or_none
 from hardneg.running import flag_types
 from hardneg.running.errors import InputError, Unavailable

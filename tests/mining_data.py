@@ -5,7 +5,7 @@ from typing import Any
 
 import iterative_miner as miner
 from hardneg.corpus.artifacts import Query
-from hardneg.learning.candidates import Candidate, CandidateList
+from hardneg.judging.candidates import Candidate, CandidateList
 from hardneg.learning.mining import Mined
 
 

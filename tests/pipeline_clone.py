@@ -67,7 +67,7 @@ class Clone:
         return [
             command
             for command in commands
-            if not command.startswith(("-m hardneg.running.preflight", "-c ", "-m pip --version"))
+            if not command.startswith(("-m hardneg.preflight", "-c ", "-m pip --version"))
         ]
 
     @classmethod

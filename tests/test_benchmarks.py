@@ -21,8 +21,8 @@ from hardneg.corpus.artifacts import SHARED, Chunk, Query
 from hardneg.corpus.sources import topic_of_question
 from hardneg.embedding.encoder import CachedEncoder
 from hardneg.embedding.models import load_model
+from hardneg.judging.candidates import Candidate, CandidateList, read_candidates
 from hardneg.judging.judge import AnswerKeyJudge, Pair
-from hardneg.learning.candidates import Candidate, CandidateList, read_candidates
 from hardneg.learning.mining import Mined
 from hardneg.learning.recipe import Example
 from hardneg.learning.validation import Validator

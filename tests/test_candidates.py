@@ -9,8 +9,7 @@ import pytest
 
 from hardneg.corpus.artifacts import SHARED, Query
 from hardneg.embedding import search
-from hardneg.judging.judge import Judgment
-from hardneg.learning.candidates import (
+from hardneg.judging.candidates import (
     Candidate,
     CandidateList,
     Index,
@@ -21,6 +20,7 @@ from hardneg.learning.candidates import (
     with_grades,
     write_candidates,
 )
+from hardneg.judging.judge import Judgment
 from hardneg.running.errors import InputError
 from tests.records import make_chunk, make_query
 

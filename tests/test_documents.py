@@ -126,9 +126,25 @@ def test_the_file_tree_is_the_repositorys() -> None:
     assert top <= named
 
 
+def layers() -> dict[str, list[str]]:
+    """The package's folders with their modules, as its docstring has them."""
+    _, *told = re.split(r"^(\w+)$", hardneg.__doc__ or "", flags=re.MULTILINE)
+    folders = zip(told[::2], told[1::2], strict=True)
+    return {folder: re.findall(r"^    (\w+)  ", modules, re.MULTILINE) for folder, modules in folders}
+
+
 def test_the_package_tells_of_all_its_modules() -> None:
-    told = re.findall(r"^    (\w+)  ", hardneg.__doc__ or "", re.MULTILINE)
-    assert sorted(told) == sorted(path.stem for path in (ROOT / "hardneg").glob("*/[a-z]*.py"))
+    told = sorted((folder, module) for folder, modules in layers().items() for module in modules)
+    assert told == sorted((path.parent.name, path.stem) for path in (ROOT / "hardneg").glob("*/[a-z]*.py"))
+
+
+def test_each_folder_uses_only_those_above_it() -> None:
+    folders = list(layers())
+    assert len(folders) == 6
+    for place, folder in enumerate(folders):
+        for path in (ROOT / "hardneg" / folder).glob("*.py"):
+            used = set(re.findall(r"(?:from|import) hardneg\.(\w+)", path.read_text(encoding="utf-8")))
+            assert used <= set(folders[: place + 1]), path
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

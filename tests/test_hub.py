@@ -9,9 +9,9 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session  # type: ignore[attr-defined]  # documented, but not marked as public
 
-from hardneg.embedding.hub import _ask, hub_error, hub_revision, load_hub_dataset
 from hardneg.embedding.models import load_model
 from hardneg.running.errors import PROXY_URL_REMEDY, InputError
+from hardneg.running.hub import _ask, hub_error, hub_revision, load_hub_dataset
 
 
 class Hub(BaseHTTPRequestHandler):

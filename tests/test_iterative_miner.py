@@ -31,11 +31,11 @@ from hardneg.embedding.device import has_bfloat16
 from hardneg.embedding.encoder import CachedEncoder
 from hardneg.embedding.model_files import strength_of
 from hardneg.embedding.models import fingerprint, load_model
+from hardneg.judging.candidates import Index, read_candidates
 from hardneg.judging.judge import NOT_STORED, AnswerKeyJudge, as_read
 from hardneg.judging.judgment_store import JudgmentStore, sha256_text
 from hardneg.judging.llm_judge import PASSAGE_TOKENS, LLMJudge
 from hardneg.learning.averaging import weights_of
-from hardneg.learning.candidates import Index, read_candidates
 from hardneg.learning.mining import Mined
 from hardneg.learning.recipe import Recipe
 from hardneg.learning.run_folder import claimed, graded_candidates

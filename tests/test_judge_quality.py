@@ -4,10 +4,10 @@ from functools import partial
 
 import pytest
 
-from hardneg.judging import judge_quality
+from hardneg.judging.candidates import Candidate, CandidateList
 from hardneg.judging.judge import Judgment
-from hardneg.judging.judge_quality import GradedPair, JudgedPair, has_grade
-from hardneg.learning.candidates import Candidate, CandidateList
+from hardneg.measuring import judge_quality
+from hardneg.measuring.judge_quality import GradedPair, JudgedPair, has_grade
 from tests.records import make_chunk, make_query
 
 

@@ -4,7 +4,7 @@ import pytest
 
 import iterative_miner as miner
 from hardneg.corpus.artifacts import Query
-from hardneg.learning.candidates import Candidate
+from hardneg.judging.candidates import Candidate
 from hardneg.learning.mining import accumulate, check_examples, describe_mining
 from hardneg.learning.recipe import Example
 from hardneg.running.errors import InputError

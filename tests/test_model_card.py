@@ -2,7 +2,7 @@
 
 import pytest
 
-from hardneg.embedding.model_card import model_card
+from hardneg.learning.model_card import model_card
 from tests.records import CONFIGURATION, make_record
 
 

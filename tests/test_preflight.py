@@ -15,9 +15,9 @@ from hardneg.corpus.sources import source_version
 from hardneg.judging.judgment_store import sha256_text
 from hardneg.learning.run_folder import claimed
 from hardneg.measuring.graded import open_graded
+from hardneg.preflight import check_disk, preflight
 from hardneg.running.errors import InputError, Unavailable
 from hardneg.running.files import write_json
-from hardneg.running.preflight import check_disk, preflight
 from iterative_miner import JUDGE_PROMPT, parse_arguments, stated_configuration
 from tests.llm_stub import MODEL, NOWHERE, LLMStub
 from tests.pipeline_clone import Clone
@@ -34,7 +34,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
 
     def check(*arguments: str, **variables: str) -> None:
         assert clone.run(*arguments, **variables)[0] == 0  # the fake interpreter refuses nothing
-        (asked,) = re.findall(r"-m hardneg\.running\.preflight (\d+) (.+)", clone.ran.read_text(encoding="utf-8"))[-1:]
+        (asked,) = re.findall(r"-m hardneg\.preflight (\d+) (.+)", clone.ran.read_text(encoding="utf-8"))[-1:]
         preflight(int(asked[0]), *asked[1].split())
 
     return check

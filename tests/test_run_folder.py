@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from hardneg.embedding.model_card import model_card
 from hardneg.embedding.model_files import check_whole
 from hardneg.embedding.models import load_model
-from hardneg.learning.candidates import Candidate, CandidateList
+from hardneg.judging.candidates import Candidate, CandidateList
+from hardneg.learning.model_card import model_card
 from hardneg.learning.run_folder import (
     check_apart,
     check_disk,

@@ -112,7 +112,7 @@ def test_what_the_hubs_client_stumbles_over_is_one_line(error: Exception, monkey
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("hardneg.embedding.hub.hub_error", lambda *_: "")
+    monkeypatch.setattr("hardneg.running.hub.hub_error", lambda *_: "")
     monkeypatch.setattr("datasets.load_dataset", fail)
     with pytest.raises(InputError, match=rf"cannot load own/faq from the data hub \({error}\)"):
         read_rows("own/faq", {})
@@ -403,7 +403,7 @@ def broken_hub() -> Iterator[str]:
 def read_from_hub(name: str, endpoint: str, home: Path) -> str:
     """What a fresh process (the hub's client reads its settings when imported) makes of a hub data set."""
     script = (
-        "import sys; from hardneg.corpus import sources; from hardneg.embedding import hub;"
+        "import sys; from hardneg.corpus import sources; from hardneg.running import hub;"
         "from hardneg.running.script import run; hub.TIMEOUT = 1.0;"
         "run(lambda: print([row.question for row in sources.read_rows(sys.argv[1], {})]))"
     )

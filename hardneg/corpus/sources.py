@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet
 
-from hardneg.embedding.hub import hub_revision, load_hub_dataset
 from hardneg.running.errors import InputError, explain_os_errors, one_line
 from hardneg.running.files import sha256_file
+from hardneg.running.hub import hub_revision, load_hub_dataset
 from hardneg.running.tables import excerpt
 
 SAMPLE = "sample"

@@ -12,10 +12,10 @@ from httpx2 import HTTPError
 from safetensors import SafetensorError
 
 from hardneg.corpus.artifacts import Chunk
-from hardneg.embedding.hub import hub_error, may_be_hub_name
 from hardneg.embedding.model_files import check_whole
 from hardneg.running.errors import InputError, explain_memory_errors
 from hardneg.running.files import sha256_file
+from hardneg.running.hub import hub_error, may_be_hub_name
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

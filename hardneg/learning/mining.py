@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
 from hardneg.corpus.artifacts import Query
-from hardneg.learning.candidates import Candidate, GradedCandidate
+from hardneg.judging.candidates import Candidate, GradedCandidate
 from hardneg.learning.recipe import Example
 from hardneg.running.errors import InputError
 from hardneg.running.tables import aligned

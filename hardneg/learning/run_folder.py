@@ -11,9 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from hardneg.embedding.model_card import model_card
 from hardneg.embedding.model_files import check_file, check_whole, checksums, training_record
-from hardneg.learning.candidates import CandidateList, read_candidates, write_candidates
+from hardneg.judging.candidates import CandidateList, read_candidates, write_candidates
+from hardneg.learning.model_card import model_card
 from hardneg.running.errors import InputError, explain_os_errors
 from hardneg.running.files import (
     atomic_dir,

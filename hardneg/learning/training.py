@@ -177,7 +177,7 @@ class _Progress(ProgressCallback):
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """Writes no model card: hardneg.embedding.model_card does, and the trainer's takes its time over examples."""
+    """Writes no model card: hardneg.learning.model_card does, and the trainer's takes its time over examples."""
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Add none."""

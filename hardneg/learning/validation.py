@@ -12,9 +12,8 @@ from hardneg.embedding.encoder import CachedEncoder
 from hardneg.embedding.search import top_k
 from hardneg.learning.scale import best_scale
 from hardneg.measuring.graded import GradedSet, score_graded
-from hardneg.measuring.metrics import relative_gain, retrieval_metrics
+from hardneg.measuring.metrics import K, relative_gain, retrieval_metrics
 
-K = 5  # the cut-off of the success criteria
 # What the fields of a Score are called where they are shown.
 FIGURES = {"mrr": f"MRR@{K}", "dcg": f"DCG@{K}", "guard_ndcg": "guard nDCG@10", "guard_mrr": "guard MRR@5"}
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from hardneg.corpus.artifacts import Chunk, Query
 from hardneg.embedding.encoder import CachedEncoder
-from hardneg.embedding.hub import load_hub_dataset
 from hardneg.judging.judge import GRADES, Pair
 from hardneg.measuring.metrics import graded_metrics
 from hardneg.running.errors import InputError
 from hardneg.running.files import read_text
+from hardneg.running.hub import load_hub_dataset
 
 BUNDLED_GRADED = Path(__file__).parents[1] / "sample" / "consumer_questions.jsonl"
 MIN_GUARD = 20  # questions of a guard: with fewer its interval says next to nothing

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+K = 5  # the cut-off of the success criteria
 RELEVANT_GRADE = 3  # of the grades 1-4: from here on an answer counts as one
 CONFIDENCE = 0.95
 RESAMPLES = 10_000  # of a bootstrap

@@ -25,9 +25,9 @@ from hardneg.corpus.normalising import names_topic, normalise_topic
 from hardneg.corpus.topics import boilerplate_ids
 from hardneg.embedding.encoder import CachedEncoder
 from hardneg.embedding.models import load_model
+from hardneg.judging.candidates import Candidate, CandidateList, Index, training_index
 from hardneg.judging.judge import AnswerKeyJudge
 from hardneg.learning.averaging import average_weights, weights_of
-from hardneg.learning.candidates import Candidate, CandidateList, Index, training_index
 from hardneg.learning.mining import Mined, check_examples
 from hardneg.learning.validation import Validator
 from hardneg.measuring.graded import GradedSet, open_graded, score_graded

@@ -9,7 +9,7 @@ from sentence_transformers.sentence_transformer import losses
 from torch import nn
 
 from hardneg.corpus.artifacts import Chunk
-from hardneg.learning.candidates import CandidateList
+from hardneg.judging.candidates import CandidateList
 from hardneg.learning.recipe import Example, Recipe
 from hardneg.learning.training import column_prompts
 

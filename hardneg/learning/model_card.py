@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hardneg.embedding.hub import may_be_hub_name
 from hardneg.embedding.model_files import strength_of
 from hardneg.embedding.models import PACKAGED_NAMES
 from hardneg.learning.validation import FIGURES
+from hardneg.running.hub import may_be_hub_name
 
 _ADAPTED = """\
 Candidates were retrieved per training question and graded 1-4. A copy of the base model was trained by contrast: the

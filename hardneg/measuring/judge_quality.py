@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from hardneg.corpus.artifacts import Chunk
+from hardneg.judging.candidates import CandidateList
 from hardneg.judging.judge import GRADES, Judgment, answer_key_grade, as_read
-from hardneg.learning.candidates import CandidateList
 from hardneg.measuring.agreement import whole_grade
 from hardneg.measuring.metrics import RELEVANT_GRADE, bounds_or_none, finite_or_none, mean_and_interval
 

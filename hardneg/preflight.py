@@ -1,6 +1,6 @@
 """What would stop a run of the pipeline hours later, found before its first stage: a wrong flag, no disk, no judge.
 
-    python -m hardneg.running.preflight GIB SCRIPT FLAG... ";" SCRIPT FLAG... ";"
+    python -m hardneg.preflight GIB SCRIPT FLAG... ";" SCRIPT FLAG... ";"
 
 GIB is the disk space that the run needs, and what follows are its stages as run_full_pipeline.sh is about to run them.
 """
