@@ -43,10 +43,8 @@ def preflight(gib_needed: int, *words: str) -> None:
     """
     commands = [list(command) for is_end, command in groupby(words, lambda word: word == ";") if not is_end]
     stages = {command[0]: parse(command) for command in commands}
-    check_together(stages)
+    check_together(stages, gib_needed)
     for script, args in stages.items():
-        if "iterative_miner.py" in stages and script != "evaluate.py":
-            check_disk(args, gib_needed)
         if check := getattr(script_of(script), "check_beforehand", None):
             check(args)
     for script, args in stages.items():  # last: a server may be waited for, anything else not
@@ -72,7 +70,7 @@ def script_of(name: str) -> ModuleType:
     return importlib.import_module(Path(name).stem)
 
 
-def check_together(stages: dict[str, Namespace]) -> None:
+def check_together(stages: dict[str, Namespace], gib_needed: int) -> None:
     """Raise InputError where stages do not go together; `stages`: flags by script."""
     judging = [args for args in stages.values() if "judge" in args]
     for name, variable in SHARED_FLAGS.items():
@@ -85,13 +83,13 @@ def check_together(stages: dict[str, Namespace]) -> None:
             "other data)"
         )
     if "iterative_miner.py" in stages:
-        check_training(stages)
+        check_training(stages, gib_needed)
 
 
-def check_training(stages: dict[str, Namespace]) -> None:
-    """Raise InputError where the stages around the training do not go with it, or its folder is not free."""
+def check_training(stages: dict[str, Namespace], gib_needed: int) -> None:
+    """Raise InputError where the stages around the training do not go with it, or its folder or disk is not free."""
     from hardneg.learning.run_folder import check_apart
-    from iterative_miner import check_output_dir, ends_before_judging
+    from iterative_miner import check_output_dir, ends_before_judging, trains
 
     corpus, sample = stages.get("prepare_corpus.py"), stages.get("test_small_sample.py")
     miner, evaluation = stages["iterative_miner.py"], stages.get("evaluate.py")
@@ -114,6 +112,8 @@ def check_training(stages: dict[str, Namespace]) -> None:
             "trained would not be evaluated; give the folder in OUTPUT_DIR"
         )
     check_output_dir(miner, corpus.source if corpus else None)
+    if trains(miner):
+        check_disk(miner, gib_needed)
     if corpus and not miner.export_judgments:
         check_corpus(corpus, miner)
 
@@ -148,9 +148,9 @@ def check_corpus(corpus: Namespace, miner: Namespace) -> None:
         )
 
 
-def check_disk(args: Namespace, gib_needed: int) -> None:
-    """Raise InputError where a folder that a stage writes to has less than `gib_needed` GiB free."""
-    for folder in (getattr(args, name) for name in ("data_dir", "output_dir") if name in args):
+def check_disk(miner: Namespace, gib_needed: int) -> None:
+    """Raise InputError where a folder that training writes to has less than `gib_needed` GiB free."""
+    for folder in (miner.data_dir, miner.output_dir):
         free = free_disk(folder) / 2**30
         if free < gib_needed:
             raise InputError(

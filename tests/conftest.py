@@ -14,7 +14,7 @@ from tests.llm_stub import LLMStub
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of a hub client: no test waits for a network
+os.environ["HF_HUB_OFFLINE"] = "1"  # before any import of a hub client: no test waits for a network
 # A shell that starts the tests in the background has them ignore Ctrl-C, nohup has them ignore a closed terminal; every
 # program that a test starts would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

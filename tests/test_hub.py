@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -19,6 +20,8 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         status = self.path.rsplit("-", 1)[-1]
+        if "mine" in self.path and self.headers["Authorization"] != "Bearer hf_mine":
+            status = "401"
         if status == "nonsense":
             self.wfile.write(b"SSH-2.0-OpenSSH\r\n")
             return
@@ -52,6 +55,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _ask.cache_clear()
     close_session()
     yield
+    _ask.cache_clear()
     close_session()
 
 
@@ -77,12 +81,30 @@ def test_the_commit_of_a_data_set(url: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_data_set_is_read_at_the_commit_that_was_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    """Or it is an error: where a download fails, `datasets` takes whatever copy it has."""
+    asked, copy = [], "c0ffee"
+
+    def load_dataset(*_: object, revision: str | None, **__: object) -> dict[str, SimpleNamespace]:
+        asked.append(revision)
+        return {"train": SimpleNamespace(cache_files=[{"filename": f"/cache/0.0.0/{copy}/b-train.arrow"}])}
+
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, revision, **__: asked.append(revision))
-    for name in ("a/b-200", "a/b-503"):
-        load_hub_dataset(name, "")
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    load_hub_dataset("a/b-200", "")
+    copy = "0ther"
+    load_hub_dataset("a/b-503", "")
     assert asked == ["c0ffee", None]
+    with pytest.raises(InputError, match="has commit c0ffee of a/b-200 but could not send it, only a copy of 0ther"):
+        load_hub_dataset("a/b-200", "name a file")
+
+
+def test_a_data_set_for_those_who_may_see_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    assert hub_revision("mine/b-200") is None
+    _ask.cache_clear()
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    assert hub_revision("mine/b-200") == "c0ffee"
 
 
 def test_what_is_no_hub(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,13 @@
 """What a model was trained on, and whether its folder is whole; that one is not, tests/test_run_folder.py tells."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hardneg.embedding.model_files import check_whole, checksums, corpora_of, foreign_training
 from hardneg.running.errors import InputError
-from hardneg.running.files import read_json, write_json
+from hardneg.running.files import write_json
 
 
 def test_a_model_that_tells_of_no_files_is_taken_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
@@ -17,16 +18,25 @@ def test_a_model_that_tells_of_no_files_is_taken_as_it_is(tiny_model: Path, tmp_
 
 def test_a_file_that_is_changed_on_purpose(tmp_path: Path) -> None:
     """As the setting of prompts in a copy of a model, which messages ask for."""
-    (tmp_path / "config.json").write_text("{}")
-    write_json(tmp_path / "training.json", {"iteration": 0, "files_sha256": checksums(tmp_path)})
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    record: dict[str, Any] = {"iteration": 0, "files_sha256": checksums(tmp_path)}
+    write_json(tmp_path / "training.json", record)
     check_whole(tmp_path)
     (tmp_path / "config.json").write_text('{"changed": true}')
-    with pytest.raises(
-        InputError, match=r"config\.json is not the file .*; where you changed it on purpose, take files_sh"
-    ):
+    with pytest.raises(InputError, match=r"what was judged is stored$"):  # in a run's own folder nobody changes any
         check_whole(tmp_path)
-    write_json(tmp_path / "training.json", {"iteration": read_json(tmp_path / "training.json", "")["iteration"]})
-    check_whole(tmp_path)
+    edited = (
+        r"config\.json is not the file .*; if you changed it on purpose, take its line out of files_sha256 in .*json$"
+    )
+    with pytest.raises(InputError, match=edited):
+        check_whole(tmp_path, may_be_edited=True)
+    del record["files_sha256"]["config.json"]
+    write_json(tmp_path / "training.json", record)
+    check_whole(tmp_path, may_be_edited=True)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"tokenizer\.json is not the file"):
+        check_whole(tmp_path, may_be_edited=True)
 
 
 def test_the_corpora_that_a_model_was_trained_on() -> None:

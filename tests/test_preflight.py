@@ -278,18 +278,18 @@ def test_every_folder_that_a_stage_writes_to_needs_a_disk_with_room(
     for folder in free:
         folder.mkdir()
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(total=2**40, free=free[place]))
-    miner, sample = Namespace(data_dir=tmp_path / "data", output_dir=tmp_path / "models"), tmp_path / "data"
+    miner = Namespace(data_dir=tmp_path / "data", output_dir=tmp_path / "models")
     check_disk(miner, 5)  # exactly enough
     with pytest.raises(InputError, match=r"models has 5\.0 GiB free, a run needs 6 GiB"):
         check_disk(miner, 6)
-    check_disk(Namespace(data_dir=sample), 6)
     with pytest.raises(InputError, match=r"data has 7\.0 GiB free, a run needs 8 GiB"):
-        check_disk(Namespace(data_dir=sample), 8)
+        check_disk(miner, 8)
 
 
 def test_what_trains_nothing_needs_no_room(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=2**40, free=2**20))
     check("--quick", "--from", "evaluate")
     check("--quick", "--to", "queries")
+    check("--quick", "--to", "train", MINER_FLAGS="--dry-run")
     with pytest.raises(InputError, match="a run needs"):
         check("--quick", "--from", "train")

@@ -112,7 +112,7 @@ def test_what_the_hubs_client_stumbles_over_is_one_line(error: Exception, monkey
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("hardneg.running.hub.hub_error", lambda *_: "")
+    monkeypatch.setattr("hardneg.running.hub._ask", lambda *_: ("", None))
     monkeypatch.setattr("datasets.load_dataset", fail)
     with pytest.raises(InputError, match=rf"cannot load own/faq from the data hub \({error}\)"):
         read_rows("own/faq", {})
@@ -400,12 +400,13 @@ def broken_hub() -> Iterator[str]:
     yield from serve(BrokenHub)
 
 
-def read_from_hub(name: str, endpoint: str, home: Path) -> str:
+def read_from_hub(
+    name: str, endpoint: str, home: Path, what: str = "[row.question for row in sources.read_rows(sys.argv[1], {})]"
+) -> str:
     """What a fresh process (the hub's client reads its settings when imported) makes of a hub data set."""
     script = (
         "import sys; from hardneg.corpus import sources; from hardneg.running import hub;"
-        "from hardneg.running.script import run; hub.TIMEOUT = 1.0;"
-        "run(lambda: print([row.question for row in sources.read_rows(sys.argv[1], {})]))"
+        f"from hardneg.running.script import run; hub.TIMEOUT = 1.0; run(lambda: print({what}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, name],
@@ -424,6 +425,10 @@ def test_hub_data_set_and_its_cached_copy_when_the_hub_is_gone(hub: str, tmp_pat
     questions = "['Is gout bad?', 'Is flu bad?']"
     assert read_from_hub("own/faq", hub, tmp_path) == questions
     assert read_from_hub("own/faq", "http://127.0.0.1:9", tmp_path) == questions
+    version = "sources.source_version(sys.argv[1])"  # of what would be read, the hub's or the copy
+    assert read_from_hub("own/faq", hub, tmp_path, version) == Hub.commit
+    assert read_from_hub("own/faq", "http://127.0.0.1:9", tmp_path, version) == Hub.commit
+    assert read_from_hub("own/none", "http://127.0.0.1:9", tmp_path, version) == "None"
 
 
 def test_hub_without_that_data_set(hub: str, tmp_path: Path) -> None:

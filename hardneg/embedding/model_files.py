@@ -60,14 +60,18 @@ def checksums(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256_file(path) for path in files}
 
 
-def check_whole(folder: Path) -> None:
+def check_whole(folder: Path, may_be_edited: bool = False) -> None:
     """Raise InputError where a model's folder, copied from elsewhere perhaps, lacks a file that was saved with it.
 
     A model without its tokenizer, say, is loaded all the same, and gives other embeddings.
+
+    Args:
+        folder: the model's.
+        may_be_edited: it may be a copy that somebody changed: tell how to say so.
     """
-    remedy = f"{COPY_OR_DELETE}; where you changed it on purpose, take files_sha256 out of {folder / 'training.json'}"
     for name, digest in training_record(folder).get("files_sha256", {}).items():
-        check_file(folder / name, digest, remedy)
+        entry = f"; if you changed it on purpose, take its line out of files_sha256 in {folder / 'training.json'}"
+        check_file(folder / name, digest, COPY_OR_DELETE + (entry if may_be_edited else ""))
 
 
 def check_file(path: Path, digest: str | None, remedy: str = COPY_OR_DELETE) -> None:

@@ -48,7 +48,7 @@ def resolve_model(name_or_path: str) -> str:
     if path.is_dir():
         if not (path / "modules.json").exists() and not (path / "config.json").exists():
             raise InputError(f"{path} is a folder without a model (no modules.json or config.json); name another")
-        check_whole(path)
+        check_whole(path, may_be_edited=True)
         return str(path)
     if name_or_path in PACKAGED_NAMES:
         return str(_packaged_model())

@@ -1,5 +1,7 @@
 """The model and data hub: asked once whether it is there, because its own client would retry for a minute."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,12 @@ def hub_error(kind: str, name: str) -> str:
 
 
 def hub_revision(name: str) -> str | None:
-    """The commit that a data set is at; None where the hub does not answer, or does not tell."""
-    _, revision = _ask("datasets", name)
-    return revision
+    """The commit of a data set that would be read: the hub's, or where it does not answer that of the cached copy.
+
+    None where neither is known.
+    """
+    error, revision = _ask("datasets", name)
+    return _cached_revision(name) if error else revision
 
 
 @cache
@@ -38,7 +43,7 @@ def _ask(kind: str, name: str) -> tuple[str, str | None]:
     """`hub_error`, and the commit that the hub tells of."""
     from httpx2 import HTTPError, InvalidURL, UnsupportedProtocol
     from huggingface_hub import constants  # slow to import, and only hub names need it
-    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # documented, but not marked as public
+    from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]  # not marked as public
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set", None
@@ -49,7 +54,8 @@ def _ask(kind: str, name: str) -> tuple[str, str | None]:
     except (OSError, ValueError, ImportError) as error:  # proxies or certificates of no use
         return str(error) or type(error).__name__, None
     try:
-        answer = session.get(f"{constants.ENDPOINT}/api/{kind}/{quote(name)}", timeout=TIMEOUT)
+        url = f"{constants.ENDPOINT}/api/{kind}/{quote(name)}"
+        answer = session.get(url, timeout=TIMEOUT, headers=build_hf_headers())  # with the user's token, if any
     except (InvalidURL, UnsupportedProtocol):
         return f"HF_ENDPOINT is no URL: {constants.ENDPOINT}", None
     except (HTTPError, OSError, ValueError) as error:
@@ -63,8 +69,7 @@ def _ask(kind: str, name: str) -> tuple[str, str | None]:
 
 
 def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: str | None = None) -> Any:
-    """A data set of the hub at `hub_revision`, as `datasets.load_dataset` gives it; where the hub does not answer, the
-    cached copy.
+    """A data set of the hub at `hub_revision`, as `datasets.load_dataset` gives it.
 
     Args:
         name: its id.
@@ -76,17 +81,53 @@ def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: s
         InputError: there is neither a hub nor a cached copy, or the data set is not one.
     """
     import datasets  # takes a second to import, and only hub names need it
-    from httpx2 import HTTPError  # what the hub's client raises where a connection is lost
 
-    problem = hub_error("datasets", name)
-    was_offline = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = was_offline or bool(problem)  # the cached copy or nothing: no minute of retries
+    problem, revision = _ask("datasets", name)
     try:
-        return datasets.load_dataset(name, subset, split=split, revision=hub_revision(name))
-    except (OSError, ValueError, RuntimeError, ImportError, HTTPError, datasets.exceptions.DatasetsError) as error:
+        with _offline(bool(problem)):  # the cached copy or nothing: no minute of retries
+            found = datasets.load_dataset(name, subset, split=split, revision=revision)
+    except _client_errors() as error:
         reason = problem or one_line(error)
         raise InputError(
             f"cannot load {name} from the data hub ({reason}); check the id and the network, or {remedy}"
         ) from error
+    # Where a download fails, the library takes whatever copy it has, of any commit.
+    parts = [found] if split else found.values()
+    read = {Path(file["filename"]).parent.name for part in parts for file in part.cache_files}
+    if revision and read - {revision}:
+        raise InputError(
+            f"the data hub has commit {revision} of {name} but could not send it, only a copy of {', '.join(read)} is "
+            f"here; run again later, or {remedy}"
+        )
+    return found
+
+
+def _cached_revision(name: str) -> str | None:
+    import datasets
+
+    try:
+        with _offline(True):
+            return datasets.load_dataset_builder(name).hash
+    except _client_errors():  # there is no copy
+        return None
+
+
+@contextmanager
+def _offline(is_offline: bool) -> Iterator[None]:
+    """Keep `datasets` from asking the hub."""
+    import datasets
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = before or is_offline
+    try:
+        yield
     finally:
-        datasets.config.HF_HUB_OFFLINE = was_offline
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """What `datasets` raises where it cannot read a data set, or its connection is lost."""
+    from datasets.exceptions import DatasetsError
+    from httpx2 import HTTPError
+
+    return OSError, ValueError, RuntimeError, ImportError, HTTPError, DatasetsError
