@@ -106,6 +106,7 @@ class Setting:
     base: CachedEncoder  # the base model
     validator: Validator  # validation questions against the whole corpus
     pool: Validator  # fewer of them against the base model's candidates: to compare strengths quickly
+    recipe: Recipe  # with its scale, if anything is left to train
     configuration: dict[str, Any]
 
     def encoder(self, model: "SentenceTransformer") -> CachedEncoder:
@@ -171,7 +172,8 @@ def prepared(args: argparse.Namespace, judge: Judge | None) -> Iterator[Setting]
         found = describe_score(validator.base_score)
         print(f"Base model {args.base_model} on {len(val_queries)} validation questions: {found}")
         pool = validator.pool(POOL_QUERIES, POOL_DEPTH, args.seed)
-        yield Setting(args, chunks, queries, judge, base, validator, pool, configuration)
+        recipe = with_scale(recipe_of(args), validator, args.seed) if trains(args) else recipe_of(args)
+        yield Setting(args, chunks, queries, judge, base, validator, pool, recipe, configuration)
 
 
 def load_base(args: argparse.Namespace, chunks: Sequence[Chunk]) -> "SentenceTransformer":
@@ -301,10 +303,10 @@ def mined_before(setting: Setting, number: int) -> list[Mined]:
 
 def adapt(setting: Setting, learnt: Mined, number: int) -> tuple["SentenceTransformer", dict[str, Any]]:
     """The base model fine-tuned, averaged and measured on validation questions; with what was found on the way."""
-    recipe = with_scale(recipe_of(setting.args), setting.validator, setting.args.seed)
+    recipe, seed = setting.recipe, setting.args.seed + number
     with explain_memory_errors("training"):
         model = deepcopy(setting.base.model)
-        losses = fine_tune(model, learnt, setting.chunks, recipe, setting.args.seed + number, setting.base)
+        losses = fine_tune(model, learnt, setting.chunks, recipe, seed, setting.base)
     strongest = average_with_trained(setting, model, number)
     strengths = average_with_base(setting, model, strongest)
     print(f"Fine-tuning complete for iteration {number}")
@@ -596,7 +598,8 @@ def with_scale(recipe: Recipe, validator: Validator, seed: int) -> Recipe:
     if recipe.scale is not None:
         return recipe
     scale = validator.base_scale(POOL_QUERIES, seed, MINING.max_positives, SCALES)
-    print(f"Scale of the cosines, fitted to the base model: {scale:.1f}")
+    end = " (the end of what is tried)" if min(abs(scale - bound) for bound in SCALES) < 0.05 else ""
+    print(f"Scale of the cosines, fitted to the base model: {scale:.1f}{end}")
     return replace(recipe, scale=scale)
 
 

@@ -295,7 +295,8 @@ def setting(tiny_model: Path, tmp_path: Path) -> miner.Setting:
     args = argparse.Namespace(guard_tolerance=0.01, output_dir=tmp_path)
     base = CachedEncoder(load_model(str(tiny_model), "cpu"), tmp_path)
     measured: Any = SimpleNamespace(base_score=BASE)
-    return miner.Setting(args, [], [], AnswerKeyJudge(), base, measured, measured, {"base_model": "tiny"})
+    recipe = miner.RECIPE
+    return miner.Setting(args, [], [], AnswerKeyJudge(), base, measured, measured, recipe, {"base_model": "tiny"})
 
 
 def finish(setting: miner.Setting, *scores: Score, bases: list[Score] | None = None) -> str:
@@ -728,12 +729,21 @@ def test_training_is_at_the_scale_that_fits_the_validation_questions_unless_the_
     monkeypatch.setattr(miner, "fine_tune", fine_tune)
     for name, scale in (("fitted", None), ("set", 10.0)):
         monkeypatch.setattr(miner, "RECIPE", replace(miner.RECIPE, scale=scale))
-        miner.main([*arguments, "--iterations", "1", "--output-dir", str(tmp_path / name)])
+        miner.main([*arguments, "--iterations", "2", "--output-dir", str(tmp_path / name)])
         told = "Scale of the cosines, fitted to the base model: 33.2\n" in capsys.readouterr().out
         assert told == (scale is None)
-    assert asked == [(200, 42, 2, (20.0, 100.0))] and trained == [33.25, 10.0]
-    records = [read_json(tmp_path / name / "iteration_0" / "training.json", "") for name in ("fitted", "set")]
-    assert [record["scale"] for record in records] == trained
+    assert asked == [(200, 42, 2, (20.0, 100.0))] and trained == [33.25, 33.25, 10.0, 10.0]
+    records = [read_json(tmp_path / name / "iteration_1" / "training.json", "") for name in ("fitted", "set")]
+    assert [record["scale"] for record in records] == [33.25, 10.0]
+
+
+@pytest.mark.parametrize(("scale", "told"), [(20.004, "20.0 (the end of what is tried)"), (20.1, "20.1")])
+def test_a_scale_at_the_end_of_what_is_tried_is_told(
+    scale: float, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    validator: Any = SimpleNamespace(base_scale=lambda *_: scale)
+    assert miner.with_scale(miner.RECIPE, validator, 7) == replace(miner.RECIPE, scale=scale)
+    assert capsys.readouterr().out == f"Scale of the cosines, fitted to the base model: {told}\n"
 
 
 def test_boilerplate_is_learnt_in_no_iteration(
