@@ -76,7 +76,7 @@ MAX_WITHOUT_PROBABILITIES = 0.02  # share of the grades without, from a server t
 LOW_AUC = 0.75
 # Share of the passages ranked above an answer that are graded below it, 0.5 by chance: there 0.62 to 0.85. A judge that
 # errs where the model errs has 0.54 to 0.62: training gains a little less with it, and where no answers are known a
-# third of what it gains with the other (LOG.md, "Judges that err, at the fitted scale").
+# quarter of what it gains with the other (LOG.md, "Judges that err", "The scale by validation questions").
 LOW_CORRECTIONS = 0.65
 ENOUGH_QUESTIONS = 10  # that such passages must be found for
 LOW_KAPPA_WITH_PEOPLE = 0.5  # quadratically weighted; the noisy judge would have 0.54 with the bundled questions
