@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in sorted([*ROOT.glob("*.py"), *ROOT.glob("hardneg/*/*.py")])
+    for path in sorted([*ROOT.glob("*.py"), *(ROOT / "hardneg").rglob("*.py")])
     if ">>> " in path.read_text(encoding="utf-8")
 ]
 

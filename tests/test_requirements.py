@@ -28,7 +28,7 @@ def imported(path: Path) -> set[str]:
 
 
 def test_what_is_imported_is_pinned_and_the_other_way_round() -> None:
-    files = [*ROOT.glob("*.py"), *(ROOT / "hardneg").glob("*.py")]
+    files = [*ROOT.glob("*.py"), *(ROOT / "hardneg").rglob("*.py")]
     modules = set().union(*map(imported, files)) - OURS - set(sys.stdlib_module_names)
     packages = packages_distributions()
     # Python 3.10 finds no distribution of some modules, such as numpy, that are called like theirs.
