@@ -43,7 +43,9 @@ def preflight(gib_needed: int, *words: str) -> None:
     """
     commands = [list(command) for is_end, command in groupby(words, lambda word: word == ";") if not is_end]
     stages = {command[0]: parse(command) for command in commands}
-    check_together(stages, gib_needed)
+    check_together(stages)
+    if miner := stages.get("iterative_miner.py"):
+        check_disk(miner, gib_needed)
     for script, args in stages.items():
         if check := getattr(script_of(script), "check_beforehand", None):
             check(args)
@@ -70,7 +72,7 @@ def script_of(name: str) -> ModuleType:
     return importlib.import_module(Path(name).stem)
 
 
-def check_together(stages: dict[str, Namespace], gib_needed: int) -> None:
+def check_together(stages: dict[str, Namespace]) -> None:
     """Raise InputError where stages do not go together; `stages`: flags by script."""
     judging = [args for args in stages.values() if "judge" in args]
     for name, variable in SHARED_FLAGS.items():
@@ -83,13 +85,13 @@ def check_together(stages: dict[str, Namespace], gib_needed: int) -> None:
             "other data)"
         )
     if "iterative_miner.py" in stages:
-        check_training(stages, gib_needed)
+        check_training(stages)
 
 
-def check_training(stages: dict[str, Namespace], gib_needed: int) -> None:
-    """Raise InputError where the stages around the training do not go with it, or its folder or disk is not free."""
+def check_training(stages: dict[str, Namespace]) -> None:
+    """Raise InputError where the stages around the training do not go with it, or its folder is not free."""
     from hardneg.learning.run_folder import check_apart
-    from iterative_miner import check_output_dir, ends_before_judging, trains
+    from iterative_miner import check_output_dir, ends_before_judging
 
     corpus, sample = stages.get("prepare_corpus.py"), stages.get("test_small_sample.py")
     miner, evaluation = stages["iterative_miner.py"], stages.get("evaluate.py")
@@ -112,8 +114,6 @@ def check_training(stages: dict[str, Namespace], gib_needed: int) -> None:
             "trained would not be evaluated; give the folder in OUTPUT_DIR"
         )
     check_output_dir(miner, corpus.source if corpus else None)
-    if trains(miner):
-        check_disk(miner, gib_needed)
     if corpus and not miner.export_judgments:
         check_corpus(corpus, miner)
 
@@ -149,7 +149,11 @@ def check_corpus(corpus: Namespace, miner: Namespace) -> None:
 
 
 def check_disk(miner: Namespace, gib_needed: int) -> None:
-    """Raise InputError where a folder that training writes to has less than `gib_needed` GiB free."""
+    """Raise InputError where a folder that training is to write to has less than `gib_needed` GiB free."""
+    from iterative_miner import trains
+
+    if not trains(miner):
+        return
     for folder in (miner.data_dir, miner.output_dir):
         free = free_disk(folder) / 2**30
         if free < gib_needed:

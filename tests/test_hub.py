@@ -1,5 +1,6 @@
 """Whether the hub answers, asked of real HTTP servers on loopback."""
 
+import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -14,6 +15,9 @@ from hardneg.embedding.models import load_model
 from hardneg.running.errors import PROXY_URL_REMEDY, InputError
 from hardneg.running.hub import _ask, hub_error, hub_revision, load_hub_dataset
 
+COMMIT = "c0ffee00" * 5
+BODIES = {"mirror": b"<html>", "terse": b'{"id": "a/b"}'}  # of what tells no commit
+
 
 class Hub(BaseHTTPRequestHandler):
     """Answers with the status that the name ends with, and tells its commit unless the name asks for less."""
@@ -25,9 +29,7 @@ class Hub(BaseHTTPRequestHandler):
         if status == "nonsense":
             self.wfile.write(b"SSH-2.0-OpenSSH\r\n")
             return
-        body = (
-            b"<html>" if "mirror" in self.path else b'{"id": "a/b"}' if "terse" in self.path else b'{"sha": "c0ffee"}'
-        )
+        body = next((BODIES[kind] for kind in BODIES if kind in self.path), json.dumps({"sha": COMMIT}).encode())
         self.send_response(int(status))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -75,14 +77,14 @@ def test_what_the_hub_answers(url: str, name: str, silence: str, monkeypatch: py
 
 def test_the_commit_of_a_data_set(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    assert hub_revision("a/b-200") == "c0ffee"
+    assert hub_revision("a/b-200") == COMMIT
     assert [hub_revision(name) for name in ("a/b-404", "a/b-503", "mirror/b-200", "terse/b-200")] == [None] * 4
     assert hub_error("datasets", "mirror/b-200") == hub_error("datasets", "terse/b-200") == ""
 
 
 def test_a_data_set_is_read_at_the_commit_that_was_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or it is an error: where a download fails, `datasets` takes whatever copy it has."""
-    asked, copy = [], "c0ffee"
+    asked, copy = [], COMMIT
 
     def load_dataset(*_: object, revision: str | None, **__: object) -> dict[str, SimpleNamespace]:
         asked.append(revision)
@@ -91,11 +93,15 @@ def test_a_data_set_is_read_at_the_commit_that_was_told(url: str, monkeypatch: p
     monkeypatch.setattr(constants, "ENDPOINT", url)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     load_hub_dataset("a/b-200", "")
-    copy = "0ther"
+    copy = "0" * 40
     load_hub_dataset("a/b-503", "")
-    assert asked == ["c0ffee", None]
-    with pytest.raises(InputError, match="has commit c0ffee of a/b-200 but could not send it, only a copy of 0ther"):
+    assert asked == [COMMIT, None]
+    with pytest.raises(
+        InputError, match=f"has commit {COMMIT} of a/b-200 but could not send it, only a copy of 0{{40}} "
+    ):
         load_hub_dataset("a/b-200", "name a file")
+    copy = "0" * 64  # as older versions of the library named what they read, of a commit that nobody knows
+    load_hub_dataset("a/b-200", "")
 
 
 def test_a_data_set_for_those_who_may_see_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +110,7 @@ def test_a_data_set_for_those_who_may_see_it(url: str, monkeypatch: pytest.Monke
     assert hub_revision("mine/b-200") is None
     _ask.cache_clear()
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
-    assert hub_revision("mine/b-200") == "c0ffee"
+    assert hub_revision("mine/b-200") == COMMIT
 
 
 def test_what_is_no_hub(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -160,7 +159,7 @@ def test_refuses_to_replace_the_corpus_of_a_run_by_another_content_of_its_source
         check("--quick", **run)
     check("--quick", "--from", "train", **run)
     check("--quick", **run | {"OUTPUT_DIR": str(tmp_path / "other")})
-    for unknown in ({"source_version": None}, {}):  # as where the hub did not answer, of an older manifest
+    for unknown in ({"source_version": None}, {}):  # as of a mirror that tells no commit, of an older manifest
         write_json(manifest, {"corpus": made | unknown})
         check("--quick", **run)
 
@@ -173,7 +172,7 @@ def test_refuses_to_replace_the_corpus_of_a_run_by_a_later_commit_of_the_hub_s_d
     made = {"sha256": "a1", "arguments": vars(prepare_corpus.parse_arguments(flags)), "source_version": "c0ffee"}
     write_json(tmp_path / "data" / "quick" / "manifest.json", {"corpus": made})
     run = {"SOURCE": "own/faq", "OUTPUT_DIR": str(folder)}
-    for revision in ("c0ffee", None):  # None: the hub does not answer, and the cached copy is read
+    for revision in ("c0ffee", None):  # None: neither hub nor copy, of which the corpus stage will tell
         monkeypatch.setattr("hardneg.corpus.sources.hub_revision", {"own/faq": revision}.get)
         check("--quick", **run)
     monkeypatch.setattr("hardneg.corpus.sources.hub_revision", {"own/faq": "later"}.get)
@@ -278,7 +277,7 @@ def test_every_folder_that_a_stage_writes_to_needs_a_disk_with_room(
     for folder in free:
         folder.mkdir()
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(total=2**40, free=free[place]))
-    miner = Namespace(data_dir=tmp_path / "data", output_dir=tmp_path / "models")
+    miner = parse_arguments(["--data-dir", str(tmp_path / "data"), "--output-dir", str(tmp_path / "models")])
     check_disk(miner, 5)  # exactly enough
     with pytest.raises(InputError, match=r"models has 5\.0 GiB free, a run needs 6 GiB"):
         check_disk(miner, 6)

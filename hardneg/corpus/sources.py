@@ -97,7 +97,7 @@ def read_rows(source: str, columns: Mapping[str, str], tell: Callable[[str], obj
 def source_version(source: str) -> str | None:
     """What a source's content is known by: hex SHA-256 of a file or a folder of XML, the commit of a hub data set.
 
-    None for the sample, and where the hub does not answer.
+    None for the sample, and where neither the hub answers nor a copy is here.
 
     Raises:
         InputError: a file cannot be read.

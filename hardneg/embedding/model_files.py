@@ -69,9 +69,11 @@ def check_whole(folder: Path, may_be_edited: bool = False) -> None:
         folder: the model's.
         may_be_edited: it may be a copy that somebody changed: tell how to say so.
     """
+    remedy = COPY_OR_DELETE
+    if may_be_edited:
+        remedy += f"; if you changed it on purpose, take its line out of files_sha256 in {folder / 'training.json'}"
     for name, digest in training_record(folder).get("files_sha256", {}).items():
-        entry = f"; if you changed it on purpose, take its line out of files_sha256 in {folder / 'training.json'}"
-        check_file(folder / name, digest, COPY_OR_DELETE + (entry if may_be_edited else ""))
+        check_file(folder / name, digest, remedy)
 
 
 def check_file(path: Path, digest: str | None, remedy: str = COPY_OR_DELETE) -> None:

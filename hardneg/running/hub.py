@@ -1,5 +1,6 @@
 """The model and data hub: asked once whether it is there, because its own client would retry for a minute."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -10,6 +11,7 @@ from urllib.parse import quote
 from hardneg.running.errors import PROXY_URL_REMEDY, InputError, one_line
 
 TIMEOUT = 5.0  # seconds to wait for the hub before a cached copy is used, or an error raised
+_COMMIT = re.compile("[0-9a-f]{40}")  # what the library names a cached copy by; older versions of it by other hashes
 
 
 def may_be_hub_name(name: str) -> bool:
@@ -93,11 +95,12 @@ def load_hub_dataset(name: str, remedy: str, subset: str | None = None, split: s
         ) from error
     # Where a download fails, the library takes whatever copy it has, of any commit.
     parts = [found] if split else found.values()
-    read = {Path(file["filename"]).parent.name for part in parts for file in part.cache_files}
-    if revision and read - {revision}:
+    folders = {Path(file["filename"]).parent.name for part in parts for file in part.cache_files}
+    others = sorted(filter(_COMMIT.fullmatch, folders - {revision}))
+    if revision and others:
         raise InputError(
-            f"the data hub has commit {revision} of {name} but could not send it, only a copy of {', '.join(read)} is "
-            f"here; run again later, or {remedy}"
+            f"the data hub has commit {revision} of {name} but could not send it, only a copy of {', '.join(others)} "
+            f"is here; run again later, or {remedy}"
         )
     return found
 
@@ -107,9 +110,10 @@ def _cached_revision(name: str) -> str | None:
 
     try:
         with _offline(True):
-            return datasets.load_dataset_builder(name).hash
+            found = datasets.load_dataset_builder(name).hash or ""
     except _client_errors():  # there is no copy
         return None
+    return found if _COMMIT.fullmatch(found) else None
 
 
 @contextmanager
